@@ -1,0 +1,161 @@
+//! What has happened since tokens were made: revoked, removed, moved. A set that forgets in time.
+//!
+//! A token carries groups and a session as they were when it was signed. A change says what is true
+//! now, and is held until every token from before it has expired; so memory is the changes of one
+//! token lifetime, whatever the number of people. Each fact is a state, not a step: applying one
+//! twice, or an older one after a newer one, leaves the newer one standing.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    caller::{Caller, Principal},
+    name::{GroupName, RoleName, SessionId},
+};
+
+/// The place of a change in the order in which they were committed.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Sequence(pub u64);
+
+/// One committed change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub sequence: Sequence,
+    /// When every token from before the change has expired; seconds since the epoch.
+    pub until: u64,
+    pub fact: Fact,
+}
+
+/// What is true now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// A principal exists and holds these: groups for a person, roles for an application.
+    Holds { principal: Principal, groups: Vec<GroupName>, roles: Vec<RoleName> },
+    /// A principal was removed or disabled.
+    Gone { principal: Principal },
+    /// A sign-in was ended: log-out, password reset, refresh token reuse.
+    SessionEnded { session: SessionId },
+    /// One token was revoked.
+    TokenRevoked { token_id: String },
+}
+
+/// What the changes say of a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: what the token says holds.
+    Unchanged,
+    /// The caller's groups and roles are now these.
+    Moved { groups: Arc<[GroupName]>, roles: Arc<[RoleName]> },
+    /// The token no longer stands for anybody.
+    Revoked,
+}
+
+#[derive(Debug, Clone)]
+struct Held<T> {
+    sequence: Sequence,
+    until: u64,
+    what: T,
+}
+
+/// `None` in `principals` marks one that is gone.
+type Holding = Option<(Arc<[GroupName]>, Arc<[RoleName]>)>;
+
+#[derive(Debug, Default)]
+struct Facts {
+    principals: HashMap<Principal, Held<Holding>>,
+    sessions: HashMap<SessionId, Held<()>>,
+    tokens: HashMap<String, Held<()>>,
+}
+
+/// The changes of the last token lifetime.
+#[derive(Debug, Default)]
+pub struct Changes {
+    facts: RwLock<Facts>,
+    newest: AtomicU64,
+}
+
+impl Changes {
+    /// Take a change in. From here on every caller is seen in its light.
+    pub fn apply(&self, change: Change) {
+        let Change { sequence, until, fact } = change;
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        match fact {
+            Fact::Holds { principal, groups, roles } => {
+                let what = Some((groups.into(), roles.into()));
+                put(&mut facts.principals, principal, Held { sequence, until, what });
+            }
+            Fact::Gone { principal } => {
+                put(&mut facts.principals, principal, Held { sequence, until, what: None });
+            }
+            Fact::SessionEnded { session } => {
+                put(&mut facts.sessions, session, Held { sequence, until, what: () });
+            }
+            Fact::TokenRevoked { token_id } => {
+                put(&mut facts.tokens, token_id, Held { sequence, until, what: () });
+            }
+        }
+        drop(facts);
+        self.newest.fetch_max(sequence.0, Ordering::AcqRel);
+    }
+
+    /// What has become of a caller since its token was made.
+    pub fn standing(&self, caller: &Caller) -> Standing {
+        let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
+        let ended = caller.session.as_ref().is_some_and(|s| facts.sessions.contains_key(s));
+        let revoked = caller.token_id.as_ref().is_some_and(|t| facts.tokens.contains_key(t));
+        if ended || revoked {
+            return Standing::Revoked;
+        }
+        match facts.principals.get(&caller.subject.principal).map(|held| &held.what) {
+            None => Standing::Unchanged,
+            Some(None) => Standing::Revoked,
+            Some(Some((groups, roles))) => {
+                Standing::Moved { groups: Arc::clone(groups), roles: Arc::clone(roles) }
+            }
+        }
+    }
+
+    /// Drop what no living token can need. `now` is in seconds since the epoch.
+    pub fn forget(&self, now: u64) {
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        facts.principals.retain(|_, held| held.until > now);
+        facts.sessions.retain(|_, held| held.until > now);
+        facts.tokens.retain(|_, held| held.until > now);
+    }
+
+    /// How many changes are held.
+    pub fn len(&self) -> usize {
+        let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
+        facts.principals.len() + facts.sessions.len() + facts.tokens.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The newest change taken in.
+    pub fn newest(&self) -> Sequence {
+        Sequence(self.newest.load(Ordering::Acquire))
+    }
+}
+
+fn put<K: Eq + std::hash::Hash, T>(map: &mut HashMap<K, Held<T>>, key: K, new: Held<T>) {
+    match map.get(&key) {
+        Some(held) if held.sequence > new.sequence => {}
+        _ => {
+            map.insert(key, new);
+        }
+    }
+}

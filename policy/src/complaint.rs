@@ -1,0 +1,104 @@
+//! What is wrong with a file, and where: the one shape of every complaint about policies.
+//!
+//! A reader of a folder collects all complaints before giving up, so an author mends a file in one
+//! go. Printed as `file:line:column: what is wrong`, which editors and terminals turn into links.
+
+use std::{error::Error, fmt, sync::Arc};
+
+/// A place in a file. Lines and columns count from 1; 0 means the file as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    pub file: Arc<str>,
+    pub line: u32,
+    pub column: u32,
+}
+
+impl Place {
+    /// The file as a whole.
+    pub fn file(file: impl Into<Arc<str>>) -> Self {
+        Self { file: file.into(), line: 0, column: 0 }
+    }
+
+    /// The place of a byte in a text.
+    pub fn of_byte(file: &Arc<str>, text: &str, byte: usize) -> Self {
+        let before = &text.as_bytes()[..byte.min(text.len())];
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { file: Arc::clone(file), line: small(line), column: small(column) }
+    }
+
+    /// A complaint about this place.
+    pub fn complain(&self, text: impl Into<String>) -> Complaint {
+        Complaint { place: self.clone(), text: text.into() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{}:{}", self.file, line, self.column),
+        }
+    }
+}
+
+/// One thing that is wrong, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    pub place: Place,
+    pub text: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.text)
+    }
+}
+
+/// Everything that is wrong, in the order of files and lines. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaints(Vec<Complaint>);
+
+impl Complaints {
+    /// `value`, unless there is something to complain of.
+    pub fn unless<T>(mut complaints: Vec<Complaint>, value: T) -> Result<T, Self> {
+        if complaints.is_empty() {
+            return Ok(value);
+        }
+        complaints.sort();
+        complaints.dedup();
+        Err(Self(complaints))
+    }
+
+    /// Each complaint, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Complaint> {
+        self.0.iter()
+    }
+
+    /// The complaints as a list, to be gathered with others.
+    pub fn into_vec(self) -> Vec<Complaint> {
+        self.0
+    }
+}
+
+impl From<Complaint> for Complaints {
+    fn from(one: Complaint) -> Self {
+        Self(vec![one])
+    }
+}
+
+impl fmt::Display for Complaints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, complaint) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str("\n")?;
+            }
+            complaint.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Complaints {}

@@ -1,0 +1,512 @@
+//! A question → a decision, over one compiled snapshot. No lock, no clock, no I/O.
+//!
+//! A role's policy has no conditions: its scope is its meaning, so it is compiled to a set of bits
+//! and never evaluated. Policies that people wrote are kept by the permissions their action scope
+//! speaks of, and only those are evaluated, by Cedar itself. Leaving out policies whose scope is
+//! false changes neither the decision nor the reasons nor the errors; `tests/exact.rs` holds this
+//! engine against plain Cedar over the whole set, on all three.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use cedar_policy::{
+    AuthorizationError, Authorizer, Decision as CedarDecision, Effect, EntityUid, Policy,
+    PolicySet, Request, Schema,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    catalog, compile,
+    complaint::{Complaints, Place},
+    entities,
+    generate::{self, Generated, Holder},
+    model::{
+        caller::Subject,
+        decision::{Decision, PolicyError, Revision, Verdict},
+        grant::{Permission, Role},
+        manifest::{Manifest, Route},
+        name::{GroupName, OrgId, ProductName, RoleName},
+        query::{Facts, PermissionId, Query},
+    },
+    schema,
+    snapshot::Snapshot,
+};
+
+/// A compiled snapshot.
+pub struct Engine {
+    snapshot: Arc<Snapshot>,
+    schema: Schema,
+    products: Vec<Product>,
+    permissions: Vec<Known>,
+    by_product: HashMap<ProductName, HashMap<Permission, PermissionId>>,
+    by_permission: HashMap<Permission, Vec<PermissionId>>,
+    roles: Vec<CompiledRole>,
+    built_in_roles: HashMap<RoleName, usize>,
+    own_roles: HashMap<OrgId, HashMap<RoleName, usize>>,
+    built_in_groups: HashMap<GroupName, Vec<usize>>,
+    own_groups: HashMap<OrgId, HashMap<GroupName, Vec<usize>>>,
+    everyone: Vec<(Arc<str>, Bits)>,
+    /// Hand-written policies, once for each different list of them that some permission has.
+    slices: Vec<PolicySet>,
+    reasons: HashMap<Arc<str>, Arc<str>>,
+    whole: PolicySet,
+    authorizer: Authorizer,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("revision", &self.snapshot.revision)
+            .field("permissions", &self.permissions.len())
+            .field("roles", &self.roles.len())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Product {
+    manifest: Arc<Manifest>,
+    parameters: BTreeSet<String>,
+}
+
+struct Known {
+    product: usize,
+    permission: Permission,
+    action: EntityUid,
+    resource: EntityUid,
+    slice: Option<usize>,
+}
+
+struct CompiledRole {
+    role: Role,
+    /// What whoever holds the role may do.
+    all: Option<(Arc<str>, Bits)>,
+    /// What people who hold it may do beside that.
+    people: Option<(Arc<str>, Bits)>,
+}
+
+/// One bit a permission.
+struct Bits(Box<[u64]>);
+
+impl Bits {
+    fn of(ids: impl Iterator<Item = PermissionId>, count: usize) -> Self {
+        let mut words = vec![0_u64; count.div_ceil(64)];
+        for PermissionId(n) in ids {
+            words[n as usize / 64] |= 1 << (n % 64);
+        }
+        Self(words.into())
+    }
+
+    fn has(&self, PermissionId(n): PermissionId) -> bool {
+        self.0.get(n as usize / 64).is_some_and(|word| word >> (n % 64) & 1 == 1)
+    }
+}
+
+impl Engine {
+    /// Compile a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with its policies. The snapshot must not come into force.
+    pub fn compile(snapshot: Arc<Snapshot>) -> Result<Self, Complaints> {
+        let whole_file = || Place::file(format!("snapshot {}", snapshot.revision));
+        let schema = schema::build(&snapshot.products)
+            .map_err(|error| whole_file().complain(format!("the schema does not hold: {error}")))?;
+        let authored = compile::authored(&snapshot.policies, &schema, &snapshot.products)?;
+        let roles: Vec<&Role> =
+            snapshot.products.iter().flat_map(|m| &m.roles).chain(&snapshot.roles).collect();
+        let generated = generate::policies(&snapshot.products, &roles)
+            .map_err(|error| whole_file().complain(format!("a role does not hold: {error}")))?;
+        Build { snapshot: Arc::clone(&snapshot), schema, roles, generated, authored }.engine()
+    }
+
+    /// The revision of the snapshot.
+    pub fn revision(&self) -> Revision {
+        self.snapshot.revision
+    }
+
+    /// The snapshot this was compiled from.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The schema that every policy was validated against.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Every policy, generated and written: what plain Cedar would be asked with.
+    pub fn policies(&self) -> &PolicySet {
+        &self.whole
+    }
+
+    /// A permission by its names; `None` when the product does not declare it.
+    pub fn permission(&self, product: &str, resource: &str, action: &str) -> Option<PermissionId> {
+        let permission =
+            Permission { resource: resource.parse().ok()?, action: action.parse().ok()? };
+        self.by_product.get(product)?.get(&permission).copied()
+    }
+
+    /// The permissions of that name of every product, in the order of products.
+    pub fn permissions_named(&self, resource: &str, action: &str) -> &[PermissionId] {
+        let (Ok(resource), Ok(action)) = (resource.parse(), action.parse()) else { return &[] };
+        let permission = Permission { resource, action };
+        self.by_permission.get(&permission).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What an id stands for.
+    pub fn name(&self, id: PermissionId) -> Option<(&ProductName, &Permission)> {
+        let known = self.permissions.get(id.0 as usize)?;
+        Some((&self.products[known.product].manifest.product, &known.permission))
+    }
+
+    /// The product whose manifest declares that name.
+    pub fn product(&self, name: &str) -> Option<&Arc<Manifest>> {
+        self.products.iter().map(|p| &p.manifest).find(|m| m.product.as_str() == name)
+    }
+
+    /// The rows of one route set of a product.
+    ///
+    /// # Errors
+    ///
+    /// The names of the product's sets, when it has none of that name.
+    pub fn routes(&self, product: &str, set: &str) -> Result<Vec<&Route>, Vec<String>> {
+        catalog::routes(&self.snapshot.products, product, set)
+    }
+
+    /// What the author of a policy tells whoever it turns away (`@reason`).
+    pub fn reason(&self, policy: &str) -> Option<&Arc<str>> {
+        self.reasons.get(policy)
+    }
+
+    /// Decide. Deny unless a policy permits and none forbids; a policy that cannot be evaluated
+    /// denies, for it may have been a forbid.
+    pub fn decide(&self, query: &Query<'_>) -> Decision {
+        let mut decision = Decision::deny(self.revision());
+        let Some(known) = self.permissions.get(query.permission.0 as usize) else {
+            return decision;
+        };
+        let mut permits = self.permits(query);
+        if let Some(slice) = known.slice {
+            match self.evaluate(query, known, &self.slices[slice]) {
+                Ok(answer) => {
+                    decision.errors = answer.errors;
+                    if answer.forbids {
+                        decision.policies = answer.policies;
+                        return decision;
+                    }
+                    permits.extend(answer.policies);
+                }
+                Err(error) => decision.errors.push(error),
+            }
+        }
+        if decision.errors.is_empty() && !permits.is_empty() {
+            permits.sort_unstable();
+            permits.dedup();
+            decision.policies = permits;
+            decision.verdict = Verdict::Allow;
+        }
+        decision
+    }
+
+    /// Everything that a subject may do, under these circumstances, in the order of products,
+    /// resources and actions.
+    pub fn what_can(&self, subject: &Subject, facts: &Facts<'_>) -> Vec<(ProductName, Permission)> {
+        let ids = (0..self.permissions.len()).filter_map(|n| u32::try_from(n).ok());
+        ids.map(PermissionId)
+            .filter(|permission| {
+                let permission = *permission;
+                self.decide(&Query { subject, permission, facts }).allowed()
+            })
+            .filter_map(|id| self.name(id))
+            .map(|(product, permission)| (product.clone(), permission.clone()))
+            .collect()
+    }
+
+    /// The generated policies that permit: the bits, read.
+    fn permits(&self, query: &Query<'_>) -> SmallVec<[Arc<str>; 4]> {
+        let mut permits = SmallVec::new();
+        let id = query.permission;
+        let mut take = |policy: &Option<(Arc<str>, Bits)>| {
+            if let Some((name, bits)) = policy
+                && bits.has(id)
+            {
+                permits.push(Arc::clone(name));
+            }
+        };
+        if query.subject.principal.is_user() {
+            for role in self.roles_of_groups(query.subject) {
+                take(&self.roles[role].all);
+                take(&self.roles[role].people);
+            }
+            for (name, bits) in &self.everyone {
+                if bits.has(id) {
+                    permits.push(Arc::clone(name));
+                }
+            }
+        } else {
+            for role in self.roles_of_application(query.subject) {
+                take(&self.roles[role].all);
+            }
+        }
+        permits
+    }
+
+    fn group(&self, org: &OrgId, name: &GroupName) -> &[usize] {
+        let own = self.own_groups.get(org).and_then(|groups| groups.get(name));
+        self.built_in_groups.get(name).or(own).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn roles_of_groups<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = usize> + 'a {
+        let org = subject.principal.org();
+        subject.groups.iter().flat_map(move |group| self.group(org, group)).copied()
+    }
+
+    fn roles_of_application<'a>(
+        &'a self,
+        subject: &'a Subject,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let own = self.own_roles.get(subject.principal.org());
+        subject.roles.iter().filter_map(move |name| {
+            self.built_in_roles.get(name).or_else(|| own?.get(name)).copied()
+        })
+    }
+
+    /// Ask Cedar about the hand-written policies that may matter.
+    fn evaluate(
+        &self,
+        query: &Query<'_>,
+        known: &Known,
+        slice: &PolicySet,
+    ) -> Result<Evaluated, PolicyError> {
+        let failed = |what: String| PolicyError { policy: "request".into(), what };
+        let request = self.request(query, known).map_err(failed)?;
+        let entities = self.entities(query.subject).map_err(|error| failed(error.to_string()))?;
+        let response = self.authorizer.is_authorized(&request, slice, &entities);
+        let mut policies: SmallVec<[Arc<str>; 4]> = SmallVec::new();
+        let mut forbids = false;
+        for id in response.diagnostics().reason() {
+            let effect = slice.policy(id).map(Policy::effect);
+            forbids |= effect == Some(Effect::Forbid);
+            policies.push(AsRef::<str>::as_ref(id).into());
+        }
+        // Cedar's own verdict over the slice must agree with what its reasons say.
+        if response.decision() == CedarDecision::Allow && forbids {
+            return Err(failed("Cedar allowed what a policy forbids".to_owned()));
+        }
+        policies.sort_unstable();
+        let errors = response
+            .diagnostics()
+            .errors()
+            .map(|AuthorizationError::PolicyEvaluationError(error)| PolicyError {
+                policy: AsRef::<str>::as_ref(error.policy_id()).into(),
+                what: error.to_string(),
+            })
+            .collect();
+        Ok(Evaluated { forbids, policies, errors })
+    }
+
+    fn request(&self, query: &Query<'_>, known: &Known) -> Result<Request, String> {
+        let parameters = &self.products[known.product].parameters;
+        let context = entities::context(query.subject, query.facts, parameters)?;
+        let principal = entities::principal(query.subject);
+        let (action, resource) = (known.action.clone(), known.resource.clone());
+        Request::new(principal, action, resource, context, None).map_err(|error| error.to_string())
+    }
+
+    fn entities(
+        &self,
+        subject: &Subject,
+    ) -> Result<cedar_policy::Entities, Box<cedar_policy::entities_errors::EntitiesError>> {
+        let org = subject.principal.org();
+        let user = subject.principal.is_user();
+        let role = |n: &usize| &self.roles[*n].role;
+        let groups = subject
+            .groups
+            .iter()
+            .filter(|_| user)
+            .map(|name| (name, self.group(org, name).iter().map(role).collect()));
+        let roles =
+            self.roles_of_application(subject).filter(|_| !user).map(|n| &self.roles[n].role);
+        entities::around(subject, groups, roles)
+    }
+
+    /// What plain Cedar is asked for a query: the reference that this engine is held against.
+    ///
+    /// # Errors
+    ///
+    /// When the request cannot be put in Cedar's terms.
+    pub fn reference(
+        &self,
+        query: &Query<'_>,
+    ) -> Result<(Request, cedar_policy::Entities), String> {
+        let known =
+            self.permissions.get(query.permission.0 as usize).ok_or("no such permission")?;
+        let entities = self.entities(query.subject).map_err(|error| error.to_string())?;
+        Ok((self.request(query, known)?, entities))
+    }
+}
+
+struct Evaluated {
+    forbids: bool,
+    policies: SmallVec<[Arc<str>; 4]>,
+    errors: Vec<PolicyError>,
+}
+
+/// An engine in the making.
+struct Build<'a> {
+    snapshot: Arc<Snapshot>,
+    schema: Schema,
+    roles: Vec<&'a Role>,
+    generated: Vec<Generated>,
+    authored: Vec<compile::Authored>,
+}
+
+impl Build<'_> {
+    fn engine(self) -> Result<Engine, Complaints> {
+        let products: Vec<Product> = self
+            .snapshot
+            .products
+            .iter()
+            .map(|manifest| Product {
+                manifest: Arc::clone(manifest),
+                parameters: schema::parameters(manifest),
+            })
+            .collect();
+        let (permissions, slices) = self.permissions(&products)?;
+        let mut by_product: HashMap<ProductName, HashMap<Permission, PermissionId>> =
+            HashMap::new();
+        let mut by_permission: HashMap<Permission, Vec<PermissionId>> = HashMap::new();
+        for (n, known) in (0..).zip(&permissions) {
+            let product = products[known.product].manifest.product.clone();
+            by_product
+                .entry(product)
+                .or_default()
+                .insert(known.permission.clone(), PermissionId(n));
+            by_permission.entry(known.permission.clone()).or_default().push(PermissionId(n));
+        }
+        let bits = |generated: &Generated| {
+            let ids = generated.permissions.iter().filter_map(|(product, permission)| {
+                by_product.get(&products[*product].manifest.product)?.get(permission).copied()
+            });
+            (Arc::clone(&generated.id), Bits::of(ids, permissions.len()))
+        };
+        let mut roles: Vec<CompiledRole> = self
+            .roles
+            .iter()
+            .map(|role| CompiledRole { role: (*role).clone(), all: None, people: None })
+            .collect();
+        let mut everyone = Vec::new();
+        for generated in &self.generated {
+            match generated.holder {
+                Holder::Role(n) => roles[n].all = Some(bits(generated)),
+                Holder::PeopleOf(n) => roles[n].people = Some(bits(generated)),
+                Holder::Everyone => everyone.push(bits(generated)),
+            }
+        }
+        let (built_in_roles, own_roles) = by_owner(
+            roles.iter().enumerate().map(|(n, r)| (r.role.org.as_ref(), r.role.name.clone(), n)),
+        );
+        let held = |org: Option<&OrgId>, names: &[RoleName]| -> Vec<usize> {
+            let own = org.and_then(|org| own_roles.get(org));
+            let find = |name| built_in_roles.get(name).or_else(|| own?.get(name)).copied();
+            names.iter().filter_map(find).collect()
+        };
+        let groups = self.snapshot.products.iter().flat_map(|m| &m.groups);
+        let (built_in_groups, own_groups) =
+            by_owner(groups.chain(&self.snapshot.groups).map(|group| {
+                let roles = held(group.org.as_ref(), &group.roles);
+                (group.org.as_ref(), group.name.clone(), roles)
+            }));
+        let reasons = self
+            .authored
+            .iter()
+            .filter_map(|policy| Some((Arc::clone(&policy.id), policy.reason.clone()?)))
+            .collect();
+        let all = self.generated.iter().map(|g| &g.policy);
+        let whole = self.set(all.chain(self.authored.iter().map(|a| &a.policy)))?;
+        Ok(Engine {
+            snapshot: Arc::clone(&self.snapshot),
+            schema: self.schema,
+            products,
+            permissions,
+            by_product,
+            by_permission,
+            roles,
+            built_in_roles,
+            own_roles,
+            built_in_groups,
+            own_groups,
+            everyone,
+            slices,
+            reasons,
+            whole,
+            authorizer: Authorizer::new(),
+        })
+    }
+
+    /// Every permission, each with the hand-written policies that speak of it.
+    fn permissions(
+        &self,
+        products: &[Product],
+    ) -> Result<(Vec<Known>, Vec<PolicySet>), Complaints> {
+        let mut known = Vec::new();
+        let mut lists: Vec<Vec<usize>> = Vec::new();
+        let mut by_policies: HashMap<Vec<usize>, usize> = HashMap::new();
+        for (n, product) in products.iter().enumerate() {
+            let manifest = &product.manifest;
+            for permission in manifest.permissions() {
+                let speaking: Vec<usize> = self
+                    .authored
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, a)| compile::speaks_of(&a.policy, manifest, &permission))
+                    .map(|(n, _)| n)
+                    .collect();
+                let slice = (!speaking.is_empty()).then(|| {
+                    *by_policies.entry(speaking).or_insert_with_key(|speaking| {
+                        lists.push(speaking.clone());
+                        lists.len() - 1
+                    })
+                });
+                known.push(Known {
+                    product: n,
+                    action: schema::action_uid(&manifest.product, &permission),
+                    resource: schema::resource_uid(&manifest.product, &permission.resource),
+                    permission,
+                    slice,
+                });
+            }
+        }
+        let slices = lists
+            .into_iter()
+            .map(|list| self.set(list.into_iter().map(|n| &self.authored[n].policy)))
+            .collect::<Result<_, _>>()?;
+        Ok((known, slices))
+    }
+
+    fn set<'p>(&self, policies: impl Iterator<Item = &'p Policy>) -> Result<PolicySet, Complaints> {
+        PolicySet::from_policies(policies.cloned()).map_err(|error| {
+            Place::file(format!("snapshot {}", self.snapshot.revision))
+                .complain(format!("the policies do not go together: {error}"))
+                .into()
+        })
+    }
+}
+
+/// Split what is built in from what organizations own, both by name.
+#[expect(clippy::type_complexity, reason = "two maps, taken apart at once")]
+fn by_owner<'a, N: Eq + std::hash::Hash, T>(
+    items: impl Iterator<Item = (Option<&'a OrgId>, N, T)>,
+) -> (HashMap<N, T>, HashMap<OrgId, HashMap<N, T>>) {
+    let mut built_in = HashMap::new();
+    let mut own: HashMap<OrgId, HashMap<N, T>> = HashMap::new();
+    for (org, name, item) in items {
+        match org {
+            None => built_in.insert(name, item),
+            Some(org) => own.entry(org.clone()).or_default().insert(name, item),
+        };
+    }
+    (built_in, own)
+}

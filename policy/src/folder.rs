@@ -1,0 +1,144 @@
+//! A catalog from a folder of files.
+//!
+//! ```text
+//! policies/
+//!   base.cedar            policies for every product
+//!   midaz/product.yaml    a manifest
+//!   midaz/*.cedar         policies beside it
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    catalog::Catalog,
+    complaint::{Complaint, Complaints, Place},
+    model::{manifest::Manifest, name::ProductName},
+    snapshot::PolicyText,
+};
+
+/// The manifest's name in a product's folder.
+pub const MANIFEST: &str = "product.yaml";
+
+/// Read a folder.
+///
+/// # Errors
+///
+/// Every file that cannot be read, parsed, or brought together with the others.
+pub fn read(folder: &Path) -> Result<Catalog, Complaints> {
+    let mut reading = Reading::default();
+    reading.cedar(folder, None);
+    for path in reading.entries(folder) {
+        let manifest = path.join(MANIFEST);
+        if !path.is_dir() || !manifest.exists() {
+            continue;
+        }
+        if let Some(product) = reading.manifest(&manifest) {
+            reading.cedar(&path, Some(&product));
+        }
+    }
+    if reading.products.is_empty() && reading.complaints.is_empty() {
+        let cure = format!("it needs a folder a product, each with a `{MANIFEST}`");
+        return Err(at(folder)
+            .complain(format!("the policy folder has no product: {cure}"))
+            .into());
+    }
+    Complaints::unless(reading.complaints, ())?;
+    Catalog::new(reading.products, reading.policies)
+}
+
+#[derive(Default)]
+struct Reading {
+    products: Vec<Arc<Manifest>>,
+    policies: Vec<PolicyText>,
+    complaints: Vec<Complaint>,
+}
+
+impl Reading {
+    fn manifest(&mut self, path: &Path) -> Option<ProductName> {
+        let text = self.text(path)?;
+        match Manifest::parse(&path.display().to_string(), &text) {
+            Ok(manifest) => {
+                let product = manifest.product.clone();
+                self.products.push(Arc::new(manifest));
+                Some(product)
+            }
+            Err(complaints) => {
+                self.complaints.extend(complaints.into_vec());
+                None
+            }
+        }
+    }
+
+    fn cedar(&mut self, folder: &Path, product: Option<&ProductName>) {
+        for path in self.entries(folder) {
+            if path.extension().is_some_and(|extension| extension == "cedar") {
+                let Some(text) = self.text(&path) else { continue };
+                self.policies.push(PolicyText {
+                    file: path.display().to_string().into(),
+                    product: product.cloned(),
+                    text: text.into(),
+                });
+            }
+        }
+    }
+
+    /// What a folder holds, in the order of names: the same folder always reads the same.
+    fn entries(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let read = || -> io::Result<Vec<PathBuf>> {
+            let mut paths: Vec<PathBuf> =
+                fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+            paths.sort();
+            Ok(paths)
+        };
+        read().unwrap_or_else(|error| {
+            let complaint = at(folder).complain(format!("cannot read the policy folder: {error}"));
+            self.complaints.push(complaint);
+            Vec::new()
+        })
+    }
+
+    fn text(&mut self, path: &Path) -> Option<String> {
+        fs::read_to_string(path)
+            .inspect_err(|error| {
+                self.complaints.push(at(path).complain(format!("cannot read the file: {error}")));
+            })
+            .ok()
+    }
+}
+
+fn at(path: &Path) -> Place {
+    Place::file(path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_becomes_a_catalog() {
+        let folder = tempfile::tempdir().unwrap();
+        let product = folder.path().join("demo");
+        fs::create_dir(&product).unwrap();
+        fs::create_dir(folder.path().join("notes")).unwrap();
+        fs::write(product.join(MANIFEST), "product: demo\nresources: {things: [get]}\n").unwrap();
+        fs::write(product.join("extra.cedar"), "// nothing yet\n").unwrap();
+        fs::write(folder.path().join("base.cedar"), "// nothing yet\n").unwrap();
+        let catalog = read(folder.path()).unwrap();
+        assert_eq!(catalog.products.len(), 1);
+        let of: Vec<_> = catalog.policies.iter().map(|p| p.product.is_some()).collect();
+        assert_eq!(of, [false, true]);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_or_empty_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = read(folder.path()).unwrap_err().to_string();
+        assert!(told.contains("has no product"), "{told}");
+        let told = read(&folder.path().join("nowhere")).unwrap_err().to_string();
+        assert!(told.contains("nowhere: cannot read the policy folder"), "{told}");
+    }
+}

@@ -1,0 +1,20 @@
+//! Words, Cedar, decisions: what the proxy and the identity service both know.
+//!
+//! No socket, no database, no web. From the ground up: [`model`] has the words; [`catalog`] the
+//! products of an installation, read by [`folder`]; [`snapshot`] one revision of everything;
+//! [`engine`] answers questions over one; [`changes`] and [`feed`] carry what happens in between.
+
+pub mod catalog;
+pub mod changes;
+pub mod compile;
+pub mod complaint;
+pub mod engine;
+mod entities;
+pub mod feed;
+pub mod folder;
+mod generate;
+pub mod model;
+pub mod schema;
+pub mod snapshot;
+pub mod strict;
+pub mod token;

@@ -1,0 +1,49 @@
+//! Everything a proxy needs to decide, at one revision. Its JSON is the contract on the wire.
+//!
+//! Immutable: a change makes a new one. Made by identity's `publish`, or read from a folder.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{
+    decision::Revision,
+    grant::{Group, Role},
+    manifest::Manifest,
+    name::ProductName,
+};
+
+/// One revision of the whole policy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub revision: Revision,
+    /// The products, with their built-in roles and groups.
+    pub products: Vec<Arc<Manifest>>,
+    /// Roles of organizations' own.
+    pub roles: Vec<Role>,
+    /// Groups of organizations' own.
+    pub groups: Vec<Group>,
+    /// Policies that people wrote.
+    pub policies: Vec<PolicyText>,
+    /// The keys of Postern's own issuer.
+    pub issuer: Option<Issuer>,
+}
+
+/// A file of hand-written Cedar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// The path that complaints name.
+    pub file: Arc<str>,
+    /// The product beside whose manifest it lies; `None` for all.
+    pub product: Option<ProductName>,
+    pub text: Arc<str>,
+}
+
+/// Who signs tokens, and the public keys to check them with (RFC 7517).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issuer {
+    pub issuer: String,
+    /// A JWK set as text would hold it.
+    pub jwks: Value,
+}
