@@ -83,7 +83,7 @@ struct CompiledRole {
     /// What whoever holds the role may do.
     all: Option<(Arc<str>, Bits)>,
     /// What people who hold it may do beside that.
-    people: Option<(Arc<str>, Bits)>,
+    people: Vec<(Arc<str>, Bits)>,
 }
 
 /// One bit a permission.
@@ -228,26 +228,19 @@ impl Engine {
     fn permits(&self, query: &Query<'_>) -> SmallVec<[Arc<str>; 4]> {
         let mut permits = SmallVec::new();
         let id = query.permission;
-        let mut take = |policy: &Option<(Arc<str>, Bits)>| {
-            if let Some((name, bits)) = policy
-                && bits.has(id)
-            {
+        let mut take = |(name, bits): &(Arc<str>, Bits)| {
+            if bits.has(id) {
                 permits.push(Arc::clone(name));
             }
         };
         if query.subject.principal.is_user() {
             for role in self.roles_of_groups(query.subject) {
-                take(&self.roles[role].all);
-                take(&self.roles[role].people);
+                self.roles[role].all.iter().chain(&self.roles[role].people).for_each(&mut take);
             }
-            for (name, bits) in &self.everyone {
-                if bits.has(id) {
-                    permits.push(Arc::clone(name));
-                }
-            }
+            self.everyone.iter().for_each(take);
         } else {
             for role in self.roles_of_application(query.subject) {
-                take(&self.roles[role].all);
+                self.roles[role].all.iter().for_each(&mut take);
             }
         }
         permits
@@ -395,13 +388,13 @@ impl Build<'_> {
         let mut roles: Vec<CompiledRole> = self
             .roles
             .iter()
-            .map(|role| CompiledRole { role: (*role).clone(), all: None, people: None })
+            .map(|role| CompiledRole { role: (*role).clone(), all: None, people: Vec::new() })
             .collect();
         let mut everyone = Vec::new();
         for generated in &self.generated {
             match generated.holder {
                 Holder::Role(n) => roles[n].all = Some(bits(generated)),
-                Holder::PeopleOf(n) => roles[n].people = Some(bits(generated)),
+                Holder::PeopleOf(n) => roles[n].people.push(bits(generated)),
                 Holder::Everyone => everyone.push(bits(generated)),
             }
         }

@@ -65,17 +65,19 @@ pub(crate) fn policies(
         let permissions = covered(&products[own], &role.grants).map(|p| (own, p)).collect();
         generated.push(make(format!("role/{id}"), Holder::Role(n), permissions, &scope, &actions)?);
 
-        let shared = shared(products, own, &role.grants);
-        if !shared.is_empty() {
-            let scope = json!({ "op": "is", "entity_type": "User", "in": { "entity": entity } });
+        let scope = json!({ "op": "is", "entity_type": "User", "in": { "entity": entity } });
+        for (other, manifest) in products.iter().enumerate().filter(|(other, _)| *other != own) {
+            let shared = shared(&products[own], manifest, &role.grants);
+            if shared.is_empty() {
+                continue;
+            }
             let actions: Vec<Value> = shared
                 .iter()
-                .map(|(of, permission)| {
-                    schema::action_json(&products[*of].product, &exactly(permission))
-                })
+                .map(|permission| schema::action_json(&manifest.product, &exactly(permission)))
                 .collect();
-            let id = format!("role/{id}/shared");
-            generated.push(make(id, Holder::PeopleOf(n), shared, &scope, &actions)?);
+            let id = format!("role/{id}/in/{}", manifest.product);
+            let permissions = shared.into_iter().map(|p| (other, p)).collect();
+            generated.push(make(id, Holder::PeopleOf(n), permissions, &scope, &actions)?);
         }
     }
     for (own, manifest) in products.iter().enumerate() {
@@ -125,17 +127,14 @@ fn covered<'a>(
     manifest.permissions().filter(|permission| grants.iter().any(|grant| grant.covers(permission)))
 }
 
-fn shared(products: &[Arc<Manifest>], own: usize, grants: &[Grant]) -> Vec<(usize, Permission)> {
-    if products[own].isolated {
+/// What a role's grants open in another product: the permissions of the same name, where neither
+/// product is isolated and the granting one does not keep the resource to itself.
+fn shared(own: &Manifest, other: &Manifest, grants: &[Grant]) -> Vec<Permission> {
+    if own.isolated || other.isolated {
         return Vec::new();
     }
-    let mine: Vec<Permission> = covered(&products[own], grants).collect();
-    products
-        .iter()
-        .enumerate()
-        .filter(|(n, manifest)| *n != own && !manifest.isolated)
-        .flat_map(|(n, manifest)| {
-            mine.iter().filter(|p| manifest.declares(p)).map(move |p| (n, p.clone()))
-        })
+    covered(own, grants)
+        .filter(|permission| !own.keeps.contains(&permission.resource))
+        .filter(|permission| other.declares(permission))
         .collect()
 }

@@ -33,6 +33,8 @@ pub struct Manifest {
     /// same resource and action of any other product that is not, for people: the way the first
     /// products of the family have always been granted.
     pub isolated: bool,
+    /// Resources of a product that is not isolated whose grants open nothing elsewhere.
+    pub keeps: BTreeSet<ResourceName>,
     pub resources: BTreeMap<ResourceName, BTreeSet<ActionName>>,
     pub roles: Vec<Role>,
     pub groups: Vec<Group>,
@@ -183,6 +185,8 @@ struct Raw {
     title: String,
     #[serde(default = "yes")]
     isolated: bool,
+    #[serde(default)]
+    keeps: Vec<Spanned<String>>,
     resources: Entries<Vec<Spanned<String>>>,
     #[serde(default)]
     roles: Entries<RawRole>,
@@ -240,6 +244,7 @@ impl Reader {
             return Err(Complaints::unless(self.complaints, ()).expect_err("a bad name was noted"));
         };
         let resources = self.resources(raw.resources);
+        let keeps = self.keeps(&resources, &raw.keeps);
         let roles = self.roles(&product, &resources, raw.roles);
         let groups = self.groups(raw.groups);
         let applications = raw.applications.iter().filter_map(|name| self.name(name)).collect();
@@ -255,6 +260,7 @@ impl Reader {
             product,
             title: raw.title,
             isolated: raw.isolated,
+            keeps,
             resources,
             roles,
             groups,
@@ -282,6 +288,27 @@ impl Reader {
             }
         }
         resources
+    }
+
+    fn keeps(
+        &mut self,
+        resources: &BTreeMap<ResourceName, BTreeSet<ActionName>>,
+        raw: &[Spanned<String>],
+    ) -> BTreeSet<ResourceName> {
+        let mut keeps = BTreeSet::new();
+        for text in raw {
+            match self.name::<ResourceName>(text) {
+                Some(name) if resources.contains_key(&name) => {
+                    keeps.insert(name);
+                }
+                Some(name) => {
+                    let known = list(resources.keys());
+                    self.complain(text, format!("no resource `{name}` here: {known}"));
+                }
+                None => {}
+            }
+        }
+        keeps
     }
 
     fn roles(
