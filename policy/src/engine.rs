@@ -12,8 +12,8 @@ use std::{
 };
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Decision as CedarDecision, Effect, EntityUid, Policy,
-    PolicySet, Request, Schema,
+    AuthorizationError, Authorizer, Decision as CedarDecision, Effect, Entities, Entity, EntityUid, Policy,
+    PolicySet, Request, Schema, entities_errors::EntitiesError,
 };
 use smallvec::SmallVec;
 
@@ -73,7 +73,9 @@ struct Product {
 struct Known {
     product: usize,
     permission: Permission,
-    action: EntityUid,
+    /// The action with the groups it is in: Cedar looks for them among the entities, and a policy
+    /// over an action group would not hold without them.
+    action: Entity,
     resource: EntityUid,
     slice: Option<usize>,
 }
@@ -275,7 +277,8 @@ impl Engine {
     ) -> Result<Evaluated, PolicyError> {
         let failed = |what: String| PolicyError { policy: "request".into(), what };
         let request = self.request(query, known).map_err(failed)?;
-        let entities = self.entities(query.subject).map_err(|error| failed(error.to_string()))?;
+        let entities =
+            self.entities(query.subject, known).map_err(|error| failed(error.to_string()))?;
         let response = self.authorizer.is_authorized(&request, slice, &entities);
         let mut policies: SmallVec<[Arc<str>; 4]> = SmallVec::new();
         let mut forbids = false;
@@ -304,14 +307,15 @@ impl Engine {
         let parameters = &self.products[known.product].parameters;
         let context = entities::context(query.subject, query.facts, parameters)?;
         let principal = entities::principal(query.subject);
-        let (action, resource) = (known.action.clone(), known.resource.clone());
+        let (action, resource) = (known.action.uid(), known.resource.clone());
         Request::new(principal, action, resource, context, None).map_err(|error| error.to_string())
     }
 
     fn entities(
         &self,
         subject: &Subject,
-    ) -> Result<cedar_policy::Entities, Box<cedar_policy::entities_errors::EntitiesError>> {
+        known: &Known,
+    ) -> Result<Entities, Box<EntitiesError>> {
         let org = subject.principal.org();
         let user = subject.principal.is_user();
         let role = |n: &usize| &self.roles[*n].role;
@@ -322,7 +326,7 @@ impl Engine {
             .map(|name| (name, self.group(org, name).iter().map(role).collect()));
         let roles =
             self.roles_of_application(subject).filter(|_| !user).map(|n| &self.roles[n].role);
-        entities::around(subject, groups, roles)
+        entities::around(subject, groups, roles, known.action.clone())
     }
 
     /// What plain Cedar is asked for a query: the reference that this engine is held against.
@@ -333,10 +337,10 @@ impl Engine {
     pub fn reference(
         &self,
         query: &Query<'_>,
-    ) -> Result<(Request, cedar_policy::Entities), String> {
+    ) -> Result<(Request, Entities), String> {
         let known =
             self.permissions.get(query.permission.0 as usize).ok_or("no such permission")?;
-        let entities = self.entities(query.subject).map_err(|error| error.to_string())?;
+        let entities = self.entities(query.subject, known).map_err(|error| error.to_string())?;
         Ok((self.request(query, known)?, entities))
     }
 }
@@ -465,7 +469,7 @@ impl Build<'_> {
                 });
                 known.push(Known {
                     product: n,
-                    action: schema::action_uid(&manifest.product, &permission),
+                    action: schema::action(&manifest.product, &permission),
                     resource: schema::resource_uid(&manifest.product, &permission.resource),
                     permission,
                     slice,

@@ -48,16 +48,18 @@ pub(crate) fn principal(subject: &Subject) -> EntityUid {
 
 /// The principal and everything above it.
 ///
-/// `groups` are the person's groups with the roles each holds; `roles` an application's own.
+/// `groups` are the person's groups with the roles each holds; `roles` an application's own; `action`
+/// what is asked for, with the groups it is in.
 pub(crate) fn around<'a>(
     subject: &Subject,
     groups: impl Iterator<Item = (&'a GroupName, Vec<&'a Role>)>,
     roles: impl Iterator<Item = &'a Role>,
+    action: Entity,
 ) -> Result<Entities, Box<EntitiesError>> {
     let org = subject.principal.org();
     let organization = uid(&TYPES.organization, org.as_str());
     let mut parents = HashSet::from([organization.clone()]);
-    let mut entities = Vec::new();
+    let mut entities = vec![action];
     let mut seen = HashSet::new();
     let mut role_entities = Vec::new();
     let mut note_role = |role: &Role| {

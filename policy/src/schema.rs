@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema};
+use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::model::{
@@ -50,9 +50,16 @@ pub(crate) fn uid(kind: &str, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(kind, EntityId::new(id))
 }
 
-/// The action of a permission.
-pub(crate) fn action_uid(product: &ProductName, permission: &Permission) -> EntityUid {
-    uid(&format!("{}::Action", namespace(product)), &permission.to_string())
+/// The action of a permission, in the groups that [`tree`] puts it in.
+pub(crate) fn action(product: &ProductName, permission: &Permission) -> Entity {
+    let kind = format!("{}::Action", namespace(product));
+    let groups = [
+        format!("{}:*", permission.resource),
+        format!("*:{}", permission.action),
+        "*:*".to_owned(),
+    ];
+    let groups = groups.iter().map(|group| uid(&kind, group)).collect();
+    Entity::new_no_attrs(uid(&kind, &permission.to_string()), groups)
 }
 
 /// The kind of thing that a permission is about.

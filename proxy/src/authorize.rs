@@ -1,0 +1,225 @@
+//! Bearer and target → permit or refusal. Only this file makes a [`Permit`].
+
+use std::{net::IpAddr, sync::Arc};
+
+use policy::{
+    engine::Engine,
+    model::{
+        caller::Principal,
+        decision::{Decision, Revision},
+        query::{Facts, PermissionId, Query},
+    },
+};
+
+use crate::{
+    audit::DecisionId,
+    authenticate::Bearer,
+    config::Mode,
+    refusal::{Denial, Why},
+    route::{Needs, Target},
+};
+
+/// Proof that a request was allowed. `forward` asks for one, and so does every door's yes.
+#[derive(Debug)]
+pub struct Permit {
+    id: DecisionId,
+    revision: Revision,
+    target: Target,
+    bearer: Option<Bearer>,
+    basis: Basis,
+    permission: Option<String>,
+}
+
+/// Why it was allowed.
+#[derive(Debug)]
+pub enum Basis {
+    /// The route is open to all.
+    Public,
+    /// The route asks for a valid token and no more.
+    Authenticated,
+    /// The policies allow it.
+    Policies(Decision),
+    /// The policies do not allow it, and the product is only being watched.
+    Monitored(Option<Decision>),
+    /// Nothing is asked for this product.
+    Off,
+}
+
+impl Basis {
+    /// One word for logs and metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Authenticated => "authenticated",
+            Self::Policies(_) => "allow",
+            Self::Monitored(_) => "monitored",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl Permit {
+    /// The decision's name.
+    pub fn id(&self) -> DecisionId {
+        self.id
+    }
+
+    /// The revision it was made at.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// What is to be forwarded, and where to.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Who asked; `None` where nobody was asked to show who they are.
+    pub fn bearer(&self) -> Option<&Bearer> {
+        self.bearer.as_ref()
+    }
+
+    /// Who asked, as logged.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.bearer.as_ref().map(|bearer| &bearer.subject.principal)
+    }
+
+    /// Why it was allowed.
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    /// The policies' own decision, where they were asked.
+    pub fn decision(&self) -> Option<&Decision> {
+        match &self.basis {
+            Basis::Policies(decision) => Some(decision),
+            Basis::Monitored(decision) => decision.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The product.
+    pub fn product(&self) -> &str {
+        &self.target.product.name
+    }
+
+    /// What was needed, as `midaz::accounts:get`.
+    pub fn permission(&self) -> Option<&str> {
+        self.permission.as_deref()
+    }
+}
+
+/// What is known of the request beside its target and bearer.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    pub id: DecisionId,
+    pub client: Option<IpAddr>,
+    /// Seconds since the epoch.
+    pub now: u64,
+}
+
+/// Decide a routed request. `who` verifies the bearer, and is asked only where one is needed.
+///
+/// # Errors
+///
+/// Whatever keeps the request from passing.
+pub fn authorize(
+    engine: &Engine,
+    target: Target,
+    circumstances: Circumstances,
+    who: impl FnOnce() -> Result<Bearer, Why>,
+) -> Result<Permit, Why> {
+    let permit = |target, bearer, basis, permission| Permit {
+        id: circumstances.id,
+        revision: engine.revision(),
+        target,
+        bearer,
+        basis,
+        permission,
+    };
+    if target.product.mode == Mode::Off {
+        return Ok(permit(target, None, Basis::Off, None));
+    }
+    if target.needs == Some(Needs::Public) {
+        return Ok(permit(target, None, Basis::Public, None));
+    }
+    let bearer = who()?;
+    let watched = target.product.mode == Mode::Monitor;
+    match &target.needs {
+        Some(Needs::Authenticated) => Ok(permit(target, Some(bearer), Basis::Authenticated, None)),
+        Some(Needs::Permissions(needed)) => {
+            let needed = Arc::clone(needed);
+            match decide(engine, &target, &bearer, circumstances, &needed) {
+                Ok((decision, name)) => {
+                    Ok(permit(target, Some(bearer), Basis::Policies(decision), Some(name)))
+                }
+                Err(denial) if watched => {
+                    let (decision, name) = (denial.decision, denial.permission);
+                    let basis = Basis::Monitored(Some(decision));
+                    Ok(permit(target, Some(bearer), basis, Some(name)))
+                }
+                Err(denial) => Err(Why::Denied(Box::new(denial))),
+            }
+        }
+        _ if watched => Ok(permit(target, Some(bearer), Basis::Monitored(None), None)),
+        _ => Err(Why::NoRoute),
+    }
+}
+
+/// Every permission must be held; the first that is not settles it. An empty list holds nothing
+/// that could be granted, so it is denied.
+fn decide(
+    engine: &Engine,
+    target: &Target,
+    bearer: &Bearer,
+    circumstances: Circumstances,
+    needed: &[PermissionId],
+) -> Result<(Decision, String), Denial> {
+    let parameters: Vec<(&str, &str)> =
+        target.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let facts = Facts {
+        client: circumstances.client,
+        now: circumstances.now,
+        authentication: Some(&bearer.caller.authentication),
+        parameters: &parameters,
+    };
+    let mut settled: Option<(Decision, String)> = None;
+    for permission in needed {
+        let query = Query { subject: &bearer.subject, permission: *permission, facts: &facts };
+        let decision = engine.decide(&query);
+        let name = name(engine, *permission);
+        if !decision.allowed() {
+            return Err(denial(engine, &bearer.subject.principal, name, decision));
+        }
+        settled = Some(match settled.take() {
+            None => (decision, name),
+            Some((mut before, names)) => {
+                before.policies.extend(decision.policies);
+                before.policies.sort_unstable();
+                before.policies.dedup();
+                (before, format!("{names} {name}"))
+            }
+        });
+    }
+    settled.ok_or_else(|| {
+        let nothing = Decision::deny(engine.revision());
+        denial(engine, &bearer.subject.principal, String::new(), nothing)
+    })
+}
+
+/// A denial, with what the forbidding policy's author has to say.
+pub fn denial(
+    engine: &Engine,
+    principal: &Principal,
+    permission: String,
+    decision: Decision,
+) -> Denial {
+    let reason = decision.policies.iter().find_map(|policy| engine.reason(policy));
+    let reason = reason.map(|text| text.to_string());
+    Denial { principal: principal.to_string(), permission, decision, reason }
+}
+
+/// `midaz::accounts:get`.
+pub fn name(engine: &Engine, permission: PermissionId) -> String {
+    engine.name(permission).map_or_else(String::new, |(product, p)| format!("{product}::{p}"))
+}

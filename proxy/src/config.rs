@@ -1,0 +1,228 @@
+//! What the proxy is told: where it listens, whom it believes, which products stand behind it.
+//!
+//! Every field is checked while it is read; every default is the safe one.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use ipnet::IpNet;
+use policy::model::name::ProductName;
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// The `[proxy]` section, and the `[[product]]` list.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The Auth API and the HTTP doors: the one address that products know. Port 0 takes a free
+    /// one. Default: 127.0.0.1:4000.
+    pub listen: SocketAddr,
+    /// The gateway. Default: 127.0.0.1:8080.
+    pub gateway: SocketAddr,
+    /// Health and metrics, for operators. Never put it on a public address. Default:
+    /// 127.0.0.1:9090.
+    pub health: SocketAddr,
+    /// Networks whose forwarded headers are believed, and who may ask at the HTTP doors. Default:
+    /// none.
+    pub trusted_proxies: Networks,
+    /// Headers beside `X-Postern-*` that a client may never set, because a product behind the
+    /// gateway reads an identity from them. Default: none.
+    pub identity_headers: Vec<String>,
+    /// How many verified tokens are remembered. Default: 100000.
+    pub remembered_tokens: u64,
+    /// The largest header section of a request, in bytes. Default: 32768.
+    pub max_header_bytes: usize,
+    /// The largest body of a question or a sign-in, in bytes. Default: 65536. The gateway streams
+    /// bodies of any size.
+    pub max_body_bytes: usize,
+    /// How many connections may be open at a time, over all listeners. Default: 10000.
+    pub max_connections: usize,
+    /// How long requests in flight may take to end after a signal to stop, in seconds. Default: 10.
+    pub shutdown_secs: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let on = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        Self {
+            listen: on(4000),
+            gateway: on(8080),
+            health: on(9090),
+            trusted_proxies: Networks::default(),
+            identity_headers: Vec::new(),
+            remembered_tokens: 100_000,
+            max_header_bytes: 32 * 1024,
+            max_body_bytes: 64 * 1024,
+            max_connections: 10_000,
+            shutdown_secs: 10,
+        }
+    }
+}
+
+/// Networks, none of which is everybody.
+#[derive(Debug, Clone, Default)]
+pub struct Networks(pub Vec<IpNet>);
+
+impl<'de> Deserialize<'de> for Networks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let networks = texts.iter().map(|text| network(text).map_err(D::Error::custom));
+        networks.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    match parsed {
+        Ok(network) if network.prefix_len() == 0 => Err(format!(
+            "`{text}` is everybody, and then any client may claim to be a proxy; name the proxies' own networks"
+        )),
+        Ok(network) => Ok(network),
+        Err(_) => Err(format!("`{text}` is no address or network such as `10.0.0.0/8`")),
+    }
+}
+
+/// A product as this installation runs it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProductConfig {
+    /// Whose manifest applies.
+    pub name: ProductName,
+    /// Where the gateway forwards to: `http://host:port`. Without it the product is only decided
+    /// about, at the doors.
+    #[serde(default)]
+    pub upstream: Option<Upstream>,
+    /// The hosts it is reached at. Default: any that no other product names.
+    #[serde(default, deserialize_with = "hosts")]
+    pub hosts: Vec<String>,
+    /// A path prefix at which the gateway serves it, removed before the decision and on the way.
+    #[serde(default, deserialize_with = "prefix")]
+    pub prefix: Option<String>,
+    /// The route set of its manifest. Default: the one that the manifest names.
+    #[serde(default)]
+    pub routes: Option<String>,
+    /// Whether decisions bind. Default: `enforce`.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What a request that no route matches gets. Default: `deny`.
+    #[serde(default)]
+    pub unmatched: Unmatched,
+    /// What `%2F` in a path is taken for. Default: `refuse`.
+    #[serde(default)]
+    pub encoded_slash: EncodedSlash,
+    /// Whether the gateway speaks HTTP/2 without TLS to the upstream, as gRPC needs. Default:
+    /// false.
+    #[serde(default)]
+    pub h2c: bool,
+}
+
+/// `http://host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl<'de> Deserialize<'de> for Upstream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        upstream(&text).ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is no upstream such as `http://127.0.0.1:3000`"))
+        })
+    }
+}
+
+fn upstream(text: &str) -> Option<Upstream> {
+    let uri: http::Uri = text.parse().ok()?;
+    let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/");
+    let authority = uri.authority().filter(|a| plain && !a.as_str().contains('@'))?;
+    Some(Upstream {
+        host: authority.host().to_owned(),
+        port: authority.port_u16().unwrap_or(80),
+    })
+}
+
+/// Whether decisions bind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// A denied request is turned away.
+    #[default]
+    Enforce,
+    /// A denied request of somebody known is logged and let through.
+    Monitor,
+    /// Nothing is asked. Identity headers are still removed.
+    Off,
+}
+
+/// What a request that no route matches gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmatched {
+    #[default]
+    Deny,
+    /// Passes for anybody with a valid token.
+    Authenticated,
+}
+
+/// What `%2F` in a path is taken for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EncodedSlash {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// A slash: decided on and forwarded as one.
+    Decode,
+    /// A character of the segment that it stands in, for products that keep it so.
+    Keep,
+}
+
+fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let host = |text: &String| {
+        crate::canonical::host("http", text)
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is no host such as `api.example.com`")))
+    };
+    texts.iter().map(host).collect()
+}
+
+fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    match crate::canonical::path(&text) {
+        Ok(path) if path.text() == text && text.len() > 1 && !text.ends_with('/') => Ok(Some(text)),
+        _ => Err(D::Error::custom(format!("`{text}` is no path prefix such as `/midaz`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_no_trusted_proxy() {
+        for bad in ["0.0.0.0/0", "::/0", "10.0.0.0/33", "proxy", ""] {
+            assert!(network(bad).is_err(), "{bad}");
+        }
+        for good in ["10.0.0.0/8", "127.0.0.1", "::1", "fd00::/8"] {
+            assert!(network(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_is_a_plain_origin() {
+        for bad in ["https://a", "http://a/b", "http://u@a", "a:80", "", "http://"] {
+            assert_eq!(upstream(bad), None, "{bad}");
+        }
+        assert_eq!(upstream("http://a").unwrap().to_string(), "a:80");
+        assert_eq!(upstream("http://127.0.0.1:3000/").unwrap().to_string(), "127.0.0.1:3000");
+    }
+}

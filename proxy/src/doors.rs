@@ -1,0 +1,144 @@
+//! The listener that products and ingresses ask: the Auth API, and the HTTP doors by path.
+
+pub mod authorize;
+pub mod nginx;
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+
+use crate::{answer, forward, gate::Gate, health, relay::Relay, request_id};
+
+/// What identity owns of the Auth API; a trailing slash changes nothing.
+const RELAYED: [&str; 9] = [
+    "/v1/login/oauth/access_token",
+    "/v1/login/oauth/refresh_token",
+    "/v1/logout",
+    "/v1/permissions",
+    "/v1/userinfo",
+    "/.well-known/jwks",
+    "/.well-known/jwks.json",
+    "/internal/idp-jwks-cache",
+    "/.well-known/openid-configuration",
+];
+
+/// The doors.
+#[derive(Debug)]
+pub struct Doors {
+    pub gate: Arc<Gate>,
+    pub relay: Relay,
+    pub max_body_bytes: usize,
+    pub max_header_bytes: usize,
+}
+
+impl Doors {
+    /// Answer one request. Every answer names the request; an answer to `HEAD` has no body.
+    pub async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Bytes> {
+        let id = request_id::of(request.headers());
+        let head = request.method() == Method::HEAD;
+        let mut response = self.route(peer.to_canonical(), request, &id).await;
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(forward::REQUEST, id);
+        }
+        if head {
+            *response.body_mut() = Bytes::new();
+        }
+        response
+    }
+
+    async fn route(&self, peer: IpAddr, request: Request<Incoming>, id: &str) -> Response<Bytes> {
+        if request_id::header_bytes(request.headers()) > self.max_header_bytes {
+            let message = "The request's headers are too large.";
+            return answer::error(answer::HEADERS_TOO_LARGE, message);
+        }
+        let path = request.uri().path().to_owned();
+        let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&path);
+        if let Some(rest) = path.strip_prefix("/forward-auth/") {
+            return self.forward_auth(peer, rest, &request, id);
+        }
+        match path {
+            "/health" => only_get(&request, health::healthy),
+            "/version" => only_get(&request, health::version),
+            "/readyz" => only_get(&request, || health::readyz(&self.gate.live)),
+            "/v1/authorize" if *request.method() == Method::POST => {
+                let (parts, body) = request.into_parts();
+                match self.body(body).await {
+                    Ok(body) => authorize::answer(&self.gate, peer, &parts.headers, &body, id),
+                    Err(response) => *response,
+                }
+            }
+            "/v1/authorize" => bad_method("POST"),
+            _ if RELAYED.contains(&path) => self.pass(peer, request, id).await,
+            _ => answer::error(answer::NOT_FOUND, "There is nothing at this path."),
+        }
+    }
+
+    /// `/forward-auth/{server}[/{product}]`. The method is the server's, not the client's.
+    fn forward_auth(
+        &self,
+        peer: IpAddr,
+        rest: &str,
+        request: &Request<Incoming>,
+        id: &str,
+    ) -> Response<Bytes> {
+        let (server, product) = match rest.split_once('/') {
+            Some((server, product)) => (server, Some(product)),
+            None => (rest, None),
+        };
+        match server {
+            "nginx" => nginx::answer(&self.gate, peer, request.headers(), product, id),
+            _ => answer::error(answer::NOT_FOUND, "There is no such door."),
+        }
+    }
+
+    async fn pass(&self, peer: IpAddr, request: Request<Incoming>, id: &str) -> Response<Bytes> {
+        let client = self.gate.trusted.client(peer, request.headers());
+        let (parts, body) = request.into_parts();
+        match self.body(body).await {
+            Ok(body) => self.relay.pass(Request::from_parts(parts, body), client, id).await,
+            Err(response) => *response,
+        }
+    }
+
+    /// The whole body, if it is not too large.
+    async fn body(&self, body: Incoming) -> Result<Bytes, Box<Response<Bytes>>> {
+        let too_large = || {
+            let message = format!("The body is larger than {} bytes.", self.max_body_bytes);
+            Box::new(answer::error(answer::TOO_LARGE, &message))
+        };
+        let most = u64::try_from(self.max_body_bytes).unwrap_or(u64::MAX);
+        if body.size_hint().lower() > most {
+            return Err(too_large());
+        }
+        let body = Limited::new(body, self.max_body_bytes).collect().await;
+        body.map(http_body_util::Collected::to_bytes).map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                too_large()
+            } else {
+                Box::new(answer::error(answer::BAD_REQUEST, "The body ended before its end."))
+            }
+        })
+    }
+}
+
+fn only_get(
+    request: &Request<Incoming>,
+    answer: impl FnOnce() -> Response<Bytes>,
+) -> Response<Bytes> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        answer()
+    } else {
+        bad_method("GET")
+    }
+}
+
+fn bad_method(allowed: &'static str) -> Response<Bytes> {
+    let message = format!("This path takes {allowed}.");
+    let mut response = answer::error(answer::BAD_METHOD, &message);
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}

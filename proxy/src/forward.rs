@@ -1,0 +1,153 @@
+//! Permit → what the upstream sees: identity headers in, forged ones out.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use policy::model::caller::Principal;
+
+use crate::{authorize::Permit, peer};
+
+/// The headers that tell a product who asks. A client's own are removed, on every route.
+pub const SUBJECT: &str = "x-postern-subject";
+/// `user` or `application`.
+pub const KIND: &str = "x-postern-type";
+/// The organization.
+pub const ORGANIZATION: &str = "x-postern-organization";
+/// The user name, or the application's id.
+pub const NAME: &str = "x-postern-name";
+/// A person's groups, separated by commas.
+pub const GROUPS: &str = "x-postern-groups";
+/// The client that the token was issued to.
+pub const CLIENT: &str = "x-postern-client";
+/// The name of the decision, on requests that pass and on every answer.
+pub const DECISION: &str = "x-postern-decision-id";
+/// The name of the request, ours or the caller's.
+pub const REQUEST: &str = "x-request-id";
+
+/// Proxies hold an answer's headers in a buffer of 4 or 8 KiB; a list that would not fit is left
+/// out, and the product asks for it.
+const MOST_GROUP_BYTES: usize = 2 * 1024;
+
+/// Headers by which some frameworks replace the method that was decided on.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// The identity headers of a permit. A value that is no header text is left out: a name from
+/// elsewhere cannot break the message.
+pub fn identity(permit: &Permit) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set(DECISION, &permit.id().to_string());
+    let Some(bearer) = permit.bearer() else { return headers };
+    let principal = &bearer.subject.principal;
+    set(SUBJECT, principal.id());
+    set(ORGANIZATION, principal.org().as_str());
+    set(KIND, if principal.is_user() { "user" } else { "application" });
+    if let Some(name) = &bearer.caller.name {
+        set(NAME, name);
+    }
+    if let Some(client) = &bearer.caller.client_id {
+        set(CLIENT, client);
+    }
+    if matches!(principal, Principal::User { .. }) {
+        let groups: Vec<&str> = bearer.subject.groups.iter().map(|g| g.as_str()).collect();
+        let groups = groups.join(",");
+        if groups.len() <= MOST_GROUP_BYTES {
+            set(GROUPS, &groups);
+        }
+    }
+    headers
+}
+
+/// Which of a request's headers may not reach an upstream.
+#[derive(Debug, Clone, Default)]
+pub struct Forbidden {
+    /// The configured names beside ours, folded.
+    identity: Vec<String>,
+}
+
+impl Forbidden {
+    /// Ours, and these.
+    pub fn new(identity: &[String]) -> Self {
+        Self { identity: identity.iter().map(|name| peer::folded(name)).collect() }
+    }
+
+    /// The names to remove from a client's request: identity headers in every spelling, method
+    /// overrides, whatever `Connection` nominates (RFC 9110, section 7.6.1), and forwarded headers
+    /// unless a trusted proxy sent them.
+    pub fn of(&self, headers: &HeaderMap, trusted: bool) -> Vec<HeaderName> {
+        let nominated: Vec<String> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(|name| name.trim().to_ascii_lowercase())
+            .filter(|name| !matches!(name.as_str(), "upgrade" | "te" | "trailer"))
+            .collect();
+        headers
+            .keys()
+            .filter(|name| {
+                let folded = peer::folded(name.as_str());
+                self.is_identity(&folded)
+                    || OVERRIDES.contains(&folded.as_str())
+                    || nominated.contains(&name.as_str().to_owned())
+                    || peer::is_forwarded(&folded) && (!trusted || name.as_str().contains('_'))
+            })
+            .cloned()
+            .collect()
+    }
+
+    fn is_identity(&self, folded: &str) -> bool {
+        folded.starts_with("x-postern-") || self.identity.iter().any(|name| name == folded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removed(pairs: &[(&str, &str)], trusted: bool) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        let forbidden = Forbidden::new(&["X-Auth-User".to_owned()]);
+        let mut names: Vec<String> =
+            forbidden.of(&headers, trusted).iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn h_a_client_cannot_say_who_it_is() {
+        for name in [
+            "X-Postern-Subject",
+            "x-postern-anything",
+            "X_Postern_Subject",
+            "x-postern_subject",
+            "X-Auth-User",
+            "X_AUTH_USER",
+            "X-HTTP-Method-Override",
+            "X_HTTP_Method_Override",
+        ] {
+            assert_eq!(removed(&[(name, "x")], true), [name.to_ascii_lowercase()], "{name}");
+        }
+        assert!(removed(&[("authorization", "x"), ("cookie", "x"), ("accept", "x")], false).is_empty());
+    }
+
+    #[test]
+    fn h_forwarded_headers_are_a_trusted_proxys() {
+        for name in ["forwarded", "x-forwarded-for", "x-original-url", "x-real-ip", "x-forwarded-x"] {
+            assert!(removed(&[(name, "x")], true).is_empty(), "{name}");
+            assert_eq!(removed(&[(name, "x")], false), [name], "{name}");
+        }
+        assert_eq!(removed(&[("x_forwarded_for", "x")], true), ["x_forwarded_for"]);
+    }
+
+    #[test]
+    fn h_what_connection_nominates_goes_no_further() {
+        let pairs = [("connection", "close, X-Secret"), ("x-secret", "x"), ("x-other", "x")];
+        assert_eq!(removed(&pairs, true), ["x-secret"]);
+    }
+}

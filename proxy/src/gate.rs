@@ -1,0 +1,212 @@
+//! The order of the questions, written once for every door.
+//!
+//! Each door reads its dialect into an [`Ask`]; what comes back is a permit or a refusal, recorded
+//! and counted here, so no door can forget to.
+
+use std::{net::IpAddr, sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::HeaderMap;
+use policy::model::decision::Revision;
+
+use crate::{
+    audit::{self, Asked, DecisionId},
+    authenticate::{self, Bearer},
+    authorize::{Circumstances, Permit, authorize},
+    canonical::{self, NotCanonical},
+    clock,
+    live::{InForce, Live},
+    metrics::Metrics,
+    peer::{self, Trusted},
+    refusal::{Refusal, Why},
+    route::Target,
+};
+
+/// How the product is found.
+#[derive(Debug, Clone, Copy)]
+pub enum Find<'a> {
+    /// The gateway: by host and path prefix.
+    Gateway,
+    /// A door: by name, or else by host.
+    Door(Option<&'a str>),
+}
+
+/// One request, as a door has read it. Nothing in it is believed yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    pub door: &'static str,
+    pub find: Find<'a>,
+    pub method: &'a str,
+    pub scheme: &'a str,
+    /// As sent.
+    pub host: &'a str,
+    /// Path and query as sent.
+    pub target: &'a [u8],
+    pub client: Option<IpAddr>,
+    /// The headers that may hold a credential.
+    pub headers: &'a HeaderMap,
+    pub request_id: &'a str,
+}
+
+/// The gate.
+#[derive(Debug)]
+pub struct Gate {
+    pub live: Arc<Live>,
+    pub trusted: Trusted,
+    pub metrics: Metrics,
+}
+
+impl Gate {
+    /// May this request pass?
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn admit(&self, ask: &Ask<'_>) -> Result<Permit, Refusal> {
+        let started = Instant::now();
+        let id = DecisionId::fresh();
+        let current = self.live.current();
+        let mut seen = Seen { path: None, product: None };
+        let verdict = self.question(ask, id, current.as_deref(), &mut seen);
+        let took = started.elapsed();
+        let asked = Asked {
+            door: ask.door,
+            method: printable(ask.method),
+            path: seen.path.as_deref().unwrap_or("-"),
+            client: ask.client,
+            request_id: ask.request_id,
+            took,
+        };
+        match verdict {
+            Ok(permit) => {
+                self.metrics.allowed(ask.door, &permit, took);
+                audit::allowed(&asked, &permit);
+                Ok(permit)
+            }
+            Err(why) => {
+                let revision = current.map_or(Revision(0), |c| c.engine.revision());
+                Err(self.refuse(&asked, why, id, revision, seen.product))
+            }
+        }
+    }
+
+    fn question(
+        &self,
+        ask: &Ask<'_>,
+        id: DecisionId,
+        current: Option<&InForce>,
+        seen: &mut Seen,
+    ) -> Result<Permit, Why> {
+        let in_force = current.ok_or(Why::Unavailable)?;
+        let target = Self::route(ask, in_force, seen)?;
+        let now = clock::now();
+        authorize(&in_force.engine, target, Circumstances { id, client: ask.client, now }, || {
+            let authorization = credential(ask.headers)?;
+            authenticate::bearer(in_force, &self.live.changes, authorization, now)
+        })
+    }
+
+    fn route(ask: &Ask<'_>, in_force: &InForce, seen: &mut Seen) -> Result<Target, Why> {
+        let method = canonical::method(ask.method).map_err(Why::NotCanonical)?;
+        let host = canonical::host(ask.scheme, ask.host)
+            .ok_or(Why::NotCanonical(NotCanonical::Host))?;
+        let canonical = canonical::target(ask.target).map_err(Why::NotCanonical)?;
+        seen.path = Some(canonical.path.text().to_owned());
+        let target = match ask.find {
+            Find::Gateway => in_force.routes.at_gateway(&host, method, canonical.path)?,
+            Find::Door(name) => in_force.routes.at_door(name, &host, method, canonical.path)?,
+        };
+        seen.product = Some(target.product.name.to_string());
+        Ok(target)
+    }
+
+    /// Who asks, at a door that is not about one request of a product.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is in force, or nobody we know asks.
+    pub fn bearer(&self, headers: &HeaderMap) -> Result<(Arc<InForce>, Bearer), Why> {
+        let in_force = self.live.current().ok_or(Why::Unavailable)?;
+        let authorization = credential(headers)?;
+        let bearer =
+            authenticate::bearer(&in_force, &self.live.changes, authorization, clock::now())?;
+        Ok((in_force, bearer))
+    }
+
+    /// Record and count a request that could not be turned into a question.
+    pub fn unreadable(
+        &self,
+        door: &'static str,
+        client: Option<IpAddr>,
+        request_id: &str,
+        why: Why,
+    ) -> Refusal {
+        let revision = self.live.current().map_or(Revision(0), |c| c.engine.revision());
+        let took = Duration::ZERO;
+        let asked = Asked { door, method: "-", path: "-", client, request_id, took };
+        self.refuse(&asked, why, DecisionId::fresh(), revision, None)
+    }
+
+    /// Record and count a refusal.
+    pub fn refuse(
+        &self,
+        asked: &Asked<'_>,
+        why: Why,
+        id: DecisionId,
+        revision: Revision,
+        product: Option<String>,
+    ) -> Refusal {
+        let refusal = Refusal { why, id, revision, product };
+        self.metrics.refused(asked.door, &refusal, asked.took);
+        audit::refused(asked, &refusal);
+        refusal
+    }
+}
+
+/// What was learnt on the way to a refusal, for its record.
+struct Seen {
+    path: Option<String>,
+    product: Option<String>,
+}
+
+/// The `Authorization` header: once, in visible characters, and under no other spelling.
+fn credential(headers: &HeaderMap) -> Result<Option<&str>, Why> {
+    let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Why::Headers("more than one `Authorization`"));
+    }
+    value.to_str().map(Some).map_err(|_| Why::Headers("an `Authorization` that is no text"))
+}
+
+/// A header that decides something: its value, once.
+///
+/// # Errors
+///
+/// When it stands twice or is no text.
+pub fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Why> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Why::Headers("a forwarded header stands twice"));
+    }
+    let text = value.to_str().map_err(|_| Why::Headers("a forwarded header is no text"))?;
+    Ok(Some(text.trim()).filter(|text| !text.is_empty()))
+}
+
+/// Refuse the spellings that a careless backend takes for a forwarded header.
+///
+/// # Errors
+///
+/// When there is one.
+pub fn no_twins(headers: &HeaderMap) -> Result<(), Why> {
+    let twin = headers.keys().any(|name| {
+        name.as_str().contains('_') && peer::is_forwarded(&peer::folded(name.as_str()))
+    });
+    if twin { Err(Why::Headers("a forwarded header is spelt with `_`")) } else { Ok(()) }
+}
+
+fn printable(method: &str) -> &str {
+    canonical::method(method).unwrap_or("-")
+}

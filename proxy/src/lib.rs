@@ -1,0 +1,44 @@
+//! The enforcement side: doors and gateway over one gate.
+//!
+//! A request goes `gateway | doors → canonical → gate → route → authenticate → authorize → forward`.
+//! Nothing here writes anything or asks identity for a decision; what is in force arrives through
+//! [`sync`] and stands in [`live`]. [`server::Server`] runs it all.
+
+mod answer;
+mod audit;
+mod authenticate;
+mod authorize;
+pub mod canonical;
+mod clock;
+pub mod config;
+pub mod doors;
+mod forward;
+mod gate;
+mod gateway;
+mod health;
+pub mod live;
+pub mod metrics;
+mod peer;
+mod refusal;
+mod relay;
+mod request_id;
+mod route;
+pub mod server;
+mod sync;
+
+use std::sync::Arc;
+
+use policy::{complaint::Complaints, engine::Engine, snapshot::Snapshot};
+
+/// Whether a snapshot's policies compile, and the products' routes with them.
+///
+/// # Errors
+///
+/// Everything that is wrong with either.
+pub fn check(
+    snapshot: &Arc<Snapshot>,
+    products: &[config::ProductConfig],
+) -> Result<(), Complaints> {
+    let engine = Engine::compile(Arc::clone(snapshot))?;
+    route::Routes::compile(&engine, products).map(|_| ())
+}

@@ -1,0 +1,120 @@
+//! What is in force: an engine, the routes compiled against it, the keys, and the tokens verified
+//! with them.
+//!
+//! One pointer, so a request that takes it at its start sees one revision to its end. A snapshot
+//! that does not compile is dropped; the one before it stays. Fed by `sync`, read by `gate`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use policy::{
+    changes::Changes,
+    complaint::Complaints,
+    engine::Engine,
+    model::{caller::Caller, decision::Revision},
+    snapshot::Snapshot,
+    token::{BadKeys, Verifier},
+};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::{config::ProductConfig, route::Routes};
+
+/// Tokens whose signature has been checked, by their SHA-256. Time and revocation are checked at
+/// every use.
+pub type Verified = moka::sync::Cache<[u8; 32], Arc<Caller>>;
+
+/// One revision of everything a request needs.
+#[derive(Debug)]
+pub struct InForce {
+    pub engine: Arc<Engine>,
+    pub routes: Arc<Routes>,
+    pub verifier: Arc<Verifier>,
+    /// Made anew with the keys: what an old key has vouched for is asked again.
+    pub verified: Verified,
+}
+
+/// Why a snapshot was not put in force. The one before it still is.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    #[error("revision {got} is older than {in_force}, which is in force")]
+    Stale { got: Revision, in_force: Revision },
+    #[error("the policies do not hold:\n{0}")]
+    Policies(Complaints),
+    #[error("the routes do not hold:\n{0}")]
+    Routes(Complaints),
+    #[error("it names no issuer, so no token could be verified")]
+    NoIssuer,
+    #[error("the issuer's keys cannot be used")]
+    Keys(#[from] BadKeys),
+}
+
+/// The holder of what is in force.
+#[derive(Debug)]
+pub struct Live {
+    current: ArcSwapOption<InForce>,
+    pub changes: Changes,
+    products: Vec<ProductConfig>,
+    audience: String,
+    remembered_tokens: u64,
+    ready: watch::Sender<bool>,
+    /// Two snapshots at once would race for the pointer, and the older might win.
+    installing: Mutex<()>,
+}
+
+impl Live {
+    /// Nothing in force yet: every question is refused.
+    pub fn new(products: Vec<ProductConfig>, audience: String, remembered_tokens: u64) -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            changes: Changes::default(),
+            products,
+            audience,
+            remembered_tokens,
+            ready: watch::Sender::new(false),
+            installing: Mutex::new(()),
+        }
+    }
+
+    /// What is in force now.
+    pub fn current(&self) -> Option<Arc<InForce>> {
+        self.current.load_full()
+    }
+
+    /// Turns true once something is in force, and stays so.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Compile a snapshot and put it in force.
+    ///
+    /// # Errors
+    ///
+    /// Why it was dropped instead.
+    pub fn install(&self, snapshot: Arc<Snapshot>) -> Result<Revision, SnapshotError> {
+        let _one_at_a_time = self.installing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.current();
+        if let Some(before) = &before {
+            let (got, in_force) = (snapshot.revision, before.engine.revision());
+            if got < in_force {
+                return Err(SnapshotError::Stale { got, in_force });
+            }
+        }
+        let revision = snapshot.revision;
+        let issuer = snapshot.issuer.clone().ok_or(SnapshotError::NoIssuer)?;
+        let kept = before.filter(|b| b.engine.snapshot().issuer.as_ref() == Some(&issuer));
+        let (verifier, verified) = match kept {
+            Some(before) => (Arc::clone(&before.verifier), before.verified.clone()),
+            None => (
+                Arc::new(Verifier::new(&issuer.issuer, &self.audience, &issuer.jwks)?),
+                Verified::new(self.remembered_tokens),
+            ),
+        };
+        let engine = Arc::new(Engine::compile(snapshot).map_err(SnapshotError::Policies)?);
+        let routes = Routes::compile(&engine, &self.products).map_err(SnapshotError::Routes)?;
+        let routes = Arc::new(routes);
+        self.current.store(Some(Arc::new(InForce { engine, routes, verifier, verified })));
+        self.ready.send_replace(true);
+        Ok(revision)
+    }
+}

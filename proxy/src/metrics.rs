@@ -1,0 +1,152 @@
+//! Every counter and histogram, in one list.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::{authorize::Permit, refusal::Refusal};
+
+/// The proxy's metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    decisions: IntCounterVec,
+    took: HistogramVec,
+    /// Policies that could not be evaluated.
+    policy_errors: IntCounterVec,
+    /// The revision in force.
+    pub revision: IntGauge,
+    /// Snapshots that were put in force.
+    pub snapshots: IntCounter,
+    /// Snapshots that were dropped, the one before them staying in force.
+    pub snapshots_dropped: IntCounter,
+    /// Changes held since tokens were made.
+    pub changes: IntGauge,
+    /// Connections open now.
+    pub connections: IntGauge,
+    /// Requests that an upstream failed to answer.
+    pub upstream_failures: IntCounterVec,
+    /// How long questions to identity took.
+    pub relayed: Histogram,
+}
+
+impl Metrics {
+    /// Fresh metrics in a registry of their own.
+    ///
+    /// # Panics
+    ///
+    /// Never: the names are constants, and each is registered once.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let made = Self::make(&registry);
+        made.expect("the names are well-formed and unique")
+    }
+
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_{name}"), help);
+        let decisions = IntCounterVec::new(
+            opts("decisions_total", "Decisions by door, product, verdict and reason."),
+            &["door", "product", "verdict", "reason"],
+        )?;
+        let buckets = vec![5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 5e-3, 2.5e-2, 1e-1];
+        let took = HistogramVec::new(
+            HistogramOpts::new("postern_decision_seconds", "How long a decision took, by door.")
+                .buckets(buckets),
+            &["door"],
+        )?;
+        let policy_errors = IntCounterVec::new(
+            opts("policy_errors_total", "Policies that could not be evaluated, by id."),
+            &["policy"],
+        )?;
+        let revision = IntGauge::with_opts(opts("revision", "The revision in force."))?;
+        let snapshots =
+            IntCounter::with_opts(opts("snapshots_total", "Snapshots put in force."))?;
+        let snapshots_dropped = IntCounter::with_opts(opts(
+            "snapshots_dropped_total",
+            "Snapshots dropped because they do not hold.",
+        ))?;
+        let changes = IntGauge::with_opts(opts("changes_held", "Changes since tokens were made."))?;
+        let connections = IntGauge::with_opts(opts("connections", "Connections open now."))?;
+        let upstream_failures = IntCounterVec::new(
+            opts("upstream_failures_total", "Requests that an upstream failed to answer."),
+            &["product"],
+        )?;
+        let relayed = Histogram::with_opts(HistogramOpts::new(
+            "postern_relayed_seconds",
+            "How long requests passed on to identity took.",
+        ))?;
+        registry.register(Box::new(decisions.clone()))?;
+        registry.register(Box::new(took.clone()))?;
+        registry.register(Box::new(policy_errors.clone()))?;
+        registry.register(Box::new(revision.clone()))?;
+        registry.register(Box::new(snapshots.clone()))?;
+        registry.register(Box::new(snapshots_dropped.clone()))?;
+        registry.register(Box::new(changes.clone()))?;
+        registry.register(Box::new(connections.clone()))?;
+        registry.register(Box::new(upstream_failures.clone()))?;
+        registry.register(Box::new(relayed.clone()))?;
+        Ok(Self {
+            registry: registry.clone(),
+            decisions,
+            took,
+            policy_errors,
+            revision,
+            snapshots,
+            snapshots_dropped,
+            changes,
+            connections,
+            upstream_failures,
+            relayed,
+        })
+    }
+
+    /// Count what was let through.
+    pub fn allowed(&self, door: &str, permit: &Permit, took: Duration) {
+        let verdict = permit.basis().word();
+        self.decided(door, permit.product(), verdict, "", took);
+        let errors = permit.decision().map(|d| d.errors.as_slice()).unwrap_or_default();
+        self.policies_failed(errors);
+    }
+
+    /// Count what was turned away.
+    pub fn refused(&self, door: &str, refusal: &Refusal, took: Duration) {
+        let product = refusal.product.as_deref().unwrap_or("");
+        self.decided(door, product, "deny", refusal.why.word(), took);
+        if let crate::refusal::Why::Denied(denial) = &refusal.why {
+            self.policies_failed(&denial.decision.errors);
+        }
+    }
+
+    /// Count a decision. Every label is from a fixed list, so no client can make a new series.
+    pub fn decided(&self, door: &str, product: &str, verdict: &str, reason: &str, took: Duration) {
+        self.decisions.with_label_values(&[door, product, verdict, reason]).inc();
+        self.took.with_label_values(&[door]).observe(took.as_secs_f64());
+    }
+
+    /// Count policies that could not be evaluated.
+    pub fn policies_failed(&self, errors: &[policy::model::decision::PolicyError]) {
+        for error in errors {
+            self.policy_errors.with_label_values(&[&*error.policy]).inc();
+        }
+    }
+
+    /// The metrics as Prometheus reads them (text format 0.0.4).
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be written, which only a programming error causes.
+    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(out)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

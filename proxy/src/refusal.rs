@@ -1,0 +1,125 @@
+//! Why a request stops. Each door turns it into a status its server understands.
+
+use policy::{
+    model::decision::{Decision, Revision},
+    token::TokenError,
+};
+
+use crate::{audit::DecisionId, canonical::NotCanonical};
+
+/// A request that goes no further.
+#[derive(Debug)]
+pub struct Refusal {
+    pub why: Why,
+    pub id: DecisionId,
+    pub revision: Revision,
+    /// The product that was asked for, where it came to that.
+    pub product: Option<String>,
+}
+
+/// The reasons, from the outside in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The peer may not ask at this door.
+    Untrusted,
+    /// A header that decides something is missing, repeated, or at odds with another.
+    Headers(&'static str),
+    /// The request has no canonical form.
+    NotCanonical(NotCanonical),
+    /// No product is reached by that host, name or prefix.
+    NoProduct,
+    /// No token, or an `Authorization` header of another scheme.
+    NoToken,
+    /// A token that does not hold.
+    BadToken(TokenError),
+    /// A token whose bearer, session or self was revoked.
+    Revoked,
+    /// No route of the product matches.
+    NoRoute,
+    /// The policies do not allow it.
+    Denied(Box<Denial>),
+    /// There is nothing to decide with.
+    Unavailable,
+}
+
+/// What the policies said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    pub principal: String,
+    pub permission: String,
+    pub decision: Decision,
+    /// What the author of the forbidding policy tells whoever it turns away.
+    pub reason: Option<String>,
+}
+
+/// The four ways in which a refusal concerns its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The request itself is at fault.
+    BadRequest,
+    /// Show who you are.
+    Unauthenticated,
+    /// You may not.
+    Forbidden,
+    /// We cannot say.
+    Unavailable,
+}
+
+impl Why {
+    /// How it concerns the sender.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Headers(_) | Self::NotCanonical(_) => Class::BadRequest,
+            Self::NoToken | Self::BadToken(_) | Self::Revoked => Class::Unauthenticated,
+            Self::Untrusted | Self::NoProduct | Self::NoRoute | Self::Denied(_) => Class::Forbidden,
+            Self::Unavailable => Class::Unavailable,
+        }
+    }
+
+    /// One word for logs, metrics and headers.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted-peer",
+            Self::Headers(_) => "bad-headers",
+            Self::NotCanonical(_) => "bad-target",
+            Self::NoProduct => "no-product",
+            Self::NoToken => "no-token",
+            Self::BadToken(TokenError::Expired) => "expired-token",
+            Self::BadToken(_) => "bad-token",
+            Self::Revoked => "revoked-token",
+            Self::NoRoute => "no-route",
+            Self::Denied(denial) if !denial.decision.errors.is_empty() => "policy-error",
+            Self::Denied(denial) if denial.decision.forbidden() => "forbidden",
+            Self::Denied(_) => "no-permit",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// One sentence for whoever is turned away. It tells nothing that they do not know already:
+    /// not whether a thing exists, nor what is wrong with a token beyond that it is.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Untrusted => "This address may not ask here.".to_owned(),
+            Self::Headers(what) => format!("The request's headers are at fault: {what}."),
+            Self::NotCanonical(what) => format!("The request is refused: {what}."),
+            Self::NoToken => "A bearer token is needed.".to_owned(),
+            Self::BadToken(TokenError::Expired) => "The token has expired.".to_owned(),
+            Self::BadToken(_) | Self::Revoked => "The token is not valid.".to_owned(),
+            Self::Denied(denial) => denial
+                .reason
+                .clone()
+                .unwrap_or_else(|| "You are not allowed to do this.".to_owned()),
+            Self::NoProduct | Self::NoRoute => "You are not allowed to do this.".to_owned(),
+            Self::Unavailable => "No decision can be made at the moment.".to_owned(),
+        }
+    }
+
+    /// The value of `WWW-Authenticate` (RFC 6750, section 3), for those it concerns.
+    pub fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::NoToken => Some("Bearer"),
+            Self::BadToken(_) | Self::Revoked => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What identity owns and arrives here: passed on as it is, and answered as it answers.
+//!
+//! Products know one address. Sign-in, log-out, user info and the keys belong to identity.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+
+use crate::{answer, forward::Forbidden, metrics::Metrics};
+
+/// How long identity may take. A password is hashed on the way, and hashes queue.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The largest answer that is passed on.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// The way to identity.
+#[derive(Debug)]
+pub struct Relay {
+    client: Client<HttpConnector, Full<Bytes>>,
+    identity: SocketAddr,
+    forbidden: Forbidden,
+    metrics: Metrics,
+}
+
+impl Relay {
+    /// To the identity service at that address.
+    pub fn new(identity: SocketAddr, metrics: Metrics) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { client, identity, forbidden: Forbidden::default(), metrics }
+    }
+
+    /// Pass a request on.
+    pub async fn pass(&self, request: Request<Bytes>, client: IpAddr, id: &str) -> Response<Bytes> {
+        let started = Instant::now();
+        let answer = tokio::time::timeout(PATIENCE, self.ask(request, client, id)).await;
+        self.metrics.relayed.observe(started.elapsed().as_secs_f64());
+        let failure = match answer {
+            Ok(Ok(response)) => return response,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(error = failure, request_id = id, "identity did not answer");
+        answer::error(answer::UNAVAILABLE, "The identity service cannot be reached.")
+    }
+
+    async fn ask(
+        &self,
+        request: Request<Bytes>,
+        client: IpAddr,
+        id: &str,
+    ) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
+        let (mut parts, body) = request.into_parts();
+        for name in self.forbidden.of(&parts.headers, false) {
+            parts.headers.remove(name);
+        }
+        hop_by_hop(&mut parts.headers);
+        // The length is that of what was read, whatever the client's framing was.
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts.headers.insert("x-forwarded-for", HeaderValue::from_str(&client.to_string())?);
+        parts.headers.insert(crate::forward::REQUEST, HeaderValue::from_str(id)?);
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        parts.uri = format!("http://{}{target}", self.identity).parse::<Uri>()?;
+        parts.version = http::Version::HTTP_11;
+        let response = self.client.request(Request::from_parts(parts, Full::new(body))).await?;
+        let (mut parts, body) = response.into_parts();
+        hop_by_hop(&mut parts.headers);
+        let body = Limited::new(body, MOST_BYTES).collect().await?.to_bytes();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+/// Headers that are about one connection only (RFC 9110, section 7.6.1).
+fn hop_by_hop(headers: &mut http::HeaderMap) {
+    for name in ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect"] {
+        headers.remove(name);
+    }
+    headers.remove(header::TRANSFER_ENCODING);
+}

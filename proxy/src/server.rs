@@ -1,0 +1,368 @@
+//! Which listeners run, and who waits for whom.
+//!
+//! All addresses are bound before anything starts, so a port in use stops the start and leaves
+//! nothing half-begun. No connection is accepted before a snapshot is in force; only the operators'
+//! listener answers meanwhile. On a stop, listeners close first, requests in flight end, and the
+//! rest is cut after `shutdown_secs`.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use pingora::{
+    apps::{HttpServerApp, HttpServerOptions, ServerApp},
+    protocols::{
+        GetSocketDigest, SocketDigest,
+        l4::{socket, stream::Stream},
+    },
+    proxy::{HttpProxy, http_proxy},
+    server::configuration::ServerConf,
+};
+use policy::feed::Subscription;
+use thiserror::Error;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, watch},
+};
+
+use crate::{
+    config::{Config, ProductConfig},
+    doors::Doors,
+    forward::Forbidden,
+    gate::Gate,
+    gateway::Gateway,
+    health,
+    live::Live,
+    metrics::Metrics,
+    peer::Trusted,
+    relay::Relay,
+    sync,
+};
+
+/// How long a client may take to send its headers.
+const HEADER_TIME: Duration = Duration::from_secs(15);
+
+/// A listener that could not be opened.
+#[derive(Debug, Error)]
+pub enum BindError {
+    #[error("cannot listen on {address} ({key}): another process does; stop it, or set `{key}` to a free address")]
+    InUse { key: &'static str, address: SocketAddr },
+    #[error("cannot listen on {address} ({key}): {error}")]
+    Other { key: &'static str, address: SocketAddr, error: io::Error },
+}
+
+/// Open a listener. `key` is the configuration key that names its address.
+///
+/// # Errors
+///
+/// When the address cannot be had.
+pub fn bind(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
+    let open = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    open().map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { key, address },
+        _ => BindError::Other { key, address, error },
+    })
+}
+
+/// The proxy's listeners, open and not yet served.
+#[derive(Debug)]
+pub struct Listeners {
+    doors: std::net::TcpListener,
+    gateway: std::net::TcpListener,
+    health: std::net::TcpListener,
+}
+
+/// The addresses that listeners got.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub doors: SocketAddr,
+    pub gateway: SocketAddr,
+    pub health: SocketAddr,
+}
+
+impl Listeners {
+    /// Open all of them.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be opened.
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        Ok(Self {
+            doors: bind("proxy.listen", config.listen)?,
+            gateway: bind("proxy.gateway", config.gateway)?,
+            health: bind("proxy.health", config.health)?,
+        })
+    }
+
+    /// Where they listen.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn addresses(&self) -> io::Result<Addresses> {
+        Ok(Addresses {
+            doors: self.doors.local_addr()?,
+            gateway: self.gateway.local_addr()?,
+            health: self.health.local_addr()?,
+        })
+    }
+}
+
+/// The proxy, ready to run.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    live: Arc<Live>,
+    metrics: Metrics,
+    identity: SocketAddr,
+}
+
+impl Server {
+    /// A proxy in front of these products, for tokens made for `audience`, with the identity
+    /// service at that address.
+    pub fn new(
+        config: Config,
+        products: Vec<ProductConfig>,
+        audience: String,
+        identity: SocketAddr,
+    ) -> Self {
+        let live = Arc::new(Live::new(products, audience, config.remembered_tokens));
+        Self { config, live, metrics: Metrics::new(), identity }
+    }
+
+    /// What is in force; turns ready with the first snapshot.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Serve until `shutdown` turns true and the requests in flight have ended.
+    ///
+    /// # Errors
+    ///
+    /// When a listener cannot be served.
+    pub async fn run(
+        self,
+        listeners: Listeners,
+        feed: Subscription,
+        shutdown: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let Self { config, live, metrics, identity } = self;
+        let (in_flight, mut all_done) = mpsc::channel(1);
+        let accepting = Accepting {
+            slots: Arc::new(Semaphore::new(config.max_connections)),
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let follow = tokio::spawn(sync::follow(feed, Arc::clone(&live), metrics.clone()));
+        let operators = {
+            let (live, metrics) = (Arc::clone(&live), metrics.clone());
+            let answer = move |_, request| {
+                let response = health::answer(&live, &metrics, &request);
+                async move { response }
+            };
+            serve(listeners.health, accepting.clone(), in_flight.clone(), answer)?
+        };
+        let gate = Arc::new(Gate {
+            live: Arc::clone(&live),
+            trusted: Trusted::new(&config.trusted_proxies),
+            metrics: metrics.clone(),
+        });
+        let (mut ready, mut stopped) = (live.ready(), shutdown.clone());
+        tokio::select! {
+            _ = ready.wait_for(|ready| *ready) => {}
+            () = stop(&mut stopped) => return Ok(()),
+        }
+        let doors = Arc::new(Doors {
+            gate: Arc::clone(&gate),
+            relay: Relay::new(identity, metrics.clone()),
+            max_body_bytes: config.max_body_bytes,
+            max_header_bytes: config.max_header_bytes,
+        });
+        let answer = move |peer, request| {
+            let doors = Arc::clone(&doors);
+            async move { doors.answer(peer, request).await }
+        };
+        let doors = serve(listeners.doors, accepting.clone(), in_flight.clone(), answer)?;
+        let app = gateway(&config, gate, in_flight.clone());
+        let gateway = serve_gateway(listeners.gateway, accepting, Arc::clone(&app))?;
+
+        stop(&mut stopped).await;
+        for task in [operators, doors, gateway] {
+            let _ = task.await;
+        }
+        app.http_cleanup().await;
+        drop(app);
+        drop(in_flight);
+        let grace = Duration::from_secs(config.shutdown_secs);
+        if tokio::time::timeout(grace, all_done.recv()).await.is_err() {
+            tracing::warn!("requests were cut after {} s", config.shutdown_secs);
+        }
+        follow.abort();
+        Ok(())
+    }
+}
+
+/// Until told to stop. A signal that can no longer come counts as one.
+async fn stop(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stopped| *stopped).await;
+}
+
+fn gateway(
+    config: &Config,
+    gate: Arc<Gate>,
+    in_flight: mpsc::Sender<()>,
+) -> Arc<HttpProxy<Gateway>> {
+    let inner = Gateway {
+        gate,
+        forbidden: Forbidden::new(&config.identity_headers),
+        max_header_bytes: config.max_header_bytes,
+        in_flight,
+    };
+    let mut app = http_proxy(&Arc::new(ServerConf::default()), inner);
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    app.server_options = Some(options);
+    Arc::new(app)
+}
+
+/// What every accept loop needs.
+#[derive(Clone)]
+struct Accepting {
+    slots: Arc<Semaphore>,
+    metrics: Metrics,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Accepting {
+    /// Accept until told to stop; a connection holds its slot to its end.
+    async fn run<F>(self, listener: TcpListener, connection: impl Fn(TcpStream, SocketAddr) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut shutdown = self.shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.next(&listener) => accepted,
+                () = stop(&mut shutdown) => return,
+            };
+            let Some((slot, stream, peer)) = accepted else { return };
+            // A reply goes out when it is written; the kernel need not wait for more.
+            let _ = stream.set_nodelay(true);
+            let serving = connection(stream, peer);
+            let metrics = self.metrics.clone();
+            tokio::spawn(async move {
+                metrics.connections.inc();
+                serving.await;
+                metrics.connections.dec();
+                drop(slot);
+            });
+        }
+    }
+
+    async fn next(
+        &self,
+        listener: &TcpListener,
+    ) -> Option<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+        loop {
+            let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+            match listener.accept().await {
+                Ok((stream, peer)) => return Some((slot, stream, peer)),
+                Err(error) => {
+                    // Out of file descriptors, mostly: others must end before this can go on.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+/// Serve a listener with hyper, HTTP/1.1 and HTTP/2 without TLS.
+fn serve<A, F>(
+    listener: std::net::TcpListener,
+    accepting: Accepting,
+    in_flight: mpsc::Sender<()>,
+    answer: A,
+) -> io::Result<tokio::task::JoinHandle<()>>
+where
+    A: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Bytes>> + Send + 'static,
+{
+    let listener = TcpListener::from_std(listener)?;
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(128 * 1024);
+    http.http2().timer(TokioTimer::new()).max_header_list_size(128 * 1024);
+    let shutdown = accepting.shutdown.clone();
+    Ok(tokio::spawn(accepting.run(listener, move |stream, peer| {
+        let (answer, mut shutdown) = (answer.clone(), shutdown.clone());
+        let (http, in_flight) = (http.clone(), in_flight.clone());
+        async move {
+            let _in_flight = in_flight;
+            let service = service_fn(move |request| {
+                let answer = answer(peer.ip(), request);
+                async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
+            });
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop(&mut shutdown) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                // A client that went away, or spoke no HTTP: its business, not ours.
+                tracing::debug!(%error, "a connection ended badly");
+            }
+        }
+    })))
+}
+
+/// Serve a listener with the gateway.
+fn serve_gateway(
+    listener: std::net::TcpListener,
+    accepting: Accepting,
+    app: Arc<HttpProxy<Gateway>>,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    let listener = TcpListener::from_std(listener)?;
+    let shutdown = accepting.shutdown.clone();
+    Ok(tokio::spawn(accepting.run(listener, move |stream, peer| {
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        async move {
+            let stream = Box::new(dressed(stream, peer));
+            app.process_new(stream, &shutdown).await;
+        }
+    })))
+}
+
+/// A stream as Pingora's own listener would hand it over: it knows its peer.
+fn dressed(stream: TcpStream, peer: SocketAddr) -> Stream {
+    use std::os::fd::AsRawFd;
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    // The cell is new, so it is empty.
+    let _ = digest.peer_addr.set(Some(socket::SocketAddr::Inet(peer)));
+    let mut stream = Stream::from(stream);
+    stream.set_socket_digest(digest);
+    stream
+}

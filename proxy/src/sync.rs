@@ -1,0 +1,55 @@
+//! Follows the feed and puts what it brings in force.
+//!
+//! A message is acknowledged once it is in force, or was found wanting and dropped: whoever waits
+//! for it learns that it was dealt with, and the log and the metrics say how.
+
+use std::{sync::Arc, time::Duration};
+
+use policy::feed::{News, Subscription};
+
+use crate::{clock, live::Live, metrics::Metrics};
+
+/// How often changes that no living token can need are dropped.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
+
+/// Follow the feed until its publisher is gone.
+pub async fn follow(mut feed: Subscription, live: Arc<Live>, metrics: Metrics) {
+    let mut forget = tokio::time::interval(FORGET_EVERY);
+    loop {
+        tokio::select! {
+            delivery = feed.next() => {
+                let Some(delivery) = delivery else { return };
+                take(&live, &metrics, delivery.news.clone()).await;
+                delivery.done();
+            }
+            _ = forget.tick() => live.changes.forget(clock::now()),
+        }
+        metrics.changes.set(i64::try_from(live.changes.len()).unwrap_or(i64::MAX));
+    }
+}
+
+async fn take(live: &Arc<Live>, metrics: &Metrics, news: News) {
+    let snapshot = match news {
+        News::Change(change) => return live.changes.apply(change),
+        News::Snapshot(snapshot) => snapshot,
+    };
+    let told = snapshot.revision;
+    let holder = Arc::clone(live);
+    // Compiling takes as long as there are policies; decisions go on meanwhile.
+    let installed = tokio::task::spawn_blocking(move || holder.install(snapshot)).await;
+    match installed {
+        Ok(Ok(revision)) => {
+            metrics.snapshots.inc();
+            metrics.revision.set(i64::try_from(revision.0).unwrap_or(i64::MAX));
+            tracing::info!(revision = revision.0, "snapshot {revision} is in force");
+        }
+        Ok(Err(error)) => {
+            metrics.snapshots_dropped.inc();
+            tracing::error!(revision = told.0, %error, "snapshot {told} was dropped");
+        }
+        Err(error) => {
+            metrics.snapshots_dropped.inc();
+            tracing::error!(revision = told.0, %error, "snapshot {told} was dropped");
+        }
+    }
+}

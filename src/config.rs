@@ -1,0 +1,365 @@
+//! File and environment → checked configuration.
+//!
+//! One TOML file; every key also as an environment variable, `POSTERN_` and the key in capitals with
+//! `_` for `.` (`POSTERN_PROXY_LISTEN` is `proxy.listen`), which wins over the file. A key or a
+//! variable that is not known is refused: a misspelt setting is a setting that is not in force.
+//! `docs/configuration.md` lists them all.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use proxy::config::ProductConfig;
+use secrecy::SecretString;
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// The file that is read when none is named, if it is there.
+pub const DEFAULT_FILE: &str = "postern.toml";
+
+/// Everything that can be set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the database, the master key and the signing keys' seals lie. Default: `./data`.
+    pub data_dir: PathBuf,
+    /// The policy folder. Default: `./policies`.
+    pub policies: PathBuf,
+    /// What is logged, and how.
+    pub log: Log,
+    /// What the first start makes, where the operator will not have it made up.
+    pub bootstrap: Bootstrap,
+    /// The identity service.
+    pub identity: identity::Config,
+    /// The proxy.
+    pub proxy: proxy::config::Config,
+    /// The products behind it.
+    #[serde(rename = "product")]
+    pub products: Vec<ProductConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "./data".into(),
+            policies: "./policies".into(),
+            log: Log::default(),
+            bootstrap: Bootstrap::default(),
+            identity: identity::Config::default(),
+            proxy: proxy::config::Config::default(),
+            products: Vec::new(),
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Levels by target, as `tracing` reads them: `info,decision=warn`. Default: `info`.
+    pub filter: String,
+    /// `text` for people, `json` for programs. Default: `text`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts do not
+/// look at them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bootstrap {
+    admin_password: Option<SecretString>,
+    admin_password_file: Option<PathBuf>,
+    client_id: Option<String>,
+    client_secret: Option<SecretString>,
+    client_secret_file: Option<PathBuf>,
+}
+
+impl Bootstrap {
+    /// The secrets, read from their files where they stand in some.
+    ///
+    /// # Errors
+    ///
+    /// A secret given twice, or a file that cannot be read.
+    pub fn secrets(&self) -> Result<identity::Secrets> {
+        Ok(identity::Secrets {
+            admin_password: secret(
+                "bootstrap.admin_password",
+                self.admin_password.as_ref(),
+                self.admin_password_file.as_deref(),
+            )?,
+            client_id: self.client_id.clone(),
+            client_secret: secret(
+                "bootstrap.client_secret",
+                self.client_secret.as_ref(),
+                self.client_secret_file.as_deref(),
+            )?,
+        })
+    }
+}
+
+fn secret(
+    key: &str,
+    given: Option<&SecretString>,
+    file: Option<&Path>,
+) -> Result<Option<SecretString>> {
+    match (given, file) {
+        (Some(_), Some(_)) => bail!("`{key}` and `{key}_file` are both set; keep one"),
+        (given, None) => Ok(given.cloned()),
+        (None, Some(file)) => {
+            let text = fs::read_to_string(file)
+                .with_context(|| format!("cannot read `{key}_file` ({})", file.display()))?;
+            Ok(Some(text.trim_end_matches(['\r', '\n']).into()))
+        }
+    }
+}
+
+/// What a variable's text is read as.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Number,
+    Flag,
+    /// Words with commas between.
+    List,
+}
+
+/// Every key that a variable can set.
+const KEYS: [(&str, Kind); 33] = [
+    ("data_dir", Kind::Text),
+    ("policies", Kind::Text),
+    ("log.filter", Kind::Text),
+    ("log.format", Kind::Text),
+    ("bootstrap.admin_password", Kind::Text),
+    ("bootstrap.admin_password_file", Kind::Text),
+    ("bootstrap.client_id", Kind::Text),
+    ("bootstrap.client_secret", Kind::Text),
+    ("bootstrap.client_secret_file", Kind::Text),
+    ("identity.listen", Kind::Text),
+    ("identity.issuer", Kind::Text),
+    ("identity.audience", Kind::Text),
+    ("identity.access_token_secs", Kind::Number),
+    ("identity.refresh_token_secs", Kind::Number),
+    ("identity.retrievable_secrets", Kind::Flag),
+    ("identity.max_body_bytes", Kind::Number),
+    ("identity.max_connections", Kind::Number),
+    ("identity.read_timeout_secs", Kind::Number),
+    ("identity.shutdown_timeout_secs", Kind::Number),
+    ("proxy.listen", Kind::Text),
+    ("proxy.gateway", Kind::Text),
+    ("proxy.health", Kind::Text),
+    ("proxy.trusted_proxies", Kind::List),
+    ("proxy.identity_headers", Kind::List),
+    ("proxy.remembered_tokens", Kind::Number),
+    ("proxy.max_header_bytes", Kind::Number),
+    ("proxy.max_body_bytes", Kind::Number),
+    ("proxy.max_connections", Kind::Number),
+    ("proxy.shutdown_secs", Kind::Number),
+    ("product.name", Kind::Text),
+    ("product.upstream", Kind::Text),
+    ("product.hosts", Kind::List),
+    ("product.prefix", Kind::Text),
+];
+
+const PREFIX: &str = "POSTERN_";
+
+impl Config {
+    /// Read a file, then the environment.
+    ///
+    /// # Errors
+    ///
+    /// One sentence with the file and line, or the variable, that is at fault.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = file.or_else(|| default.exists().then_some(default));
+        let mut table = match file {
+            Some(file) => {
+                let text = fs::read_to_string(file).with_context(|| {
+                    format!("cannot read the configuration file {}", file.display())
+                })?;
+                parse(&file.display().to_string(), &text)?
+            }
+            None => Table::new(),
+        };
+        for (variable, text) in environment {
+            let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+            set(&mut table, &variable, name, &text)?;
+        }
+        Self::deserialize(table).map_err(|error| anyhow!("configuration: {}", error.message()))
+    }
+}
+
+/// Read the text as configuration, for its complaints, and as a table, to be overlaid.
+fn parse(file: &str, text: &str) -> Result<Table> {
+    let complain = |error: toml::de::Error| match error.span() {
+        Some(span) => {
+            let place = policy::complaint::Place::of_byte(&file.into(), text, span.start);
+            anyhow!("{place}: {}", one_line(error.message()))
+        }
+        None => anyhow!("{file}: {}", one_line(error.message())),
+    };
+    toml::from_str::<Config>(text).map_err(complain)?;
+    toml::from_str(text).map_err(complain)
+}
+
+fn set(table: &mut Table, variable: &str, name: &str, text: &str) -> Result<()> {
+    let found = KEYS.iter().find(|(key, _)| name == key.replace('.', "_").to_uppercase());
+    let Some((key, kind)) = found else {
+        bail!("the environment variable `{variable}` sets nothing; mend its name or remove it");
+    };
+    let wrong = |what: &str| anyhow!("the environment variable `{variable}` is no {what}");
+    let value = match kind {
+        Kind::Text => Value::String(text.to_owned()),
+        Kind::Number => Value::Integer(text.trim().parse().map_err(|_| wrong("number"))?),
+        Kind::Flag => Value::Boolean(text.trim().parse().map_err(|_| wrong("`true` or `false`"))?),
+        Kind::List => Value::Array(
+            text.split(',')
+                .map(str::trim)
+                .filter(|word| !word.is_empty())
+                .map(|word| Value::String(word.to_owned()))
+                .collect(),
+        ),
+    };
+    // On its own first, so that a complaint names the variable.
+    let mut alone = Table::new();
+    put(&mut alone, key, value.clone())?;
+    if !key.starts_with("product.") {
+        Config::deserialize(alone).map_err(|error| {
+            anyhow!("the environment variable `{variable}`: {}", one_line(error.message()))
+        })?;
+    }
+    put(table, key, value)
+}
+
+/// `a.b`: the member `b` of the table `a`. `product.b` is that of the one product.
+fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
+    let Some((section, key)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value);
+        return Ok(());
+    };
+    let one_table = || Value::Table(Table::new());
+    let inner = if section == "product" {
+        let list = table.entry(section).or_insert_with(|| Value::Array(vec![one_table()]));
+        match list.as_array_mut().map(Vec::as_mut_slice) {
+            Some([product]) => Some(product),
+            _ => bail!("`POSTERN_PRODUCT_…` is for one product; the file has several"),
+        }
+    } else {
+        Some(table.entry(section).or_insert_with(one_table))
+    };
+    let inner = inner.and_then(Value::as_table_mut);
+    let inner = inner.with_context(|| format!("`{section}` is no section"))?;
+    inner.insert(key.to_owned(), value);
+    Ok(())
+}
+
+fn one_line(message: &str) -> String {
+    message.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// The environment of this process.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("postern.toml");
+        fs::write(&file, text).unwrap();
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Config::load(Some(&file), environment)
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let config = load(
+            "data_dir = 'a'\n[proxy]\nlisten = '127.0.0.1:1'\n[[product]]\nname = 'midaz'\n",
+            &[
+                ("POSTERN_DATA_DIR", "b"),
+                ("POSTERN_PROXY_LISTEN", "127.0.0.1:0"),
+                ("POSTERN_PROXY_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+                ("POSTERN_PRODUCT_UPSTREAM", "http://127.0.0.1:3000"),
+                ("POSTERN_IDENTITY_RETRIEVABLE_SECRETS", "true"),
+                ("PATH", "x"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.data_dir, Path::new("b"));
+        assert_eq!(config.proxy.listen.port(), 0);
+        assert_eq!(config.proxy.trusted_proxies.0.len(), 2);
+        assert_eq!(config.products[0].upstream.as_ref().unwrap().port, 3000);
+        assert!(config.identity.retrievable_secrets);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_one_line_with_its_place() {
+        for (text, environment, expected) in [
+            ("[proxy]\nlistn = 1\n", None, "postern.toml:2:1: unknown field `listn`"),
+            ("[proxy]\nlisten = 'x'\n", None, "postern.toml:2:10: "),
+            ("[proxy]\ntrusted_proxies = ['0.0.0.0/0']\n", None, "postern.toml:2:19: `0.0.0.0/0` is everybody"),
+            ("[[product]]\nname = 'midaz'\nupstream = 'midaz:80'\n", None, "postern.toml:3:12: `midaz:80` is no upstream"),
+            ("[[product]]\n", None, "postern.toml:1:1: missing field `name`"),
+            ("a = ", None, "postern.toml:1:"),
+            ("", Some(("POSTERN_PROXY_LISTN", "x")), "`POSTERN_PROXY_LISTN` sets nothing"),
+            ("", Some(("POSTERN_PROXY_LISTEN", "x")), "the environment variable `POSTERN_PROXY_LISTEN`: "),
+            ("", Some(("POSTERN_PROXY_SHUTDOWN_SECS", "x")), "`POSTERN_PROXY_SHUTDOWN_SECS` is no number"),
+            ("", Some(("POSTERN_LOG_FORMAT", "xml")), "the environment variable `POSTERN_LOG_FORMAT`: unknown variant `xml`"),
+        ] {
+            let environment: Vec<_> = environment.into_iter().collect();
+            let told = format!("{:#}", load(text, &environment).unwrap_err());
+            assert!(told.contains(expected), "{told}\nwants {expected}");
+            assert!(!told.contains('\n'), "{told}");
+        }
+    }
+
+    #[test]
+    fn every_key_can_be_set_by_a_variable() {
+        for (key, kind) in KEYS {
+            let value = match kind {
+                Kind::Number => "1",
+                Kind::Flag => "true",
+                _ if key.ends_with("listen") || key.ends_with("gateway") || key.ends_with("health") => "127.0.0.1:0",
+                _ if key == "log.format" => "json",
+                _ if key == "product.upstream" => "http://a",
+                _ if key == "product.prefix" => "/a",
+                _ if key == "proxy.trusted_proxies" => "127.0.0.1",
+                _ => "a",
+            };
+            let variable = format!("{PREFIX}{}", key.replace('.', "_").to_uppercase());
+            let text = "[[product]]\nname = 'midaz'\n";
+            if let Err(error) = load(text, &[(&variable, value)]) {
+                panic!("{variable}: {error:#}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let secret = format!("s{}", std::process::id());
+        let config = load("", &[("POSTERN_BOOTSTRAP_ADMIN_PASSWORD", &secret)]).unwrap();
+        assert!(!format!("{config:?}").contains(&secret));
+    }
+}
