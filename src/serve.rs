@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
         catalog,
         bootstrap,
         secrets,
-        Clock::system(),
+        Clock::machine(),
     );
     let (identity, first) = identity_runtime.block_on(opening).map_err(anyhow::Error::new)?;
 
@@ -277,7 +277,7 @@ fn first_requests(
     let bearer = "-H \"Authorization: Bearer $TOKEN\"";
     writeln!(out, "  curl -i http://{gateway}/v1/organizations {bearer}            # 200")?;
     writeln!(out, "  curl -i http://{gateway}/v1/organizations                                             # 401")?;
-    writeln!(out, "  curl -i -X DELETE http://{gateway}/v1/settings {bearer}       # 403: no role grants it")?;
+    writeln!(out, "  curl -i -X DELETE http://{gateway}/v1/settings {bearer}       # 403: no route, so nobody may")?;
     writeln!(out, "  curl -i http://{doors}/forward-auth/nginx/{DEMO_PRODUCT} -H 'X-Original-Method: GET' \\\n    -H 'X-Original-URI: /v1/organizations' {bearer}                       # 200, as nginx asks")?;
     Ok(())
 }

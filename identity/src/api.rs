@@ -1,0 +1,22 @@
+//! The management API: REST over the rules, a file per noun.
+
+pub mod auth;
+mod apps;
+mod groups;
+mod page;
+pub mod problem;
+mod roles;
+mod users;
+
+use axum::Router;
+
+use crate::app::App;
+
+/// Every route of the management API.
+pub fn router() -> Router<App> {
+    Router::new()
+        .merge(users::router())
+        .merge(groups::router())
+        .merge(roles::router())
+        .merge(apps::router())
+}

@@ -1,0 +1,124 @@
+//! `/v1/applications`.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderValue, StatusCode, header::CACHE_CONTROL};
+use policy::model::name::AppId;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+
+use super::{
+    auth::{Id, Sent},
+    page::Page,
+    problem::Problem,
+};
+use crate::{
+    admin::Admin,
+    app::App,
+    apps::{self, Shown},
+    clock::rfc3339,
+    error::Error,
+};
+
+/// The routes of applications.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/v1/applications", get(list).post(create))
+        .route("/v1/applications/{id}", get(show).patch(change).delete(remove))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    id: AppId,
+    name: String,
+    description: String,
+    client_id: String,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
+    client_secret: Option<SecretString>,
+    created_at: String,
+}
+
+/// The one place where a secret is written out: to whoever may see it.
+fn exposed<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(ExposeSecret::expose_secret).serialize(to)
+}
+
+impl From<Shown> for Wire {
+    fn from((app, client_secret): Shown) -> Self {
+        Self {
+            id: app.id,
+            name: app.name,
+            description: app.description,
+            client_id: app.client_id,
+            client_secret,
+            created_at: rfc3339(app.created_at),
+        }
+    }
+}
+
+/// An answer that may hold a secret is kept by nobody on the way.
+fn unkept(answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Applications of the organization.
+async fn list(State(app): State<App>, by: Admin, page: Page) -> Result<Response, Problem> {
+    let (all, total) = apps::list(&app, &by, page.window()).await?;
+    Ok(unkept(page.answer(all.into_iter().map(Wire::from).collect(), total)))
+}
+
+/// One application.
+async fn show(
+    State(app): State<App>,
+    by: Admin,
+    Id(id): Id<AppId>,
+) -> Result<Response, Problem> {
+    Ok(unkept(Json(Wire::from(apps::get(&app, &by, &id).await?))))
+}
+
+/// Make an application. Its secret is in the answer.
+async fn create(
+    State(app): State<App>,
+    by: Admin,
+    Sent(mut fields): Sent,
+) -> Result<Response, Problem> {
+    let name = fields.need_text("name");
+    let description = fields.need_text("description");
+    fields.finish()?;
+    let made = apps::create(&app, &by, name, description).await?;
+    Ok(unkept((StatusCode::CREATED, Json(Wire::from(made)))))
+}
+
+/// Describe an application anew.
+async fn change(
+    State(app): State<App>,
+    by: Admin,
+    Id(id): Id<AppId>,
+    Sent(mut fields): Sent,
+) -> Result<Response, Problem> {
+    for name in ["name", "clientId", "clientSecret"] {
+        if fields.has(name) {
+            return Err(Error::Immutable(name).into());
+        }
+    }
+    let description = fields.need_text("description");
+    fields.finish()?;
+    Ok(unkept(Json(Wire::from(apps::describe(&app, &by, &id, &description).await?))))
+}
+
+/// Remove an application.
+async fn remove(
+    State(app): State<App>,
+    by: Admin,
+    Id(id): Id<AppId>,
+) -> Result<StatusCode, Problem> {
+    apps::remove(&app, &by, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,99 @@
+//! `App`: the handles that a request may use; cheap to clone.
+
+use std::{ops::Deref, sync::Arc};
+
+use arc_swap::ArcSwap;
+use policy::{
+    catalog::Catalog,
+    changes::{Changes, Fact},
+    engine::Engine,
+    model::name::{OrgId, RoleName},
+    token::Verifier,
+};
+use serde_json::Value;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    error::Error,
+    keys::Signer,
+    master::{Hasher, MasterKey},
+    passwords::Passwords,
+    publish::Progress,
+    store::{Committed, Store, Tx},
+};
+
+/// How much longer than a token a change is told, for clocks that disagree.
+const MARGIN: u64 = 60;
+
+/// The service, as a request sees it.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// What [`App`] shares.
+pub struct Parts {
+    pub config: Config,
+    pub catalog: Catalog,
+    pub store: Store,
+    pub clock: Clock,
+    pub master: MasterKey,
+    pub passwords: Passwords,
+    pub signer: Signer,
+    pub verifier: Verifier,
+    pub jwks: Value,
+    /// Hashes refresh tokens.
+    pub refresh_hasher: Hasher,
+    /// Hashes client secrets.
+    pub secret_hasher: Hasher,
+    /// The organization that a sign-in without a client means.
+    pub home: OrgId,
+    /// The engine in force here.
+    pub live: ArcSwap<Engine>,
+    /// What has happened since the oldest living token was made.
+    pub changes: Changes,
+    pub progress: Progress,
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl App {
+    /// Share the parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The roles of an application made for that product.
+    pub fn roles_of_application(&self, product: &str) -> Vec<RoleName> {
+        self.catalog.product(product).map(|product| product.applications.clone()).unwrap_or_default()
+    }
+
+    /// Note a fact, to be told as long as any token from before it lives.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn record(&self, tx: &mut Tx, fact: Fact) -> Result<(), Error> {
+        let until = self.clock.now() + self.config.access_token_secs + MARGIN;
+        Ok(tx.record(&fact, until).await?)
+    }
+
+    /// Make it true, and wait until it is in force everywhere, so that whoever is answered after
+    /// this and asks again sees it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; then it is not true.
+    pub async fn commit(&self, tx: Tx) -> Result<(), Error> {
+        let committed = tx.commit().await?;
+        if committed != Committed::default() {
+            self.progress.in_force(committed).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Rules of applications: machines that sign in with credentials of their own.
+
+use policy::{
+    changes::Fact,
+    model::{caller::Principal, name::{AppId, OrgId}},
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    admin::Admin,
+    app::App,
+    clock::{self, NoRandom},
+    error::Error,
+    holdings::Holdings,
+    master::{Hasher, MasterKey},
+    model::app::{Application, GrantType, NewApplication},
+    store::Window,
+    words,
+};
+
+/// Products of the family that have no manifest here, for which applications are made all the same.
+const OTHER_PRODUCTS: [&str; 3] =
+    ["plugin-br-pix-direct-jd", "plugin-br-pix-indirect-btg", "plugin-br-bank-transfer"];
+
+/// An application, and its secret where it may be shown.
+pub type Shown = (Application, Option<SecretString>);
+
+/// Credentials for an application to be made.
+pub struct Credentials {
+    pub client_id: String,
+    pub secret: SecretString,
+}
+
+impl Credentials {
+    /// Random ones, in the form that clients know: 20 and 40 hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub fn make() -> Result<Self, NoRandom> {
+        let client_id = hex::encode(clock::random::<10>()?);
+        let secret = SecretString::from(hex::encode(clock::random::<20>()?));
+        Ok(Self { client_id, secret })
+    }
+
+    /// The application that has them. The secret itself is kept, sealed, only where it may be read
+    /// back.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub fn application(
+        &self,
+        (name, description): (String, String),
+        grant_types: &'static [GrantType],
+        hasher: &Hasher,
+        vault: Option<&MasterKey>,
+    ) -> Result<NewApplication, Error> {
+        let id: AppId = clock::random_id()?
+            .to_string()
+            .parse()
+            .map_err(|_| Error::BadId("application id"))?;
+        let secret = self.secret.expose_secret();
+        let secret_sealed =
+            vault.map(|vault| vault.seal(id.as_str(), secret.as_bytes())).transpose()?;
+        let secret_hash = hasher.hash(secret);
+        let client_id = self.client_id.clone();
+        Ok(NewApplication {
+            id,
+            name,
+            description,
+            client_id,
+            secret_hash,
+            secret_sealed,
+            grant_types,
+        })
+    }
+}
+
+/// Applications, and how many there are in all.
+pub async fn list(app: &App, by: &Admin, window: Window) -> Result<(Vec<Shown>, u64), Error> {
+    let mut tx = app.store.read(by.org()).await?;
+    let applications = tx.applications(window).await?;
+    let count = tx.application_count().await?;
+    Ok((reveal(app, by, applications), count))
+}
+
+/// An application.
+pub async fn get(app: &App, by: &Admin, id: &AppId) -> Result<Shown, Error> {
+    let found = app.store.read(by.org()).await?.application(id).await?;
+    let found = found.ok_or(Error::NoSuchApplication)?;
+    reveal(app, by, vec![found]).pop().ok_or(Error::NoSuchApplication)
+}
+
+/// Make an application. It will hold the roles of its product, which may permit no more than the
+/// caller may do. This is the time its secret is shown.
+pub async fn create(
+    app: &App,
+    by: &Admin,
+    name: String,
+    description: String,
+) -> Result<Shown, Error> {
+    let names = product_names(app);
+    if !names.contains(&name) {
+        return Err(Error::ApplicationName(names));
+    }
+    words::line(&description).map_err(|rule| Error::rule("description", rule))?;
+    let reach = by.reach(app);
+    let roles = app.roles_of_application(&name);
+    let credentials = Credentials::make()?;
+    let vault = app.config.retrievable_secrets.then_some(&app.master);
+    let new = credentials.application(
+        (name, description),
+        &[GrantType::ClientCredentials],
+        &app.secret_hasher,
+        vault,
+    )?;
+    let mut tx = app.store.begin(by.org()).await?;
+    reach.gives(&Holdings::read(app, &mut tx).await?.of_roles(&roles)?)?;
+    tx.add_application(&new, app.clock.now()).await?;
+    let made = tx.application(&new.id).await?.ok_or(Error::NoSuchApplication)?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), app.id = %made.id, "made application {}", made.id);
+    Ok((made, Some(credentials.secret)))
+}
+
+/// Describe an application anew.
+pub async fn describe(
+    app: &App,
+    by: &Admin,
+    id: &AppId,
+    description: &str,
+) -> Result<Shown, Error> {
+    words::line(description).map_err(|rule| Error::rule("description", rule))?;
+    let mut tx = app.store.begin(by.org()).await?;
+    tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
+    tx.describe_application(id, description).await?;
+    app.commit(tx).await?;
+    get(app, by, id).await
+}
+
+/// Remove an application. Its tokens, and the sign-ins made through it, stop working before this
+/// returns.
+pub async fn remove(app: &App, by: &Admin, id: &AppId) -> Result<(), Error> {
+    let mut tx = app.store.begin(by.org()).await?;
+    tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
+    if tx.organization().await?.is_some_and(|org| org.default_application == *id) {
+        return Err(Error::DefaultApplication);
+    }
+    for session in tx.sessions_through(id).await? {
+        app.record(&mut tx, Fact::SessionEnded { session }).await?;
+    }
+    tx.remove_application(id).await?;
+    app.record(&mut tx, Fact::Gone { principal: principal(by.org(), id) }).await?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), app.id = %id, "removed application {id}");
+    Ok(())
+}
+
+/// The applications with their secrets, where the installation allows that and the caller may.
+fn reveal(app: &App, by: &Admin, applications: Vec<Application>) -> Vec<Shown> {
+    let may = app.config.retrievable_secrets && by.may(app, "application-credentials", "get");
+    let secret = |application: &Application| {
+        let sealed = application.secret_sealed.as_ref().filter(|_| may)?;
+        let open = app.master.open(application.id.as_str(), sealed).ok()?;
+        tracing::info!(by = %by.principal(), app.id = %application.id, "showed a client secret");
+        Some(SecretString::from(String::from_utf8_lossy(&open).into_owned()))
+    };
+    applications
+        .into_iter()
+        .map(|application| {
+            let secret = secret(&application);
+            (application, secret)
+        })
+        .collect()
+}
+
+fn product_names(app: &App) -> Vec<String> {
+    let known = app.catalog.products.iter().map(|product| product.product.as_str());
+    known.chain(OTHER_PRODUCTS).map(str::to_owned).collect()
+}
+
+fn principal(org: &OrgId, id: &AppId) -> Principal {
+    Principal::Application { org: org.clone(), id: id.clone() }
+}

@@ -1,0 +1,102 @@
+//! Who asks: a token that holds, of somebody who still is there.
+//!
+//! The signature proves what was true when it was made. Here the database is at hand, so the
+//! session, the person and the groups are read fresh: a token of somebody removed is nobody's.
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use policy::{
+    changes::Standing,
+    model::{
+        caller::{Caller, Principal, Subject},
+        claims::Claims,
+        query::Facts,
+    },
+    token::{self, Kind},
+};
+
+use crate::{app::App, error::Error, model::user::User};
+
+/// Whoever presents a token that holds.
+#[derive(Debug)]
+pub struct Bearer {
+    /// With the groups and roles of now, not of the token.
+    pub caller: Caller,
+    pub claims: Claims,
+    /// The person; `None` for an application.
+    pub user: Option<User>,
+}
+
+impl Bearer {
+    /// What policies may know of the bearer's request.
+    pub fn facts(&self, now: u64) -> Facts<'_> {
+        Facts { now, authentication: Some(&self.caller.authentication), ..Facts::default() }
+    }
+}
+
+/// Find out who asks.
+///
+/// # Errors
+///
+/// When there is no token, or it stands for nobody any more.
+pub async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Bearer, Error> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let first = values.next().ok_or(Error::TokenMissing)?;
+    // Two headers: whoever is in front of us may have looked at the other one.
+    if values.next().is_some() {
+        return Err(Error::TokenInvalid);
+    }
+    let text = first.to_str().map_err(|_| Error::TokenInvalid)?;
+    if text.trim().is_empty() {
+        return Err(Error::TokenMissing);
+    }
+    let token = token::bearer(text).ok_or(Error::TokenInvalid)?;
+    of_token(app, token, Kind::Access).await
+}
+
+/// Whose token this is.
+///
+/// # Errors
+///
+/// When it stands for nobody any more.
+pub async fn of_token(app: &App, token: &str, kind: Kind) -> Result<Bearer, Error> {
+    let now = app.clock.now();
+    let invalid = |error: token::TokenError| {
+        tracing::debug!(%error, "a token was refused");
+        Error::TokenInvalid
+    };
+    let claims = app.verifier.verify(token, kind, now).map_err(invalid)?;
+    let mut caller = token::caller(&claims).map_err(invalid)?;
+    if app.changes.standing(&caller) == Standing::Revoked {
+        return Err(Error::TokenInvalid);
+    }
+    let (subject, user) = present(app, &caller, now).await?.ok_or(Error::TokenInvalid)?;
+    caller.subject = subject;
+    Ok(Bearer { caller, claims, user })
+}
+
+/// What the caller is and holds now; `None` when it is gone or its sign-in has ended.
+async fn present(
+    app: &App,
+    caller: &Caller,
+    now: u64,
+) -> Result<Option<(Subject, Option<User>)>, Error> {
+    let principal = caller.subject.principal.clone();
+    let mut tx = app.store.read(principal.org()).await?;
+    match &principal {
+        Principal::User { id, .. } => {
+            let Some(session) = &caller.session else { return Ok(None) };
+            let Some(session) = tx.living_session(session, now).await? else { return Ok(None) };
+            let Some(user) = tx.user(id).await? else { return Ok(None) };
+            if session.user != *id {
+                return Ok(None);
+            }
+            let groups = user.groups.clone().into();
+            Ok(Some((Subject { principal, groups, roles: [].into() }, Some(user))))
+        }
+        Principal::Application { id, .. } => {
+            let Some(client) = tx.client_of(id).await? else { return Ok(None) };
+            let roles = app.roles_of_application(&client.name).into();
+            Ok(Some((Subject { principal, groups: [].into(), roles }, None)))
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Opens store and keys, seeds a first start, then runs http, publish and jobs.
+//!
+//! Opening is done whole or not at all: a start that fails leaves nothing that makes the next one
+//! go another way. Processes that start together take turns at a lock file.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use policy::{
+    catalog::Catalog,
+    changes::Changes,
+    complaint::{Complaint, Complaints},
+    engine::Engine,
+    feed::Publisher,
+    snapshot::Issuer,
+    token::{BadKeys, Verifier},
+};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::migrate::MigrateError;
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    app::{App, Parts},
+    apps::Credentials,
+    bootstrap::{Bootstrap, FirstStart, Secrets},
+    clock::{self, Clock, NoRandom},
+    config::Config,
+    error::Error as RuleError,
+    http, jobs, keys,
+    keys::{KeyError, Signer},
+    master::{Hasher, MasterError, MasterKey},
+    model::{app::GrantType, user::NewUser},
+    passwords::{self, PasswordError, Passwords},
+    publish::{self, Progress},
+    store::{Committed, Store, StoreError},
+    words,
+};
+
+/// The database's file in the data folder.
+pub const DATABASE: &str = "postern.db";
+/// The master key's file in the data folder.
+pub const MASTER_KEY: &str = "master.key";
+const LOCK: &str = "postern.lock";
+
+/// The grants of the application that people sign in through.
+const SIGN_IN: &[GrantType] =
+    &[GrantType::Password, GrantType::ClientCredentials, GrantType::RefreshToken];
+
+/// Why the service does not start.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("the data folder {} cannot be written; give this user write permission on it, or set `POSTERN_DATA_DIR` to another folder", .0.display())]
+    Folder(PathBuf, #[source] std::io::Error),
+    #[error("{} cannot be written; give this user write permission on it and on its folder", .0.display())]
+    ReadOnly(PathBuf, #[source] sqlx::Error),
+    #[error("{} is damaged or no database; restore it from a backup, or move it away to start anew", .0.display())]
+    Corrupt(PathBuf),
+    #[error("{} was last used by a newer version; run that version, or restore a backup from before it", .0.display())]
+    Newer(PathBuf),
+    #[error("{} could not be opened", .0.display())]
+    Database(PathBuf, #[source] sqlx::Error),
+    #[error("{} could not be brought up to this version", .0.display())]
+    Migrate(PathBuf, #[source] MigrateError),
+    #[error(transparent)]
+    Master(#[from] MasterError),
+    #[error("{} does not fit {}, which was sealed with another key; put the right one back", .key.display(), .database.display())]
+    WrongMasterKey { key: PathBuf, database: PathBuf },
+    #[error("{} holds no signing key; restore it from a backup", .0.display())]
+    NoSigningKey(PathBuf),
+    #[error("the bootstrap cannot be carried out: {0}")]
+    Bootstrap(Complaints),
+    #[error("`{0}` given for the first start is not valid: {1}")]
+    Secret(&'static str, &'static str),
+    #[error("the policy does not compile: {0}")]
+    Policy(Complaints),
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+    #[error("a signing key could not be made or used")]
+    Key(#[from] KeyError),
+    #[error("the signing keys cannot verify tokens")]
+    Verifier(#[from] BadKeys),
+    #[error("passwords cannot be hashed")]
+    Password(#[from] PasswordError),
+    #[error(transparent)]
+    Random(#[from] NoRandom),
+    #[error("an application could not be made")]
+    Application(#[source] RuleError),
+    #[error("a task was given up half-way")]
+    Abandoned(#[from] tokio::task::JoinError),
+}
+
+/// Why the service stopped, other than by the order to.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    #[error("the listener cannot be used")]
+    Listener(#[source] std::io::Error),
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+}
+
+/// The service, open and not yet serving.
+pub struct Identity {
+    app: App,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("config", &self.app.config).finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Open the data folder, and on a first start fill it. `FirstStart` is what must be told to the
+    /// operator then, once.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, and what to do about it.
+    pub async fn open(
+        config: Config,
+        data_dir: &Path,
+        catalog: Catalog,
+        bootstrap: Bootstrap,
+        secrets: Secrets,
+        clock: Clock,
+    ) -> Result<(Self, Option<FirstStart>), OpenError> {
+        check(&catalog, &bootstrap, &secrets)?;
+        // Held to the end: who starts at the same time finds everything done.
+        let _turn = turn(data_dir).await?;
+        let store = database(data_dir).await?;
+        let master = master_key(&store, data_dir).await?;
+        let passwords = Passwords::new(&master).await?;
+        let secret_hasher = Hasher::new(&master, "client-secrets/1");
+        let seed = Seed { config: &config, bootstrap: &bootstrap, secrets: &secrets };
+        let first =
+            seed.plant(&store, &master, &passwords, &secret_hasher, clock.now()).await?;
+
+        let sealed = store.keys().await?;
+        let newest = sealed.first().ok_or_else(|| OpenError::NoSigningKey(data_dir.join(DATABASE)))?;
+        let signer = Signer::open(&master, newest).map_err(|error| match error {
+            KeyError::Unsealed(_) => OpenError::WrongMasterKey {
+                key: data_dir.join(MASTER_KEY),
+                database: data_dir.join(DATABASE),
+            },
+            other => OpenError::Key(other),
+        })?;
+        let jwks = keys::jwks(&sealed);
+        let verifier = Verifier::new(&config.issuer, &config.audience, &jwks)?;
+        let issuer = Issuer { issuer: config.issuer.clone(), jwks: jwks.clone() };
+        let snapshot = Arc::new(publish::first_snapshot(&store, &catalog, issuer).await?);
+        let engine = tokio::task::spawn_blocking(move || Engine::compile(snapshot)).await?;
+        let engine = engine.map_err(OpenError::Policy)?;
+        let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
+        let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
+        let app = App::new(Parts {
+            config,
+            catalog,
+            store,
+            clock,
+            master,
+            passwords,
+            signer,
+            verifier,
+            jwks,
+            refresh_hasher,
+            secret_hasher,
+            home,
+            live: ArcSwap::from_pointee(engine),
+            changes: Changes::default(),
+            progress: Progress::default(),
+        });
+        Ok((Self { app }, first))
+    }
+
+    /// Publish the first snapshot and the changes of the last token lifetime, then answer requests
+    /// until `shutdown` turns true; those in flight are finished.
+    ///
+    /// # Errors
+    ///
+    /// When the listener or the database cannot be used.
+    pub async fn serve(
+        self,
+        listener: std::net::TcpListener,
+        publisher: Publisher,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Result<(), ServeError> {
+        let app = self.app;
+        listener.set_nonblocking(true).map_err(ServeError::Listener)?;
+        let listener = TcpListener::from_std(listener).map_err(ServeError::Listener)?;
+        let marks = app.store.marks().await?;
+        // Publishing and jobs outlast the listener: requests in flight wait for what they changed.
+        let (stop, stopped) = watch::channel(false);
+        let publishing = tokio::spawn(publish::run(app.clone(), publisher, stopped.clone()));
+        let jobs = tokio::spawn(jobs::run(app.clone(), stopped));
+        let told = Committed { sequence: Some(marks.sequence), revision: Some(marks.revision) };
+        let start = tokio::select! {
+            () = app.progress.reached(told) => true,
+            _ = shutdown.wait_for(|stop| *stop) => false,
+        };
+        if start {
+            http::serve(app.clone(), listener, shutdown).await;
+        }
+        stop.send_replace(true);
+        for (name, task) in [("publishing", publishing), ("clean-up", jobs)] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "{name} ended badly");
+            }
+        }
+        app.store.close().await;
+        Ok(())
+    }
+}
+
+/// What the files say against each other, before anything is touched.
+fn check(catalog: &Catalog, bootstrap: &Bootstrap, secrets: &Secrets) -> Result<(), OpenError> {
+    let missing = bootstrap.administrator.groups.iter().filter(|name| catalog.group(name).is_none());
+    let complaints: Vec<Complaint> = missing
+        .map(|name| bootstrap.place.complain(format!("no product declares the group `{name}`")))
+        .collect();
+    Complaints::unless(complaints, ()).map_err(OpenError::Bootstrap)?;
+    if let Some(client_id) = &secrets.client_id {
+        words::client_id(client_id).map_err(|rule| OpenError::Secret("client id", rule))?;
+    }
+    for (name, secret) in
+        [("administrator's password", &secrets.admin_password), ("client secret", &secrets.client_secret)]
+    {
+        let length = secret.as_ref().map(|secret| secret.expose_secret().len());
+        if length.is_some_and(|length| !(1..=256).contains(&length)) {
+            return Err(OpenError::Secret(name, "it has 1 to 256 bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// Wait for the turn to open the folder, which is made where it is missing.
+async fn turn(folder: &Path) -> Result<File, OpenError> {
+    let fault = |error| OpenError::Folder(folder.to_owned(), error);
+    if !folder.is_dir() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
+    }
+    let lock = private(&folder.join(LOCK)).map_err(fault)?;
+    match lock.try_lock() {
+        Ok(()) => return Ok(lock),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(fault(error)),
+    }
+    let waited = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await?;
+    waited.map_err(fault)
+}
+
+/// Open a file for writing, made for its owner alone where it is missing.
+fn private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+async fn database(folder: &Path) -> Result<Store, OpenError> {
+    let file = folder.join(DATABASE);
+    // SQLite would make the file readable for others; what it makes beside it copies the mode.
+    private(&file).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
+    let fault = |error: sqlx::Error| database_fault(&file, error);
+    let store = Store::open(&file).await.map_err(fault)?;
+    if store.damage().await.map_err(fault)?.is_some() {
+        return Err(OpenError::Corrupt(file));
+    }
+    store.migrate().await.map_err(|error| match error {
+        MigrateError::VersionMissing(_)
+        | MigrateError::VersionMismatch(_)
+        | MigrateError::VersionTooNew(..) => OpenError::Newer(file.clone()),
+        MigrateError::Execute(error) => database_fault(&file, error),
+        other => OpenError::Migrate(file.clone(), other),
+    })?;
+    Ok(store)
+}
+
+fn database_fault(file: &Path, error: sqlx::Error) -> OpenError {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    // SQLite's primary codes: 8 READONLY, 11 CORRUPT, 14 CANTOPEN, 26 NOTADB.
+    match code.map(|code| code & 0xff) {
+        Some(8 | 14) => OpenError::ReadOnly(file.to_owned(), error),
+        Some(11 | 26) => OpenError::Corrupt(file.to_owned()),
+        _ => OpenError::Database(file.to_owned(), error),
+    }
+}
+
+/// The master key. A new one only for a database that nothing was sealed in.
+async fn master_key(store: &Store, folder: &Path) -> Result<MasterKey, OpenError> {
+    let file = folder.join(MASTER_KEY);
+    let seeded = store.seeded().await?;
+    Ok(if seeded { MasterKey::load(&file)? } else { MasterKey::load_or_make(&file)? })
+}
+
+/// What a first start makes.
+struct Seed<'a> {
+    config: &'a Config,
+    bootstrap: &'a Bootstrap,
+    secrets: &'a Secrets,
+}
+
+impl Seed<'_> {
+    /// Fill an empty database, in one transaction; `None` where it is not empty.
+    async fn plant(
+        &self,
+        store: &Store,
+        master: &MasterKey,
+        passwords: &Passwords,
+        secret_hasher: &Hasher,
+        now: u64,
+    ) -> Result<Option<FirstStart>, OpenError> {
+        if store.seeded().await? {
+            return Ok(None);
+        }
+        let organization = &self.bootstrap.organization;
+        let password = self.password()?;
+        let user = self.administrator(passwords.hash(&password).await?)?;
+        let credentials = self.credentials()?;
+        let about = &self.bootstrap.application;
+        let application = credentials
+            .application(
+                (about.name.clone(), about.description.clone()),
+                SIGN_IN,
+                secret_hasher,
+                self.config.retrievable_secrets.then_some(master),
+            )
+            .map_err(OpenError::Application)?;
+        let key = {
+            let master = master.again();
+            tokio::task::spawn_blocking(move || keys::make(&master)).await??
+        };
+
+        let mut tx = store.begin(&organization.id).await?;
+        if tx.installation_is_seeded().await? {
+            return Ok(None);
+        }
+        tx.add_organization(&organization.title, &application.id, now).await?;
+        tx.add_application(&application, now).await?;
+        tx.add_user(&user, now).await?;
+        tx.add_key(&key, now).await?;
+        tx.commit().await?;
+        Ok(Some(FirstStart {
+            organization: organization.id.clone(),
+            username: user.username,
+            password,
+            password_was_given: self.secrets.admin_password.is_some(),
+            client_id: credentials.client_id,
+            client_secret: credentials.secret,
+            secret_was_given: self.secrets.client_secret.is_some(),
+        }))
+    }
+
+    /// The administrator's password: the operator's, which is not held to the rules that people's
+    /// own choices are, or a made one.
+    fn password(&self) -> Result<SecretString, OpenError> {
+        let Some(given) = &self.secrets.admin_password else { return Ok(passwords::make()?) };
+        if passwords::check(given.expose_secret()).is_err() {
+            tracing::warn!("the administrator's password is weak; change it after signing in");
+        }
+        Ok(given.clone())
+    }
+
+    fn administrator(&self, password_hash: String) -> Result<NewUser, OpenError> {
+        let admin = &self.bootstrap.administrator;
+        let id = clock::random_id()?.to_string();
+        let id = id.parse().map_err(|_| NoRandom)?;
+        Ok(NewUser {
+            id,
+            username: admin.username.clone(),
+            email: admin.email.clone(),
+            first_name: admin.first_name.clone(),
+            last_name: admin.last_name.clone(),
+            groups: admin.groups.clone(),
+            password_hash,
+        })
+    }
+
+    fn credentials(&self) -> Result<Credentials, OpenError> {
+        let made = Credentials::make()?;
+        let given = self.secrets.client_id.clone();
+        Ok(Credentials {
+            client_id: given
+                .or_else(|| self.bootstrap.application.client_id.clone())
+                .unwrap_or(made.client_id),
+            secret: self.secrets.client_secret.clone().unwrap_or(made.secret),
+        })
+    }
+}

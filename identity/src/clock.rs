@@ -1,0 +1,104 @@
+//! The time and chance: the only place that asks the machine for either.
+//!
+//! A [`Clock`] is handed in, so a test turns it by hand.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::rand;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Tells the time in seconds since the epoch.
+#[derive(Debug, Clone)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    Machine,
+    Hand(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub fn machine() -> Self {
+        Self(Source::Machine)
+    }
+
+    /// A clock that stands at `now` until it is set.
+    pub fn standing_at(now: u64) -> Self {
+        Self(Source::Hand(Arc::new(AtomicU64::new(now))))
+    }
+
+    /// Seconds since the epoch.
+    pub fn now(&self) -> u64 {
+        match &self.0 {
+            // A machine whose clock stands before 1970 gets 0: every token is expired or not valid
+            // yet, and everything is refused.
+            Source::Machine => {
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+            }
+            Source::Hand(now) => now.load(Ordering::Acquire),
+        }
+    }
+
+    /// Put a standing clock forward, with all its clones. The machine's clock is not touched.
+    pub fn advance(&self, seconds: u64) {
+        if let Source::Hand(now) = &self.0 {
+            now.fetch_add(seconds, Ordering::AcqRel);
+        }
+    }
+}
+
+/// The system gave no random bytes. Nothing that needs them may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the system has no random bytes")]
+pub struct NoRandom;
+
+/// Unpredictable bytes.
+///
+/// # Errors
+///
+/// When the system has none.
+pub fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| NoRandom)?;
+    Ok(bytes)
+}
+
+/// A random UUID.
+///
+/// # Errors
+///
+/// When the system has no random bytes.
+pub fn random_id() -> Result<Uuid, NoRandom> {
+    Ok(uuid::Builder::from_random_bytes(random()?).into_uuid())
+}
+
+/// Seconds since the epoch as RFC 3339, for people and for JSON.
+pub fn rfc3339(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standing_clock_moves_with_its_clones_and_only_by_hand() {
+        let clock = Clock::standing_at(1_767_225_600);
+        let other = clock.clone();
+        clock.advance(60);
+        assert_eq!(other.now(), 1_767_225_660);
+        assert_eq!(rfc3339(other.now()), "2026-01-01T00:01:00Z");
+    }
+}

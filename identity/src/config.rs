@@ -1,0 +1,53 @@
+//! How the service is run. Every key has a safe default; an unknown one is refused.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+/// The `[identity]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the management API listens. Default: 127.0.0.1:4001.
+    pub listen: SocketAddr,
+    /// The name of this issuer: `iss` of every token, and where clients look for its keys. Must be
+    /// the address under which clients reach it. Default: `http://localhost:4000`.
+    pub issuer: String,
+    /// Whom access tokens are for, beside the client: those that check them want to be named.
+    /// Default: `postern`.
+    pub audience: String,
+    /// How long an access token opens doors, in seconds. Default: 3600.
+    pub access_token_secs: u64,
+    /// How long a refresh token waits to be used, in seconds; a sign-in ends when none was used in
+    /// that time. Default: 86400.
+    pub refresh_token_secs: u64,
+    /// Whether the secrets of applications made from now on can be read back, by whoever holds
+    /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
+    pub retrievable_secrets: bool,
+    /// The largest request body read, in bytes. Default: 65536.
+    pub max_body_bytes: usize,
+    /// How many connections may be open at once; more wait to be accepted. Default: 1024.
+    pub max_connections: usize,
+    /// How long a client may take to send its headers, or its body, in seconds. Default: 10.
+    pub read_timeout_secs: u64,
+    /// How long requests in flight may take to finish after the order to stop, in seconds.
+    /// Default: 10.
+    pub shutdown_timeout_secs: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4001)),
+            issuer: "http://localhost:4000".to_owned(),
+            audience: "postern".to_owned(),
+            access_token_secs: 3600,
+            refresh_token_secs: 86_400,
+            retrievable_secrets: false,
+            max_body_bytes: 65_536,
+            max_connections: 1024,
+            read_timeout_secs: 10,
+            shutdown_timeout_secs: 10,
+        }
+    }
+}

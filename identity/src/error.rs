@@ -1,0 +1,157 @@
+//! What a rule can refuse, without a word of HTTP or SQL.
+
+use thiserror::Error;
+
+use crate::{
+    clock::NoRandom,
+    keys::KeyError,
+    passwords::{PasswordError, WeakPassword},
+    store::StoreError,
+};
+
+/// What is wrong with a body or a form.
+#[derive(Debug, Error)]
+pub enum BodyFault {
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("the body did not come in time")]
+    TooSlow,
+    #[error("the request lacks {}", list(.0))]
+    Missing(Vec<String>),
+    #[error("the request has the wrong type of {}", list(.0))]
+    WrongType(Vec<String>),
+    #[error("the request has the unexpected {}", list(.0))]
+    Unknown(Vec<String>),
+}
+
+fn list(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+/// Why something was not done.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("a token must be provided in the `Authorization` header")]
+    TokenMissing,
+    #[error("the token is invalid, expired or revoked")]
+    TokenInvalid,
+    #[error("this needs the permission `{resource}:{action}`")]
+    Forbidden { resource: &'static str, action: &'static str },
+    #[error("nobody gives what they do not hold: {0}")]
+    Exceeds(String),
+
+    #[error(transparent)]
+    Body(#[from] BodyFault),
+    #[error("the path holds no valid {0}")]
+    BadId(&'static str),
+    #[error("{0}")]
+    BadQuery(&'static str),
+    #[error("`{field}` is not valid: {rule}")]
+    Rule { field: &'static str, rule: String },
+    #[error("`{0}` cannot be changed")]
+    Immutable(&'static str),
+    #[error(transparent)]
+    WeakPassword(#[from] WeakPassword),
+    #[error("the old password is not the right one")]
+    WrongPassword,
+    #[error("only the owner of the token may change that password")]
+    NotYourself,
+    #[error("applications are made for one of {}", list(.0))]
+    ApplicationName(Vec<String>),
+
+    #[error("no such user")]
+    NoSuchUser,
+    #[error("no such group")]
+    NoSuchGroup,
+    #[error("no such role")]
+    NoSuchRole,
+    #[error("no such application")]
+    NoSuchApplication,
+
+    #[error("the user name is taken")]
+    UsernameTaken,
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    #[error("the group exists already, or looks like one that does")]
+    GroupTaken,
+    #[error("the role exists already, or looks like one that does")]
+    RoleTaken,
+    #[error("the group has members; move them out first")]
+    GroupHasMembers,
+    #[error("groups hold the role; take it from them first")]
+    RoleHeld,
+    #[error("it is built in; make one of your own instead")]
+    BuiltIn,
+    #[error("the default application is needed to sign in")]
+    DefaultApplication,
+    #[error("nobody would be left to administer the organization")]
+    LastAdministrator,
+    #[error("somebody else changed the same thing; look at it again")]
+    Conflict,
+
+    #[error("no such grant type")]
+    UnknownGrantType,
+    #[error("the grant lacks {}", list(.0))]
+    GrantFields(Vec<String>),
+    #[error("the application may not use this grant type")]
+    GrantNotAllowed,
+    #[error("the user name or password is wrong")]
+    InvalidCredentials,
+    #[error("the client id or secret is wrong")]
+    InvalidClient,
+    #[error("the refresh token is invalid, expired or revoked")]
+    InvalidRefreshToken,
+    #[error("`id_token_hint` is no token of this service")]
+    BadHint,
+
+    #[error("there is nothing at this path")]
+    NoSuchPath,
+    #[error("this path does not answer to this method")]
+    NoSuchMethod,
+    #[error("the service is busy; try again shortly")]
+    Busy,
+    /// Ours, not the caller's: logged where it is answered, never told.
+    #[error("something went wrong")]
+    Fault(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy(_) => Self::Busy,
+            StoreError::Conflict(_) | StoreError::Dangling(_) => Self::Conflict,
+            other => Self::Fault(Box::new(other)),
+        }
+    }
+}
+
+impl From<PasswordError> for Error {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy => Self::Busy,
+            other => Self::Fault(Box::new(other)),
+        }
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        Self::Fault(Box::new(error))
+    }
+}
+
+impl From<NoRandom> for Error {
+    fn from(error: NoRandom) -> Self {
+        Self::Fault(Box::new(error))
+    }
+}
+
+impl Error {
+    /// A refusal of a field's value.
+    pub fn rule(field: &'static str, rule: impl Into<String>) -> Self {
+        Self::Rule { field, rule: rule.into() }
+    }
+}

@@ -1,0 +1,146 @@
+//! Rules of groups. Those of the products are looked at here and changed nowhere.
+
+use std::collections::HashMap;
+
+use policy::model::name::{GroupName, RoleName};
+
+use crate::{
+    admin::Admin,
+    app::App,
+    error::Error,
+    holdings::Holdings,
+    model::group::Group,
+    words,
+};
+
+/// A group and the user names of its members.
+pub type Populated = (Group, Vec<String>);
+
+/// What is to be changed of a group; `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct Patch {
+    pub title: Option<String>,
+    pub roles: Option<Vec<String>>,
+}
+
+/// Every group of the organization, with its members.
+pub async fn list(app: &App, by: &Admin) -> Result<Vec<Populated>, Error> {
+    let mut tx = app.store.read(by.org()).await?;
+    let mut members: HashMap<String, Vec<String>> = tx.members().await?;
+    let holdings = Holdings::read(app, &mut tx).await?;
+    let populated = |group: &Group| {
+        let members = members.remove(group.name.as_str()).unwrap_or_default();
+        (group.clone(), members)
+    };
+    Ok(holdings.groups().iter().map(populated).collect())
+}
+
+/// A group.
+pub async fn get(app: &App, by: &Admin, name: &GroupName) -> Result<Populated, Error> {
+    let mut tx = app.store.read(by.org()).await?;
+    let holdings = Holdings::read(app, &mut tx).await?;
+    let group = holdings.group(name).cloned().ok_or(Error::NoSuchGroup)?;
+    let members = tx.members_of(name).await?;
+    Ok((group, members))
+}
+
+/// Make a group. Its roles may permit no more than the caller may do.
+pub async fn create(
+    app: &App,
+    by: &Admin,
+    name: GroupName,
+    title: String,
+    names: &[String],
+) -> Result<Group, Error> {
+    words::line(&title).map_err(|rule| Error::rule("name", rule))?;
+    let roles = roles(names)?;
+    let reach = by.reach(app);
+    let mut tx = app.store.begin(by.org()).await?;
+    let holdings = Holdings::read(app, &mut tx).await?;
+    if imitates(app, &name, &title) || tx.group_taken(&name).await? {
+        return Err(Error::GroupTaken);
+    }
+    reach.gives(&holdings.of_roles(&roles)?)?;
+    let group = Group { name, title, roles, built_in: false, created_at: app.clock.now() };
+    tx.add_group(&group).await?;
+    tx.move_revision().await?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), group.name = %group.name, "made group {}", group.name);
+    Ok(group)
+}
+
+/// Change a group. Roles that are added may permit no more than the caller may do.
+pub async fn patch(
+    app: &App,
+    by: &Admin,
+    name: &GroupName,
+    patch: Patch,
+) -> Result<Populated, Error> {
+    let wanted = patch.roles.as_deref().map(roles).transpose()?;
+    let reach = by.reach(app);
+    let mut tx = app.store.begin(by.org()).await?;
+    let holdings = Holdings::read(app, &mut tx).await?;
+    let mut group = own(&holdings, name)?;
+    if let Some(title) = patch.title {
+        words::line(&title).map_err(|rule| Error::rule("name", rule))?;
+        if imitates(app, name, &title) {
+            return Err(Error::GroupTaken);
+        }
+        group.title = title;
+    }
+    if let Some(wanted) = wanted {
+        let added: Vec<_> =
+            wanted.iter().filter(|role| !group.roles.contains(role)).cloned().collect();
+        reach.gives(&holdings.of_roles(&added)?)?;
+        group.roles = wanted;
+    }
+    let before = holdings.administered(&mut tx).await?;
+    tx.update_group(&group).await?;
+    holdings.still_administered(&mut tx, before).await?;
+    tx.move_revision().await?;
+    let members = tx.members_of(name).await?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), group.name = %name, "changed group {name}");
+    Ok((group, members))
+}
+
+/// Remove a group that nobody is in.
+pub async fn remove(app: &App, by: &Admin, name: &GroupName) -> Result<(), Error> {
+    let mut tx = app.store.begin(by.org()).await?;
+    let holdings = Holdings::read(app, &mut tx).await?;
+    own(&holdings, name)?;
+    if tx.member_count(name).await? > 0 {
+        return Err(Error::GroupHasMembers);
+    }
+    tx.remove_group(name).await?;
+    tx.move_revision().await?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), group.name = %name, "removed group {name}");
+    Ok(())
+}
+
+fn own(holdings: &Holdings<'_>, name: &GroupName) -> Result<Group, Error> {
+    match holdings.group(name) {
+        None => Err(Error::NoSuchGroup),
+        Some(group) if group.built_in => Err(Error::BuiltIn),
+        Some(group) => Ok(group.clone()),
+    }
+}
+
+/// Whether people could take a group for one of the products'.
+fn imitates(app: &App, name: &GroupName, title: &str) -> bool {
+    app.catalog.groups().any(|group| {
+        words::fold(group.name.as_str()) == words::fold(name.as_str())
+            || !group.title.is_empty() && words::fold(&group.title) == words::fold(title.trim())
+    })
+}
+
+fn roles(names: &[String]) -> Result<Vec<RoleName>, Error> {
+    let mut roles = Vec::new();
+    for name in names {
+        roles.push(name.parse::<RoleName>().map_err(|_| Error::NoSuchRole)?);
+    }
+    roles.sort();
+    roles.dedup();
+    Ok(roles)
+}

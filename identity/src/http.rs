@@ -1,0 +1,208 @@
+//! Router, order of middleware, listener, health.
+//!
+//! Every answer has the shape of its surface and an `X-Request-Id`: unknown paths, wrong methods and
+//! panics too. Slow clients are given up, and no more connections are open than configured.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderName, HeaderValue, StatusCode, Uri, header::CONTENT_TYPE};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+
+use crate::{
+    api::{self, problem::Problem},
+    app::App,
+    clock::{self, rfc3339},
+    error::Error,
+    oauth::{self, refusal::Refusal},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The most headers of one request.
+const MOST_HEADERS: usize = 100;
+/// How long to wait when no connection can be accepted, because there are no file handles left say.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Everything that the service answers.
+pub fn router(app: App) -> Router {
+    let panicked = CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| {
+        let what = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Problem::from(Error::Fault(format!("a handler panicked: {what}").into())).into_response()
+    });
+    Router::new()
+        .merge(api::router())
+        .merge(oauth::router())
+        .route("/health", get(health))
+        .route("/readyz", get(ready))
+        .route("/version", get(version))
+        .fallback(async |uri: Uri| refuse(&uri, Error::NoSuchPath))
+        .method_not_allowed_fallback(async |uri: Uri| refuse(&uri, Error::NoSuchMethod))
+        .layer(panicked)
+        .layer(middleware::from_fn(numbered))
+        .with_state(app)
+}
+
+/// A refusal in the shape of the surface that the path belongs to.
+fn refuse(uri: &Uri, error: Error) -> Response {
+    if oauth::owns(uri.path()) {
+        Refusal::from(error).into_response()
+    } else {
+        Problem::from(error).into_response()
+    }
+}
+
+/// Give the request a number, its caller's or a new one, and answer with it.
+async fn numbered(request: Request, next: Next) -> Response {
+    let id = request.headers().get(REQUEST_ID).filter(|id| decent(id)).cloned();
+    let id = id.or_else(|| HeaderValue::try_from(clock::random_id().ok()?.to_string()).ok());
+    let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let span = tracing::info_span!("request", id = shown, method = %request.method());
+    let mut response = next.run(request).instrument(span).await;
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+fn decent(id: &HeaderValue) -> bool {
+    let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+    (1..=128).contains(&id.len()) && id.as_bytes().iter().all(good)
+}
+
+/// Whether the process is there. Clients compare the text.
+async fn health() -> Response {
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], "healthy").into_response()
+}
+
+/// Whether it can do its work.
+async fn ready(State(app): State<App>) -> Response {
+    let word = |well: bool| if well { "healthy" } else { "unhealthy" };
+    let database = app.store.marks().await.is_ok();
+    let feed = app.progress.is_well();
+    let status = if database && feed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "status": word(database && feed),
+        "checks": {"database": word(database), "feed": word(feed)},
+        "revision": app.live.load().revision(),
+        "publishFailures": app.progress.failures(),
+    });
+    (status, Json(body)).into_response()
+}
+
+/// What runs here.
+async fn version(State(app): State<App>) -> Response {
+    let body = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "revision": option_env!("POSTERN_REVISION").unwrap_or("unknown"),
+        "buildTime": option_env!("POSTERN_BUILD_TIME").unwrap_or("unknown"),
+        "requestDate": rfc3339(app.clock.now()),
+    });
+    Json(body).into_response()
+}
+
+/// Answer until the order to stop, and finish what is in flight.
+pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let router = router(app.clone());
+    let server = Arc::new(server(&app));
+    let places = Arc::new(Semaphore::new(app.config.max_connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let place = Arc::clone(&places).acquire_owned();
+        let accepted = tokio::select! {
+            accepted = async { (place.await, listener.accept().await) } => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (place, stream) = match accepted {
+            (Ok(place), Ok((stream, _))) => (place, stream),
+            (_, Err(error)) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            (Err(_), _) => break,
+        };
+        let watcher = graceful.watcher();
+        let (server, router) = (Arc::clone(&server), router.clone());
+        tokio::spawn(async move {
+            converse(&server, router, stream, watcher).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let patience = Duration::from_secs(app.config.shutdown_timeout_secs);
+    if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests in flight were cut short");
+    }
+}
+
+fn server(app: &App) -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    let patience = Duration::from_secs(app.config.read_timeout_secs);
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(app.config.max_body_bytes.max(64 * 1024));
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_header_list_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(patience);
+    server
+}
+
+async fn converse(
+    server: &auto::Builder<TokioExecutor>,
+    router: Router,
+    stream: TcpStream,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    // Small answers go out at once. A socket that does not take the option works without it.
+    let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(tower_service(router));
+    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// The router as a service over the server's kind of body.
+fn tower_service(
+    router: Router,
+) -> impl tower::Service<
+    http::Request<Incoming>,
+    Response = Response,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone {
+    tower::service_fn(move |request: http::Request<Incoming>| {
+        let router = router.clone();
+        async move { tower::ServiceExt::oneshot(router, request.map(Body::new)).await }
+    })
+}

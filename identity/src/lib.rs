@@ -1,0 +1,45 @@
+//! The Identity service: people, groups, roles, applications, and the tokens they sign in with.
+//!
+//! A change goes `api | oauth → a rule → store → publish`, and is in force at every proxy before it
+//! is answered. From the ground up: [`clock`](mod@clock) and [`words`](mod@words) know nothing of
+//! the rest; `model` has the nouns and `store` their SQL; `master`, `keys` and `passwords` keep the
+//! secrets; `bearer` and `admin` say who asks and whether they may; the rules are `users`, `groups`,
+//! `roles`, `apps`, `sessions` and `login`; `api` and `oauth` put them on the wire, and `boot` puts
+//! everything together.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod api;
+mod app;
+mod apps;
+mod bearer;
+mod body;
+mod boot;
+mod bootstrap;
+mod clock;
+mod config;
+mod error;
+mod groups;
+mod holdings;
+mod http;
+mod jobs;
+mod keys;
+mod login;
+mod master;
+mod model;
+mod oauth;
+mod passwords;
+mod problem;
+mod publish;
+mod roles;
+mod sessions;
+mod store;
+mod tokens;
+mod users;
+mod words;
+
+pub use boot::{DATABASE, Identity, MASTER_KEY, OpenError, ServeError};
+pub use bootstrap::{Administrator, Application, Bootstrap, FirstStart, Organization, Secrets};
+pub use clock::Clock;
+pub use config::Config;

@@ -1,0 +1,114 @@
+//! The ceremony of signing in: which client asks, who the person is, and then a session.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    app::App,
+    error::Error,
+    model::{
+        app::{Client, GrantType},
+        user::User,
+    },
+    passwords::Match,
+    sessions,
+    tokens::{self, Issued},
+};
+
+/// What a client says of itself.
+pub struct ClientCredentials {
+    pub id: String,
+    pub secret: SecretString,
+}
+
+/// The client that asks, once its secret fits.
+///
+/// # Errors
+///
+/// When there is no such client, or the secret is another one; which, is not told.
+pub async fn client(app: &App, said: &ClientCredentials) -> Result<Client, Error> {
+    let known = app.store.client(&said.id).await?;
+    // An unknown client costs the same comparison.
+    let hash = known.as_ref().map(|client| client.secret_hash.as_slice()).unwrap_or_default();
+    let fits = app.secret_hasher.fits(said.secret.expose_secret(), hash);
+    known.filter(|_| fits).ok_or(Error::InvalidClient)
+}
+
+/// The client that a sign-in means which names none.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn default_client(app: &App) -> Result<Client, Error> {
+    let mut tx = app.store.read(&app.home).await?;
+    let org = tx.organization().await?.ok_or(Error::InvalidClient)?;
+    tx.client_of(&org.default_application).await?.ok_or(Error::InvalidClient)
+}
+
+/// Sign a person in by password. Unknown people cost what known ones cost, and are told the same.
+///
+/// # Errors
+///
+/// When the client may not do that, or the user name or password is wrong.
+pub async fn password(
+    app: &App,
+    client: &Client,
+    username: &str,
+    password: &SecretString,
+) -> Result<Issued, Error> {
+    permitted(client, GrantType::Password)?;
+    let known = app.store.read(&client.org).await?.credentials(username).await?;
+    let hash = known.as_ref().map(|known| known.password_hash.as_str());
+    let verdict = app.passwords.verify(password, hash).await?;
+    let known = known.filter(|_| verdict != Match::No).ok_or(Error::InvalidCredentials)?;
+    if verdict == Match::Outdated {
+        strengthen(app, client, &known.id, &known.password_hash, password).await?;
+    }
+    let user = app.store.read(&client.org).await?.user(&known.id).await?;
+    let user: User = user.ok_or(Error::InvalidCredentials)?;
+    match sessions::start(app, &user, client).await {
+        // Removed while the password was being compared.
+        Err(Error::Conflict) => Err(Error::InvalidCredentials),
+        other => other,
+    }
+}
+
+/// A token for the client itself.
+///
+/// # Errors
+///
+/// When the client may not do that.
+pub fn machine(app: &App, client: &Client) -> Result<Issued, Error> {
+    permitted(client, GrantType::ClientCredentials)?;
+    tokens::for_application(app, client)
+}
+
+/// Go on with a sign-in.
+///
+/// # Errors
+///
+/// When the client may not do that, or the token cannot be used.
+pub async fn refresh(app: &App, client: Option<&Client>, token: &str) -> Result<Issued, Error> {
+    client.map_or(Ok(()), |client| permitted(client, GrantType::RefreshToken))?;
+    sessions::refresh(app, token, client).await
+}
+
+fn permitted(client: &Client, grant: GrantType) -> Result<(), Error> {
+    if client.may(grant) { Ok(()) } else { Err(Error::GrantNotAllowed) }
+}
+
+/// Hash the password with the work that is asked for today, unless it was changed meanwhile.
+async fn strengthen(
+    app: &App,
+    client: &Client,
+    id: &policy::model::name::UserId,
+    outdated: &str,
+    password: &SecretString,
+) -> Result<(), Error> {
+    let hash = app.passwords.hash(password).await?;
+    let mut tx = app.store.begin(&client.org).await?;
+    if tx.password_hash(id).await?.as_deref() == Some(outdated) {
+        tx.set_password_hash(id, &hash).await?;
+        app.commit(tx).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! Groups: those of the products, and an organization's own.
+
+use policy::model::name::{GroupName, RoleName};
+
+/// A group as one organization sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    pub name: GroupName,
+    pub title: String,
+    pub roles: Vec<RoleName>,
+    /// Whether a product's manifest declares it: then nobody changes it here.
+    pub built_in: bool,
+    /// Seconds since the epoch; for a built-in group, when the organization was made.
+    pub created_at: u64,
+}

@@ -1,0 +1,17 @@
+//! Roles of an organization's own.
+
+use policy::model::{
+    grant::Permission,
+    name::{ProductName, RoleName},
+};
+
+/// A role as one organization sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    pub name: RoleName,
+    pub product: ProductName,
+    pub title: String,
+    pub permissions: Vec<Permission>,
+    /// Seconds since the epoch.
+    pub created_at: u64,
+}

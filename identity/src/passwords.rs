@@ -1,0 +1,317 @@
+//! People's passwords: their rules, their hashes, and a bound on the work they cost.
+//!
+//! Argon2id with a pepper. A hash takes 19 MiB and a core for tens of milliseconds, so at most one
+//! runs for each core and a bounded queue waits; beyond it the service says so, instead of falling
+//! over. A sign-in for nobody costs the same as one for somebody.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::{
+    clock::{self, NoRandom},
+    master::MasterKey,
+};
+
+/// How many may wait for a core.
+const QUEUE: usize = 64;
+/// The fewest characters of a password.
+const SHORTEST: usize = 12;
+/// The most bytes of one: more is an attack on our cores.
+const LONGEST: usize = 256;
+/// Stands before every hash: by which pepper, so that it can be changed one day.
+const PEPPER: &str = "p1";
+/// Characters of made passwords, by class. None looks like another.
+const CLASSES: [&[u8]; 4] =
+    [b"abcdefghijkmnpqrstuvwxyz", b"ABCDEFGHJKLMNPQRSTUVWXYZ", b"23456789", b"#%+-=?@_"];
+
+/// Why a password may not be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum WeakPassword {
+    #[error("a password has at least {SHORTEST} characters")]
+    TooShort,
+    #[error("a password has at most {LONGEST} bytes")]
+    TooLong,
+    #[error("a password has at least one lower case letter, one upper case letter, one digit and one special character")]
+    Classes,
+    #[error("a password has no two equal characters next to each other")]
+    Repeats,
+}
+
+/// Why there is no answer about a password.
+#[derive(Debug, Error)]
+pub enum PasswordError {
+    /// Too many are being checked. Later there will be room.
+    #[error("too many passwords are being checked at once")]
+    Busy,
+    #[error("a password could not be hashed")]
+    Hash(#[from] argon2::password_hash::Error),
+    #[error("a password hash was given up half-way")]
+    Abandoned(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Random(#[from] NoRandom),
+}
+
+/// What comparing a password with a hash said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    No,
+    Yes,
+    /// It fits, but the hash was made with less work than is asked for now.
+    Outdated,
+}
+
+/// Hashes passwords.
+#[derive(Clone)]
+pub struct Passwords {
+    kitchen: Arc<Kitchen>,
+    /// How many may be in the house: at work or waiting.
+    admitted: Arc<Semaphore>,
+    /// How many may be at work.
+    cores: Arc<Semaphore>,
+    /// The hash of a password that nobody knows, for sign-ins of nobody.
+    nobody: Arc<str>,
+}
+
+impl std::fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Passwords").field("admitted", &self.admitted).finish_non_exhaustive()
+    }
+}
+
+struct Kitchen {
+    pepper: Zeroizing<[u8; 32]>,
+    params: Params,
+}
+
+impl Kitchen {
+    fn argon2(&self) -> Result<Argon2<'_>, argon2::password_hash::Error> {
+        let made = Argon2::new_with_secret(
+            self.pepper.as_ref(),
+            Algorithm::Argon2id,
+            Version::V0x13,
+            self.params.clone(),
+        );
+        made.map_err(|_| argon2::password_hash::Error::Crypto)
+    }
+
+    fn hash(&self, password: &[u8], salt: [u8; 16]) -> Result<String, PasswordError> {
+        let hash: PasswordHash = self.argon2()?.hash_password_with_salt(password, &salt)?;
+        Ok(format!("{PEPPER}{hash}"))
+    }
+
+    fn verify(&self, password: &[u8], hash: &str) -> Result<Match, PasswordError> {
+        let text = hash.strip_prefix(PEPPER).ok_or(argon2::password_hash::Error::Algorithm)?;
+        let hash =
+            PasswordHash::new(text).map_err(|_| argon2::password_hash::Error::EncodingInvalid)?;
+        match self.argon2()?.verify_password(password, &hash) {
+            Ok(()) if self.current(&hash) => Ok(Match::Yes),
+            Ok(()) => Ok(Match::Outdated),
+            Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Match::No),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn current(&self, hash: &PasswordHash) -> bool {
+        Params::try_from(hash).is_ok_and(|params| {
+            params.m_cost() >= self.params.m_cost()
+                && params.t_cost() >= self.params.t_cost()
+                && params.p_cost() == self.params.p_cost()
+        })
+    }
+}
+
+impl Passwords {
+    /// The hasher of this installation. Costs one hash.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub async fn new(master: &MasterKey) -> Result<Self, PasswordError> {
+        let params = Params::new(19_456, 2, 1, None)
+            .map_err(|_| argon2::password_hash::Error::ParamsInvalid)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut passwords = Self {
+            kitchen: Arc::new(Kitchen { pepper: master.derive("password-pepper/1"), params }),
+            admitted: Arc::new(Semaphore::new(cores + QUEUE)),
+            cores: Arc::new(Semaphore::new(cores)),
+            nobody: "".into(),
+        };
+        passwords.nobody = passwords.hash(&make()?).await?.into();
+        Ok(passwords)
+    }
+
+    /// The hash of a password, to be kept.
+    ///
+    /// # Errors
+    ///
+    /// When too many are being hashed.
+    pub async fn hash(&self, password: &SecretString) -> Result<String, PasswordError> {
+        let salt = clock::random()?;
+        let password = password.clone();
+        self.work(move |kitchen| kitchen.hash(password.expose_secret().as_bytes(), salt)).await
+    }
+
+    /// Whether a password is the one of that hash; without a hash, the same work and `No`.
+    ///
+    /// # Errors
+    ///
+    /// When too many are being compared.
+    pub async fn verify(
+        &self,
+        password: &SecretString,
+        hash: Option<&str>,
+    ) -> Result<Match, PasswordError> {
+        let somebody = hash.is_some();
+        let hash: Arc<str> = hash.map_or_else(|| Arc::clone(&self.nobody), Into::into);
+        let password = password.clone();
+        let bytes = password.expose_secret().len();
+        let verdict = self
+            .work(move |kitchen| kitchen.verify(password.expose_secret().as_bytes(), &hash))
+            .await?;
+        Ok(if somebody && bytes <= LONGEST { verdict } else { Match::No })
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Kitchen) -> Result<T, PasswordError> + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let admitted =
+            Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
+        let core =
+            Arc::clone(&self.cores).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+        let kitchen = Arc::clone(&self.kitchen);
+        // The places move into the work: a caller that hangs up does not let another one in early.
+        tokio::task::spawn_blocking(move || {
+            let _places = (admitted, core);
+            work(&kitchen)
+        })
+        .await?
+    }
+}
+
+/// Whether a password may be chosen. It is looked at as it came: no trimming, no normal form.
+///
+/// # Errors
+///
+/// The first rule that it breaks.
+pub fn check(password: &str) -> Result<(), WeakPassword> {
+    if password.chars().count() < SHORTEST {
+        return Err(WeakPassword::TooShort);
+    }
+    if password.len() > LONGEST {
+        return Err(WeakPassword::TooLong);
+    }
+    let has = |class: fn(char) -> bool| password.chars().any(class);
+    let special = has(|c| !c.is_alphanumeric() && !c.is_whitespace());
+    if !(has(char::is_lowercase) && has(char::is_uppercase) && has(char::is_numeric) && special) {
+        return Err(WeakPassword::Classes);
+    }
+    if password.chars().zip(password.chars().skip(1)).any(|(a, b)| a == b) {
+        return Err(WeakPassword::Repeats);
+    }
+    Ok(())
+}
+
+/// A password for a person who has none yet: 24 characters, all classes, no two equal neighbours.
+///
+/// # Errors
+///
+/// When the system has no random bytes.
+pub fn make() -> Result<SecretString, NoRandom> {
+    const LENGTH: usize = 24;
+    let all: Vec<u8> = CLASSES.concat();
+    loop {
+        let mut chance = VecDeque::new();
+        let mut text = Zeroizing::new(String::with_capacity(LENGTH));
+        while text.len() < LENGTH {
+            if chance.is_empty() {
+                chance.extend(clock::random::<64>()?);
+            }
+            let Some(byte) = chance.pop_front().map(usize::from) else { continue };
+            // A byte beyond the last whole round would favour the first characters.
+            if byte < 256 - 256 % all.len() {
+                text.push(char::from(all[byte % all.len()]));
+            }
+        }
+        if check(&text).is_ok() {
+            return Ok(SecretString::from(text.as_str()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn passwords() -> Passwords {
+        let folder = tempfile::tempdir().unwrap();
+        let master = MasterKey::load_or_make(&folder.path().join("master.key")).unwrap();
+        Passwords::new(&master).await.unwrap()
+    }
+
+    #[test]
+    fn a_password_keeps_every_rule_or_is_refused_by_the_first_it_breaks() {
+        for good in ["Lerian@1234x", "Ünïcode-Grüße-1"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        let long = "aB1-".repeat(65);
+        for (bad, why) in [
+            ("Lerian@123", WeakPassword::TooShort),
+            (long.as_str(), WeakPassword::TooLong),
+            ("lerian@1234x", WeakPassword::Classes),
+            ("LERIAN@1234X", WeakPassword::Classes),
+            ("Lerian@abcdefg", WeakPassword::Classes),
+            ("Lerian1234xyz", WeakPassword::Classes),
+            ("Lerian@1123xy", WeakPassword::Repeats),
+        ] {
+            assert_eq!(check(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn made_passwords_keep_the_rules_and_differ() {
+        let (a, b) = (make().unwrap(), make().unwrap());
+        assert_eq!(check(a.expose_secret()), Ok(()));
+        assert_ne!(a.expose_secret(), b.expose_secret());
+    }
+
+    #[tokio::test]
+    async fn a_hash_fits_its_password_and_nobody_has_none() {
+        let passwords = passwords().await;
+        let password = make().unwrap();
+        let hash = passwords.hash(&password).await.unwrap();
+        assert!(hash.starts_with("p1$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert_eq!(passwords.verify(&password, Some(&hash)).await.unwrap(), Match::Yes);
+        assert_eq!(passwords.verify(&make().unwrap(), Some(&hash)).await.unwrap(), Match::No);
+        assert_eq!(passwords.verify(&password, None).await.unwrap(), Match::No);
+    }
+
+    #[tokio::test]
+    async fn a_weaker_hash_fits_and_is_called_outdated() {
+        let passwords = passwords().await;
+        let weak = Kitchen {
+            pepper: passwords.kitchen.pepper.clone(),
+            params: Params::new(8_192, 1, 1, None).unwrap(),
+        };
+        let password = make().unwrap();
+        let hash = weak.hash(password.expose_secret().as_bytes(), [7; 16]).unwrap();
+        assert_eq!(passwords.verify(&password, Some(&hash)).await.unwrap(), Match::Outdated);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_queue_there_is_an_answer_at_once() {
+        let passwords = passwords().await;
+        let free = passwords.admitted.available_permits();
+        let _all = passwords.admitted.acquire_many(u32::try_from(free).unwrap()).await.unwrap();
+        let refused = passwords.verify(&make().unwrap(), None).await;
+        assert!(matches!(refused, Err(PasswordError::Busy)), "{refused:?}");
+    }
+}

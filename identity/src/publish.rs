@@ -1,0 +1,251 @@
+//! Revision moved or something changed → read, compile, send, in the order of the commits.
+//!
+//! One task tells the world. Authority lies in the database's rows, never in a wake-up: the task
+//! looks by itself every second, so a lost wake-up, or a commit by another process, is only late.
+//! When it fails or panics it is logged, counted, shown by `/readyz`, and started again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use policy::{
+    changes::Sequence,
+    engine::Engine,
+    feed::{Gone, News, Publisher},
+    model::{decision::Revision, grant, manifest::Manifest},
+    snapshot::{Issuer, Snapshot},
+};
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    app::App,
+    problem::chain,
+    store::{Additions, Committed, Marks, Store, StoreError},
+};
+
+/// How long a caller waits for its change to be in force.
+const BOUND: Duration = Duration::from_secs(5);
+/// How often the database is looked at when nobody woke us.
+const TICK: Duration = Duration::from_secs(1);
+/// How many changes are read at once.
+const PAGE: u32 = 256;
+
+/// Why telling stopped.
+#[derive(Debug, Error)]
+enum PublishError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    #[error("a compilation was given up half-way")]
+    Abandoned(#[from] tokio::task::JoinError),
+}
+
+/// How far the world has been told.
+#[derive(Debug)]
+pub struct Progress {
+    wake: Notify,
+    delivered: watch::Sender<Marks>,
+    well: AtomicBool,
+    failures: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            wake: Notify::new(),
+            delivered: watch::Sender::new(Marks::default()),
+            well: AtomicBool::new(true),
+            failures: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress {
+    /// Wait until a commit is in force. Past the bound the answer is given all the same, for the
+    /// commit stands and the telling goes on.
+    pub async fn in_force(&self, committed: Committed) {
+        self.wake.notify_one();
+        if tokio::time::timeout(BOUND, self.reached(committed)).await.is_err() {
+            tracing::warn!(?committed, "a change is not in force everywhere yet");
+        }
+    }
+
+    /// Wait until that has been told, however long it takes.
+    pub async fn reached(&self, committed: Committed) {
+        let mut delivered = self.delivered.subscribe();
+        let reached = delivered.wait_for(|marks| {
+            committed.sequence.is_none_or(|sequence| marks.sequence >= sequence)
+                && committed.revision.is_none_or(|revision| marks.revision >= revision)
+        });
+        // The sender lives as long as `self`: the wait cannot end otherwise.
+        let _ = reached.await;
+    }
+
+    /// Whether the last attempt to tell the world went well.
+    pub fn is_well(&self) -> bool {
+        self.well.load(Ordering::Acquire)
+    }
+
+    /// How often telling the world, or compiling what to tell, has failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    fn failed(&self) {
+        self.well.store(false, Ordering::Release);
+        self.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn marks(&self) -> Marks {
+        *self.delivered.borrow()
+    }
+
+    fn reach(&self, change: impl FnOnce(&mut Marks)) {
+        self.delivered.send_modify(change);
+    }
+}
+
+/// Tell the world until the order to stop, whatever happens on the way.
+pub async fn run(app: App, publisher: Publisher, mut stop: watch::Receiver<bool>) {
+    loop {
+        let mut telling = tokio::spawn(tell(app.clone(), publisher.clone()));
+        let ended = tokio::select! {
+            ended = &mut telling => ended,
+            _ = stop.wait_for(|stop| *stop) => {
+                telling.abort();
+                return;
+            }
+        };
+        app.progress.failed();
+        match ended {
+            Ok(Err(error)) => tracing::error!(error = %chain(&error), "publishing failed; trying again"),
+            Ok(Ok(never)) => match never {},
+            Err(error) => tracing::error!(%error, "publishing broke; starting it again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+async fn tell(app: App, publisher: Publisher) -> Result<std::convert::Infallible, PublishError> {
+    loop {
+        catch_up(&app, &publisher).await?;
+        tokio::select! {
+            () = app.progress.wake.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+}
+
+async fn catch_up(app: &App, publisher: &Publisher) -> Result<(), PublishError> {
+    let marks = app.store.marks().await?;
+    let told = app.progress.marks();
+    // Who has just come needs the policy before anything else; afterwards a revocation does not
+    // wait for a compilation.
+    if told.revision == Revision::default() {
+        tell_policy(app, publisher, told.revision, marks.revision).await?;
+        tell_changes(app, publisher, told.sequence, marks.sequence).await?;
+    } else {
+        tell_changes(app, publisher, told.sequence, marks.sequence).await?;
+        tell_policy(app, publisher, told.revision, marks.revision).await?;
+    }
+    Ok(())
+}
+
+async fn tell_changes(
+    app: &App,
+    publisher: &Publisher,
+    mut told: Sequence,
+    newest: Sequence,
+) -> Result<(), PublishError> {
+    while told < newest {
+        let page = app.store.changes_after(told, app.clock.now(), PAGE).await?;
+        let Some(last) = page.last().map(|change| change.sequence) else { break };
+        for change in page {
+            app.changes.apply(change.clone());
+            publisher.send(News::Change(change)).await?;
+        }
+        told = last;
+        app.progress.reach(|marks| marks.sequence = told);
+    }
+    // Those in between have run out: nobody needs them any more.
+    app.progress.reach(|marks| marks.sequence = marks.sequence.max(newest));
+    app.progress.well.store(true, Ordering::Release);
+    Ok(())
+}
+
+async fn tell_policy(
+    app: &App,
+    publisher: &Publisher,
+    told: Revision,
+    newest: Revision,
+) -> Result<(), PublishError> {
+    if told >= newest {
+        return Ok(());
+    }
+    let in_force = app.live.load_full();
+    let engine = if in_force.revision() >= newest {
+        in_force
+    } else {
+        let snapshot = Arc::new(snapshot(app.store.additions().await?, in_force.snapshot()));
+        let compiled = tokio::task::spawn_blocking(move || Engine::compile(snapshot)).await?;
+        match compiled {
+            Ok(engine) => Arc::new(engine),
+            Err(complaints) => {
+                // The one before stays in force. Nobody waits for this one: it will not come.
+                app.progress.failed();
+                tracing::error!(revision = %newest, %complaints, "a policy does not compile");
+                app.progress.reach(|marks| marks.revision = newest);
+                return Ok(());
+            }
+        }
+    };
+    app.live.store(Arc::clone(&engine));
+    publisher.send(News::Snapshot(Arc::clone(engine.snapshot()))).await?;
+    app.progress.reach(|marks| marks.revision = engine.revision());
+    Ok(())
+}
+
+/// The snapshot of what the database holds now, on the products of `before`.
+fn snapshot(additions: Additions, before: &Snapshot) -> Snapshot {
+    let Additions { revision, roles, groups } = additions;
+    let roles = roles.into_iter().filter_map(|role| declared(&before.products, role)).collect();
+    Snapshot { revision, roles, groups, ..before.clone() }
+}
+
+/// A role without what its product no longer declares; manifests change between starts, and an
+/// organization's role must not keep the service from starting.
+fn declared(products: &[Arc<Manifest>], mut role: grant::Role) -> Option<grant::Role> {
+    let product = products.iter().find(|product| product.product == role.product)?;
+    role.grants.retain(|grant| product.permissions().any(|permission| grant.covers(&permission)));
+    Some(role)
+}
+
+/// The first snapshot, made before anything is served.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn first_snapshot(
+    store: &Store,
+    catalog: &policy::catalog::Catalog,
+    issuer: Issuer,
+) -> Result<Snapshot, StoreError> {
+    let base = Snapshot {
+        revision: Revision::default(),
+        products: catalog.products.clone(),
+        roles: Vec::new(),
+        groups: Vec::new(),
+        policies: catalog.policies.clone(),
+        issuer: Some(issuer),
+    };
+    Ok(snapshot(store.additions().await?, &base))
+}

@@ -1,0 +1,167 @@
+//! Rules of sign-ins: how one goes on, and how it ends.
+
+use policy::{
+    changes::Fact,
+    model::name::{OrgId, SessionId},
+    token::{self, Kind},
+};
+
+use crate::{
+    app::App,
+    clock,
+    error::Error,
+    model::{
+        app::Client,
+        session::{RefreshToken, Session},
+        user::User,
+    },
+    store::Tx,
+    tokens::{self, Issued},
+};
+
+/// How long an answer that got lost can be asked for again, in seconds.
+const RETRY: u64 = 60;
+
+/// Start a sign-in of a person who has proved who they are.
+///
+/// # Errors
+///
+/// When the person or the application is gone by now.
+pub async fn start(app: &App, user: &User, client: &Client) -> Result<Issued, Error> {
+    let now = app.clock.now();
+    let session = Session {
+        id: session_id()?,
+        user: user.id.clone(),
+        app: client.id.clone(),
+        auth_time: now,
+    };
+    let note = note(app, &session.id)?;
+    let refresh = tokens::refresh(app, &note, &session, client)?;
+    let issued = tokens::for_user(app, user, &session, client, refresh.clone())?;
+    let mut tx = app.store.begin(&client.org).await?;
+    tx.add_session(&session, lifetime(app, &note)).await?;
+    tx.add_refresh_token(&note, &app.refresh_hasher.hash(&refresh)).await?;
+    app.commit(tx).await?;
+    Ok(issued)
+}
+
+/// Exchange a refresh token for a new pair. `client` is who asks, where it said so.
+///
+/// # Errors
+///
+/// When the token is not one that can be used (any more).
+pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<Issued, Error> {
+    let now = app.clock.now();
+    let claims = app
+        .verifier
+        .verify(text, Kind::Refresh, now)
+        .map_err(|_| Error::InvalidRefreshToken)?;
+    let org = claims.organization.ok_or(Error::InvalidRefreshToken)?;
+    let hash = app.refresh_hasher.hash(text);
+    let (user, session, own) = going(app, &org, &hash).await?.ok_or(Error::InvalidRefreshToken)?;
+    if client.is_some_and(|client| client.id != own.id) {
+        return Err(Error::InvalidRefreshToken);
+    }
+    // Signed before the turn to write comes: nobody waits behind a signature.
+    let next = note(app, &session.id)?;
+    let next_text = tokens::refresh(app, &next, &session, &own)?;
+
+    let mut tx = app.store.begin(&org).await?;
+    // Somebody may have ended it while we were signing.
+    if tx.living_session(&session.id, now).await?.is_none() {
+        return Err(Error::InvalidRefreshToken);
+    }
+    if tx.consume_refresh_token(&hash, &next.id, now).await? {
+        tx.add_refresh_token(&next, &app.refresh_hasher.hash(&next_text)).await?;
+        tx.extend_session(&session.id, lifetime(app, &next)).await?;
+        app.commit(tx).await?;
+        return tokens::for_user(app, &user, &session, &own, next_text);
+    }
+    if let Some(successor) = lost_answer(&mut tx, &hash, now).await? {
+        let text = tokens::refresh(app, &successor, &session, &own)?;
+        return tokens::for_user(app, &user, &session, &own, text);
+    }
+    end_in(app, &mut tx, &session.id).await?;
+    app.commit(tx).await?;
+    tracing::warn!(
+        session.id = %session.id, user.id = %user.id,
+        "a refresh token was used twice; the sign-in is ended"
+    );
+    Err(Error::InvalidRefreshToken)
+}
+
+/// The person, the sign-in and the application of a refresh token, where all are still there.
+async fn going(
+    app: &App,
+    org: &OrgId,
+    hash: &[u8],
+) -> Result<Option<(User, Session, Client)>, Error> {
+    let mut tx = app.store.read(org).await?;
+    let Some(token) = tx.refresh_token(hash).await? else { return Ok(None) };
+    let now = app.clock.now();
+    let Some(session) = tx.living_session(&token.session, now).await? else { return Ok(None) };
+    let Some(user) = tx.user(&session.user).await? else { return Ok(None) };
+    let Some(client) = tx.client_of(&session.app).await? else { return Ok(None) };
+    Ok(Some((user, session, client)))
+}
+
+/// The successor of a token that was used up a moment ago, where nobody has used the successor: the
+/// answer got lost, and is given again. Anything else that comes twice has been stolen.
+async fn lost_answer(tx: &mut Tx, hash: &[u8], now: u64) -> Result<Option<RefreshToken>, Error> {
+    let Some(used) = tx.refresh_token(hash).await? else { return Ok(None) };
+    let (Some(at), Some(successor)) = (used.consumed_at, used.successor) else { return Ok(None) };
+    let successor = tx.refresh_token_by_id(&successor).await?;
+    Ok(successor.filter(|next| now < at + RETRY && next.consumed_at.is_none()))
+}
+
+/// Log out: whose token this is, an id token or an access token, is signed in no more. That it was
+/// ended before is no fault.
+///
+/// # Errors
+///
+/// When it is no token of ours.
+pub async fn log_out(app: &App, hint: &str) -> Result<(), Error> {
+    let now = app.clock.now();
+    let claims = app
+        .verifier
+        .verify(hint, Kind::Id, now)
+        .or_else(|_| app.verifier.verify(hint, Kind::Access, now))
+        .map_err(|_| Error::BadHint)?;
+    let caller = token::caller(&claims).map_err(|_| Error::BadHint)?;
+    let mut tx = app.store.begin(caller.subject.principal.org()).await?;
+    match (caller.session, caller.token_id) {
+        (Some(session), _) => end_in(app, &mut tx, &session).await?,
+        // An application has no sign-in to end, only this one token to give up.
+        (None, Some(token_id)) => app.record(&mut tx, Fact::TokenRevoked { token_id }).await?,
+        (None, None) => return Err(Error::BadHint),
+    }
+    app.commit(tx).await
+}
+
+async fn end_in(app: &App, tx: &mut Tx, id: &SessionId) -> Result<(), Error> {
+    if tx.end_session(id, app.clock.now()).await? {
+        app.record(tx, Fact::SessionEnded { session: id.clone() }).await?;
+    }
+    Ok(())
+}
+
+/// When the sign-in is over if nothing more happens: not before its last access token.
+fn lifetime(app: &App, token: &RefreshToken) -> u64 {
+    token.expires_at.max(token.issued_at + app.config.access_token_secs)
+}
+
+fn note(app: &App, session: &SessionId) -> Result<RefreshToken, Error> {
+    let issued_at = app.clock.now();
+    Ok(RefreshToken {
+        id: clock::random_id()?.to_string(),
+        session: session.clone(),
+        issued_at,
+        expires_at: issued_at + app.config.refresh_token_secs,
+        consumed_at: None,
+        successor: None,
+    })
+}
+
+fn session_id() -> Result<SessionId, Error> {
+    clock::random_id()?.to_string().parse().map_err(|_| Error::BadId("session id"))
+}

@@ -1,0 +1,70 @@
+//! The SQL of organizations.
+
+use policy::model::name::{AppId, OrgId};
+
+use super::{Store, StoreError, Tx, sql};
+
+/// An organization, as far as the service reads it back.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Organization {
+    #[sqlx(try_from = "String")]
+    pub default_application: AppId,
+    #[sqlx(try_from = "i64")]
+    pub created_at: u64,
+}
+
+impl Store {
+    /// Whether there is any organization yet.
+    pub async fn seeded(&self) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT COUNT(*) FROM organizations";
+        let organizations: i64 = sqlx::query_scalar(SQL).fetch_one(&self.writer).await?;
+        Ok(organizations > 0)
+    }
+
+    /// The organization that was made first: the one that sign-ins without a client mean.
+    pub async fn first_org(&self) -> Result<Option<OrgId>, StoreError> {
+        #[derive(sqlx::FromRow)]
+        struct Row {
+            #[sqlx(try_from = "String")]
+            id: OrgId,
+        }
+        const SQL: &str = "SELECT id FROM organizations ORDER BY created_at, id LIMIT 1";
+        let row: Option<Row> = sqlx::query_as(SQL).fetch_optional(&self.readers).await?;
+        Ok(row.map(|row| row.id))
+    }
+}
+
+impl Tx {
+    /// Whether any organization exists, seen from within this transaction.
+    pub async fn installation_is_seeded(&mut self) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT COUNT(*) FROM organizations";
+        let organizations: i64 = sqlx::query_scalar(SQL).fetch_one(&mut *self.conn).await?;
+        Ok(organizations > 0)
+    }
+
+    /// Make the organization.
+    pub async fn add_organization(
+        &mut self,
+        title: &str,
+        default_application: &AppId,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO organizations (id, title, default_application, created_at) \
+                           VALUES ($1, $2, $3, $4)";
+        sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(title)
+            .bind(default_application.as_str())
+            .bind(sql(now))
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// The organization.
+    pub async fn organization(&mut self) -> Result<Option<Organization>, StoreError> {
+        const SQL: &str =
+            "SELECT default_application, created_at FROM organizations WHERE id = $1";
+        Ok(sqlx::query_as(SQL).bind(self.org.as_str()).fetch_optional(&mut *self.conn).await?)
+    }
+}

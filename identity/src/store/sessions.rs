@@ -1,0 +1,195 @@
+//! The SQL of sign-ins and refresh tokens.
+
+use policy::model::name::{AppId, SessionId, UserId};
+
+use super::{StoreError, Tx, sql};
+use crate::model::session::{RefreshToken, Session};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    #[sqlx(try_from = "String")]
+    id: SessionId,
+    #[sqlx(try_from = "String")]
+    user_id: UserId,
+    #[sqlx(try_from = "String")]
+    app_id: AppId,
+    #[sqlx(try_from = "i64")]
+    auth_time: u64,
+}
+
+#[derive(sqlx::FromRow)]
+struct RefreshRow {
+    id: String,
+    #[sqlx(try_from = "String")]
+    session_id: SessionId,
+    #[sqlx(try_from = "i64")]
+    issued_at: u64,
+    #[sqlx(try_from = "i64")]
+    expires_at: u64,
+    consumed_at: Option<i64>,
+    successor: Option<String>,
+}
+
+impl From<RefreshRow> for RefreshToken {
+    fn from(row: RefreshRow) -> Self {
+        let RefreshRow { id, session_id, issued_at, expires_at, consumed_at, successor } = row;
+        let consumed_at = consumed_at.map(super::count);
+        Self { id, session: session_id, issued_at, expires_at, consumed_at, successor }
+    }
+}
+
+impl Tx {
+    /// A sign-in that has neither ended nor run out.
+    pub async fn living_session(
+        &mut self,
+        id: &SessionId,
+        now: u64,
+    ) -> Result<Option<Session>, StoreError> {
+        const SQL: &str = "SELECT id, user_id, app_id, auth_time FROM sessions \
+                           WHERE org_id = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $3";
+        let row: Option<Row> = sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .bind(sql(now))
+            .fetch_optional(&mut *self.conn)
+            .await?;
+        Ok(row.map(|Row { id, user_id, app_id, auth_time }| Session {
+            id,
+            user: user_id,
+            app: app_id,
+            auth_time,
+        }))
+    }
+
+    /// Note a sign-in.
+    pub async fn add_session(
+        &mut self,
+        session: &Session,
+        expires_at: u64,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO sessions (org_id, id, user_id, app_id, auth_time, \
+                           expires_at) VALUES ($1, $2, $3, $4, $5, $6)";
+        sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(session.id.as_str())
+            .bind(session.user.as_str())
+            .bind(session.app.as_str())
+            .bind(sql(session.auth_time))
+            .bind(sql(expires_at))
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Let a sign-in last longer.
+    pub async fn extend_session(
+        &mut self,
+        id: &SessionId,
+        expires_at: u64,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE sessions SET expires_at = $3 WHERE org_id = $1 AND id = $2";
+        sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .bind(sql(expires_at))
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// End a sign-in; whether it was still going.
+    pub async fn end_session(&mut self, id: &SessionId, now: u64) -> Result<bool, StoreError> {
+        const SQL: &str = "UPDATE sessions SET ended_at = $3 \
+                           WHERE org_id = $1 AND id = $2 AND ended_at IS NULL";
+        let done = sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .bind(sql(now))
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// A person's sign-ins that have not ended.
+    pub async fn sessions_of(&mut self, user: &UserId) -> Result<Vec<SessionId>, StoreError> {
+        const SQL: &str = "SELECT id, user_id, app_id, auth_time FROM sessions \
+                           WHERE org_id = $1 AND user_id = $2 AND ended_at IS NULL";
+        let rows: Vec<Row> = sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(user.as_str())
+            .fetch_all(&mut *self.conn)
+            .await?;
+        Ok(rows.into_iter().map(|row| row.id).collect())
+    }
+
+    /// The refresh token of that hash.
+    pub async fn refresh_token(
+        &mut self,
+        hash: &[u8],
+    ) -> Result<Option<RefreshToken>, StoreError> {
+        const SQL: &str = "SELECT id, session_id, issued_at, expires_at, consumed_at, successor \
+                           FROM refresh_tokens WHERE org_id = $1 AND hash = $2";
+        let row: Option<RefreshRow> = sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(hash)
+            .fetch_optional(&mut *self.conn)
+            .await?;
+        Ok(row.map(RefreshToken::from))
+    }
+
+    /// The refresh token of that id.
+    pub async fn refresh_token_by_id(
+        &mut self,
+        id: &str,
+    ) -> Result<Option<RefreshToken>, StoreError> {
+        const SQL: &str = "SELECT id, session_id, issued_at, expires_at, consumed_at, successor \
+                           FROM refresh_tokens WHERE org_id = $1 AND id = $2";
+        let row: Option<RefreshRow> = sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(id)
+            .fetch_optional(&mut *self.conn)
+            .await?;
+        Ok(row.map(RefreshToken::from))
+    }
+
+    /// Keep a refresh token's hash.
+    pub async fn add_refresh_token(
+        &mut self,
+        token: &RefreshToken,
+        hash: &[u8],
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO refresh_tokens (org_id, id, session_id, hash, issued_at, \
+                           expires_at) VALUES ($1, $2, $3, $4, $5, $6)";
+        sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(&token.id)
+            .bind(token.session.as_str())
+            .bind(hash)
+            .bind(sql(token.issued_at))
+            .bind(sql(token.expires_at))
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Use a refresh token up, in favour of its successor; whether it was there to be used. One
+    /// statement: however many try at once, one succeeds.
+    pub async fn consume_refresh_token(
+        &mut self,
+        hash: &[u8],
+        successor: &str,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "UPDATE refresh_tokens SET consumed_at = $4, successor = $3 \
+                           WHERE org_id = $1 AND hash = $2 \
+                           AND consumed_at IS NULL AND expires_at > $4";
+        let done = sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(hash)
+            .bind(successor)
+            .bind(sql(now))
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}

@@ -1,0 +1,247 @@
+//! The SQL of people and their memberships.
+
+use std::collections::HashMap;
+
+use policy::model::name::{GroupName, UserId};
+
+use super::{StoreError, Tx, Window, count, sql};
+use crate::{
+    model::user::{Credentials, NewUser, User},
+    words::fold,
+};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    #[sqlx(try_from = "String")]
+    id: UserId,
+    username: String,
+    email: String,
+    first_name: String,
+    last_name: String,
+    #[sqlx(try_from = "i64")]
+    created_at: u64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Membership {
+    user_id: String,
+    #[sqlx(try_from = "String")]
+    group_name: GroupName,
+}
+
+#[derive(sqlx::FromRow)]
+struct CredentialsRow {
+    #[sqlx(try_from = "String")]
+    id: UserId,
+    password_hash: String,
+}
+
+impl Row {
+    fn with(self, groups: Vec<GroupName>) -> User {
+        let Self { id, username, email, first_name, last_name, created_at } = self;
+        User { id, username, email, first_name, last_name, groups, created_at }
+    }
+}
+
+impl Tx {
+    /// A person.
+    pub async fn user(&mut self, id: &UserId) -> Result<Option<User>, StoreError> {
+        const SQL: &str = "SELECT id, username, email, first_name, last_name, created_at \
+                           FROM users WHERE org_id = $1 AND id = $2";
+        let row: Option<Row> = sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .fetch_optional(&mut *self.conn)
+            .await?;
+        match row {
+            Some(row) => Ok(Some(row.with(self.groups_of(id).await?))),
+            None => Ok(None),
+        }
+    }
+
+    /// People, in the order they were made.
+    pub async fn users(&mut self, window: Window) -> Result<Vec<User>, StoreError> {
+        const SQL: &str = "SELECT id, username, email, first_name, last_name, created_at \
+                           FROM users WHERE org_id = $1 \
+                           ORDER BY created_at, id LIMIT $2 OFFSET $3";
+        const GROUPS: &str = "SELECT user_id, group_name FROM memberships \
+                              WHERE org_id = $1 AND user_id IN (SELECT id FROM users \
+                              WHERE org_id = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3) \
+                              ORDER BY group_name";
+        let rows: Vec<Row> = sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(sql(window.limit))
+            .bind(sql(window.offset))
+            .fetch_all(&mut *self.conn)
+            .await?;
+        let memberships: Vec<Membership> = sqlx::query_as(GROUPS)
+            .bind(self.org.as_str())
+            .bind(sql(window.limit))
+            .bind(sql(window.offset))
+            .fetch_all(&mut *self.conn)
+            .await?;
+        let mut groups: HashMap<String, Vec<GroupName>> = HashMap::new();
+        for Membership { user_id, group_name } in memberships {
+            groups.entry(user_id).or_default().push(group_name);
+        }
+        let groups_of = |row: &Row| groups.get(row.id.as_str()).cloned().unwrap_or_default();
+        Ok(rows.into_iter().map(|row| { let groups = groups_of(&row); row.with(groups) }).collect())
+    }
+
+    /// How many people there are.
+    pub async fn user_count(&mut self) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT COUNT(*) FROM users WHERE org_id = $1";
+        let number: i64 =
+            sqlx::query_scalar(SQL).bind(self.org.as_str()).fetch_one(&mut *self.conn).await?;
+        Ok(count(number))
+    }
+
+    /// Who signs in under that user name, or that e-mail address in any case. The two are never the
+    /// same text: only one of them has an `@`.
+    pub async fn credentials(&mut self, login: &str) -> Result<Option<Credentials>, StoreError> {
+        const SQL: &str = "SELECT id, password_hash FROM users \
+                           WHERE org_id = $1 AND (username = $2 OR email_key = $3)";
+        let row: Option<CredentialsRow> = sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(login)
+            .bind(fold(login))
+            .fetch_optional(&mut *self.conn)
+            .await?;
+        Ok(row.map(|row| Credentials { id: row.id, password_hash: row.password_hash }))
+    }
+
+    /// The hash of a person's password.
+    pub async fn password_hash(&mut self, id: &UserId) -> Result<Option<String>, StoreError> {
+        const SQL: &str = "SELECT password_hash FROM users WHERE org_id = $1 AND id = $2";
+        Ok(sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .fetch_optional(&mut *self.conn)
+            .await?)
+    }
+
+    /// Whether somebody has that user name, in any case.
+    pub async fn username_taken(&mut self, username: &str) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT COUNT(*) FROM users WHERE org_id = $1 AND username_key = $2";
+        let number: i64 = sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .bind(fold(username))
+            .fetch_one(&mut *self.conn)
+            .await?;
+        Ok(number > 0)
+    }
+
+    /// Whether somebody but `except` has that e-mail address, in any case.
+    pub async fn email_taken(
+        &mut self,
+        email: &str,
+        except: Option<&UserId>,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str =
+            "SELECT COUNT(*) FROM users WHERE org_id = $1 AND email_key = $2 AND id <> $3";
+        let number: i64 = sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .bind(fold(email))
+            .bind(except.map_or("", UserId::as_str))
+            .fetch_one(&mut *self.conn)
+            .await?;
+        Ok(number > 0)
+    }
+
+    /// Make a person.
+    pub async fn add_user(&mut self, user: &NewUser, now: u64) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO users (org_id, id, username, username_key, email, \
+                           email_key, first_name, last_name, password_hash, created_at) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(user.id.as_str())
+            .bind(&user.username)
+            .bind(fold(&user.username))
+            .bind(&user.email)
+            .bind(fold(&user.email))
+            .bind(&user.first_name)
+            .bind(&user.last_name)
+            .bind(&user.password_hash)
+            .bind(sql(now))
+            .execute(&mut *self.conn)
+            .await?;
+        self.set_groups(&user.id, &user.groups).await
+    }
+
+    /// Change what a person is called, and how they are reached.
+    pub async fn update_user(&mut self, user: &User) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE users SET first_name = $3, last_name = $4, email = $5, \
+                           email_key = $6 WHERE org_id = $1 AND id = $2";
+        sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(user.id.as_str())
+            .bind(&user.first_name)
+            .bind(&user.last_name)
+            .bind(&user.email)
+            .bind(fold(&user.email))
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Give a person another password.
+    pub async fn set_password_hash(&mut self, id: &UserId, hash: &str) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE users SET password_hash = $3 WHERE org_id = $1 AND id = $2";
+        sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .bind(hash)
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Remove a person, their memberships and their sign-ins.
+    pub async fn remove_user(&mut self, id: &UserId) -> Result<(), StoreError> {
+        const SQL: &str = "DELETE FROM users WHERE org_id = $1 AND id = $2";
+        sqlx::query(SQL)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// A person's groups, in the order of their names.
+    pub async fn groups_of(&mut self, id: &UserId) -> Result<Vec<GroupName>, StoreError> {
+        const SQL: &str = "SELECT user_id, group_name FROM memberships \
+                           WHERE org_id = $1 AND user_id = $2 ORDER BY group_name";
+        let rows: Vec<Membership> = sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .fetch_all(&mut *self.conn)
+            .await?;
+        Ok(rows.into_iter().map(|row| row.group_name).collect())
+    }
+
+    /// Put a person into these groups, and into no other.
+    pub async fn set_groups(
+        &mut self,
+        id: &UserId,
+        groups: &[GroupName],
+    ) -> Result<(), StoreError> {
+        const CLEAR: &str = "DELETE FROM memberships WHERE org_id = $1 AND user_id = $2";
+        const SQL: &str =
+            "INSERT INTO memberships (org_id, user_id, group_name) VALUES ($1, $2, $3)";
+        sqlx::query(CLEAR)
+            .bind(self.org.as_str())
+            .bind(id.as_str())
+            .execute(&mut *self.conn)
+            .await?;
+        for group in groups {
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(id.as_str())
+                .bind(group.as_str())
+                .execute(&mut *self.conn)
+                .await?;
+        }
+        Ok(())
+    }
+}

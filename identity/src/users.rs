@@ -1,0 +1,232 @@
+//! Rules of people: what may happen to one, and what follows from it.
+
+use policy::{
+    changes::Fact,
+    model::{
+        caller::Principal,
+        name::{GroupName, OrgId, SessionId, UserId},
+    },
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    admin::Admin,
+    app::App,
+    clock,
+    error::Error,
+    holdings::Holdings,
+    model::user::{NewUser, User},
+    passwords::{self, Match},
+    store::{Tx, Window},
+    words,
+};
+
+/// The most groups of one person: all of them stand in every token.
+const MOST_GROUPS: usize = 32;
+
+/// What is asked for a new person.
+pub struct Wanted {
+    pub username: String,
+    pub email: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub groups: Vec<String>,
+    pub password: SecretString,
+}
+
+/// What is to be changed of a person; `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct Patch {
+    pub email: Option<String>,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub groups: Option<Vec<String>>,
+}
+
+/// People, and how many there are in all.
+pub async fn list(app: &App, by: &Admin, window: Window) -> Result<(Vec<User>, u64), Error> {
+    let mut tx = app.store.read(by.org()).await?;
+    Ok((tx.users(window).await?, tx.user_count().await?))
+}
+
+/// A person.
+pub async fn get(app: &App, by: &Admin, id: &UserId) -> Result<User, Error> {
+    app.store.read(by.org()).await?.user(id).await?.ok_or(Error::NoSuchUser)
+}
+
+/// Make a person. The groups may permit no more than the caller may do.
+pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error> {
+    names(Some(&wanted.first_name), Some(&wanted.last_name), Some(&wanted.email))?;
+    words::username(&wanted.username).map_err(|rule| Error::rule("username", rule))?;
+    let groups = groups(&wanted.groups)?;
+    passwords::check(wanted.password.expose_secret())?;
+    let password_hash = app.passwords.hash(&wanted.password).await?;
+    let id = id(clock::random_id()?)?;
+    let Wanted { username, email, first_name, last_name, .. } = wanted;
+    let new = NewUser { id, username, email, first_name, last_name, groups, password_hash };
+
+    let reach = by.reach(app);
+    let mut tx = app.store.begin(by.org()).await?;
+    let holdings = Holdings::read(app, &mut tx).await?;
+    reach.gives(&holdings.of_groups(&new.groups)?)?;
+    if tx.username_taken(&new.username).await? {
+        return Err(Error::UsernameTaken);
+    }
+    if tx.email_taken(&new.email, None).await? {
+        return Err(Error::EmailTaken);
+    }
+    tx.add_user(&new, app.clock.now()).await?;
+    let made = tx.user(&new.id).await?.ok_or(Error::NoSuchUser)?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), user.id = %made.id, "made user {}", made.id);
+    Ok(made)
+}
+
+/// Change a person. Groups that are added may permit no more than the caller may do.
+pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<User, Error> {
+    names(patch.first_name.as_deref(), patch.last_name.as_deref(), patch.email.as_deref())?;
+    let wanted = patch.groups.as_deref().map(groups).transpose()?;
+    let reach = by.reach(app);
+    let mut tx = app.store.begin(by.org()).await?;
+    let mut user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
+    user.first_name = patch.first_name.unwrap_or(user.first_name);
+    user.last_name = patch.last_name.unwrap_or(user.last_name);
+    user.email = patch.email.unwrap_or(user.email);
+    if tx.email_taken(&user.email, Some(id)).await? {
+        return Err(Error::EmailTaken);
+    }
+    tx.update_user(&user).await?;
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != user.groups) {
+        let holdings = Holdings::read(app, &mut tx).await?;
+        let added: Vec<_> =
+            wanted.iter().filter(|group| !user.groups.contains(group)).cloned().collect();
+        reach.gives(&holdings.of_groups(&added)?)?;
+        let before = holdings.administered(&mut tx).await?;
+        tx.set_groups(id, &wanted).await?;
+        holdings.still_administered(&mut tx, before).await?;
+        user.groups = wanted;
+        let fact = Fact::Holds {
+            principal: principal(by.org(), id),
+            groups: user.groups.clone(),
+            roles: Vec::new(),
+        };
+        app.record(&mut tx, fact).await?;
+    }
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), user.id = %id, "changed user {id}");
+    Ok(user)
+}
+
+/// Remove a person. Their tokens stop working before this returns.
+pub async fn remove(app: &App, by: &Admin, id: &UserId) -> Result<(), Error> {
+    let mut tx = app.store.begin(by.org()).await?;
+    tx.user(id).await?.ok_or(Error::NoSuchUser)?;
+    let holdings = Holdings::read(app, &mut tx).await?;
+    let before = holdings.administered(&mut tx).await?;
+    tx.remove_user(id).await?;
+    holdings.still_administered(&mut tx, before).await?;
+    app.record(&mut tx, Fact::Gone { principal: principal(by.org(), id) }).await?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), user.id = %id, "removed user {id}");
+    Ok(())
+}
+
+/// Change one's own password. Every other sign-in of the person ends; this one goes on.
+pub async fn update_password(
+    app: &App,
+    by: &Admin,
+    id: &UserId,
+    old: &SecretString,
+    new: &SecretString,
+) -> Result<(), Error> {
+    if !by.is(id) {
+        return Err(Error::NotYourself);
+    }
+    passwords::check(new.expose_secret())?;
+    let known = app.store.read(by.org()).await?.password_hash(id).await?;
+    let known = known.ok_or(Error::NoSuchUser)?;
+    if app.passwords.verify(old, Some(&known)).await? == Match::No {
+        return Err(Error::WrongPassword);
+    }
+    let hash = app.passwords.hash(new).await?;
+    let mut tx = app.store.begin(by.org()).await?;
+    // Two changes at once: the one that comes second proved a password that is no more.
+    if tx.password_hash(id).await?.as_ref() != Some(&known) {
+        return Err(Error::Conflict);
+    }
+    tx.set_password_hash(id, &hash).await?;
+    end_sessions(app, &mut tx, id, by.bearer().caller.session.as_ref()).await?;
+    app.commit(tx).await?;
+    tracing::info!(user.id = %id, "user {id} changed the password");
+    Ok(())
+}
+
+/// Give a person another password; every sign-in of theirs ends. Whoever does so could sign in as
+/// that person, and so must hold what the person holds.
+pub async fn reset_password(
+    app: &App,
+    by: &Admin,
+    id: &UserId,
+    new: &SecretString,
+) -> Result<(), Error> {
+    passwords::check(new.expose_secret())?;
+    let reach = by.reach(app);
+    let allowed = async |tx: &mut Tx| {
+        let user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
+        reach.gives(&Holdings::read(app, tx).await?.of_member(&user.groups))
+    };
+    // Before the work of a hash, and again once nobody else can change anything.
+    allowed(&mut app.store.read(by.org()).await?).await?;
+    let hash = app.passwords.hash(new).await?;
+    let mut tx = app.store.begin(by.org()).await?;
+    allowed(&mut tx).await?;
+    tx.set_password_hash(id, &hash).await?;
+    end_sessions(app, &mut tx, id, None).await?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), user.id = %id, "reset the password of user {id}");
+    Ok(())
+}
+
+async fn end_sessions(
+    app: &App,
+    tx: &mut Tx,
+    id: &UserId,
+    but: Option<&SessionId>,
+) -> Result<(), Error> {
+    for session in tx.sessions_of(id).await? {
+        if Some(&session) != but {
+            tx.end_session(&session, app.clock.now()).await?;
+            app.record(tx, Fact::SessionEnded { session }).await?;
+        }
+    }
+    Ok(())
+}
+
+fn principal(org: &OrgId, id: &UserId) -> Principal {
+    Principal::User { org: org.clone(), id: id.clone() }
+}
+
+fn id(uuid: uuid::Uuid) -> Result<UserId, Error> {
+    uuid.to_string().parse().map_err(|_| Error::BadId("user id"))
+}
+
+fn names(first: Option<&str>, last: Option<&str>, email: Option<&str>) -> Result<(), Error> {
+    for (field, text) in [("firstName", first), ("lastName", last)] {
+        text.map_or(Ok(()), words::line).map_err(|rule| Error::rule(field, rule))?;
+    }
+    email.map_or(Ok(()), words::email).map_err(|rule| Error::rule("email", rule))
+}
+
+/// The names of groups, each once, in order. A name that cannot be a group's is no group.
+fn groups(names: &[String]) -> Result<Vec<GroupName>, Error> {
+    let mut groups = Vec::new();
+    for name in names {
+        groups.push(name.parse::<GroupName>().map_err(|_| Error::NoSuchGroup)?);
+    }
+    groups.sort();
+    groups.dedup();
+    if groups.len() > MOST_GROUPS {
+        return Err(Error::rule("groups", format!("a user is in at most {MOST_GROUPS} groups")));
+    }
+    Ok(groups)
+}

@@ -1,0 +1,15 @@
+//! The whole service over HTTP, with its database, its keys and a follower of its feed.
+
+#[path = "service/harness.rs"]
+mod harness;
+
+#[path = "service/administration.rs"]
+mod administration;
+#[path = "service/hostile.rs"]
+mod hostile;
+#[path = "service/sign_in.rs"]
+mod sign_in;
+#[path = "service/start.rs"]
+mod start;
+#[path = "service/tenants.rs"]
+mod tenants;
