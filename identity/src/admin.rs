@@ -6,7 +6,11 @@
 use std::collections::{BTreeSet, HashSet};
 
 use http::Method;
-use policy::model::{caller::Principal, name::{OrgId, UserId}, query::Query};
+use policy::model::{
+    caller::Principal,
+    name::{OrgId, UserId},
+    query::Query,
+};
 
 use crate::{
     app::App,
@@ -58,6 +62,8 @@ impl Admin {
     ///
     /// When the policy does not let the bearer do what the route does.
     pub fn admit(app: &App, bearer: Bearer, method: &Method, path: &str) -> Result<Self, Error> {
+        // HEAD is answered as GET is, without the body.
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         let need = NEEDS.iter().find(|(on, at, ..)| method.as_str() == *on && path == *at);
         let &(_, _, resource, action) = need.ok_or(Error::NoSuchPath)?;
         let admin = Self { bearer };
@@ -114,9 +120,50 @@ impl Reach {
     ///
     /// Names the first power that is out of reach.
     pub fn gives(&self, powers: &BTreeSet<Power>) -> Result<(), Error> {
-        match powers.iter().find(|power| !self.0.contains(*power)) {
+        match powers.iter().find(|power| !self.holds(power)) {
             None => Ok(()),
-            Some((product, permission)) => Err(Error::Exceeds(format!("`{permission}` of `{product}`"))),
+            Some((product, permission)) => {
+                Err(Error::Exceeds(format!("`{permission}` of `{product}`")))
+            }
         }
+    }
+
+    /// Whether a power is within reach. `head` shows no more than `get` does, and there are products
+    /// whose viewers hold it while their editors do not; so whoever holds `get` may give it.
+    fn holds(&self, power: &Power) -> bool {
+        let (product, permission) = power;
+        self.0.contains(power)
+            || permission.action.as_str() == "head"
+                && self.0.iter().any(|(of, held)| {
+                    of == product
+                        && held.resource == permission.resource
+                        && held.action.as_str() == "get"
+                })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn powers(names: &[&str]) -> BTreeSet<Power> {
+        names.iter().map(|name| ("demo".parse().unwrap(), name.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_is_held_may_be_given_and_looking_without_the_body_with_it() {
+        let reach = Reach(powers(&["things:get", "parts:post"]).into_iter().collect());
+        for given in [&["things:get"][..], &["things:head"], &["parts:post", "things:get"], &[]] {
+            assert!(reach.gives(&powers(given)).is_ok(), "{given:?}");
+        }
+        for kept in [&["things:post"][..], &["parts:head"], &["parts:get"]] {
+            assert!(reach.gives(&powers(kept)).is_err(), "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn every_route_with_a_need_is_there_once() {
+        let routes: BTreeSet<_> = NEEDS.iter().map(|(method, path, ..)| (method, path)).collect();
+        assert_eq!(routes.len(), NEEDS.len());
     }
 }

@@ -1,7 +1,7 @@
 //! The management API: REST over the rules, a file per noun.
 
-pub mod auth;
 mod apps;
+pub mod auth;
 mod groups;
 mod page;
 pub mod problem;

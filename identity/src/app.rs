@@ -70,7 +70,10 @@ impl App {
 
     /// The roles of an application made for that product.
     pub fn roles_of_application(&self, product: &str) -> Vec<RoleName> {
-        self.catalog.product(product).map(|product| product.applications.clone()).unwrap_or_default()
+        self.catalog
+            .product(product)
+            .map(|product| product.applications.clone())
+            .unwrap_or_default()
     }
 
     /// Note a fact, to be told as long as any token from before it lives.

@@ -2,7 +2,10 @@
 
 use policy::{
     changes::Fact,
-    model::{caller::Principal, name::{AppId, OrgId}},
+    model::{
+        caller::Principal,
+        name::{AppId, OrgId},
+    },
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -56,10 +59,8 @@ impl Credentials {
         hasher: &Hasher,
         vault: Option<&MasterKey>,
     ) -> Result<NewApplication, Error> {
-        let id: AppId = clock::random_id()?
-            .to_string()
-            .parse()
-            .map_err(|_| Error::BadId("application id"))?;
+        let id: AppId =
+            clock::random_id()?.to_string().parse().map_err(|_| Error::BadId("application id"))?;
         let secret = self.secret.expose_secret();
         let secret_sealed =
             vault.map(|vault| vault.seal(id.as_str(), secret.as_bytes())).transpose()?;

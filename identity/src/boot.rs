@@ -33,9 +33,12 @@ use crate::{
     config::Config,
     error::Error as RuleError,
     http, jobs, keys,
-    keys::{KeyError, Signer},
+    keys::{KeyError, SealedKey, Signer},
     master::{Hasher, MasterError, MasterKey},
-    model::{app::GrantType, user::NewUser},
+    model::{
+        app::{GrantType, NewApplication},
+        user::NewUser,
+    },
     passwords::{self, PasswordError, Passwords},
     publish::{self, Progress},
     store::{Committed, Store, StoreError},
@@ -73,6 +76,8 @@ pub enum OpenError {
     WrongMasterKey { key: PathBuf, database: PathBuf },
     #[error("{} holds no signing key; restore it from a backup", .0.display())]
     NoSigningKey(PathBuf),
+    #[error("`identity.{0}` is not valid: {1}")]
+    Config(&'static str, &'static str),
     #[error("the bootstrap cannot be carried out: {0}")]
     Bootstrap(Complaints),
     #[error("`{0}` given for the first start is not valid: {1}")]
@@ -89,6 +94,8 @@ pub enum OpenError {
     Password(#[from] PasswordError),
     #[error(transparent)]
     Random(#[from] NoRandom),
+    #[error("another process filled the database at the same moment; start again")]
+    Raced,
     #[error("an application could not be made")]
     Application(#[source] RuleError),
     #[error("a task was given up half-way")]
@@ -130,6 +137,7 @@ impl Identity {
         secrets: Secrets,
         clock: Clock,
     ) -> Result<(Self, Option<FirstStart>), OpenError> {
+        config.check().map_err(|(key, rule)| OpenError::Config(key, rule))?;
         check(&catalog, &bootstrap, &secrets)?;
         // Held to the end: who starts at the same time finds everything done.
         let _turn = turn(data_dir).await?;
@@ -137,12 +145,19 @@ impl Identity {
         let master = master_key(&store, data_dir).await?;
         let passwords = Passwords::new(&master).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
-        let seed = Seed { config: &config, bootstrap: &bootstrap, secrets: &secrets };
-        let first =
-            seed.plant(&store, &master, &passwords, &secret_hasher, clock.now()).await?;
+        let seed = if store.seeded().await? {
+            None
+        } else {
+            let wanted = Wanted { config: &config, bootstrap: &bootstrap, secrets: &secrets };
+            Some(wanted.seed(&master, &passwords, &secret_hasher).await?)
+        };
 
-        let sealed = store.keys().await?;
-        let newest = sealed.first().ok_or_else(|| OpenError::NoSigningKey(data_dir.join(DATABASE)))?;
+        let sealed = match &seed {
+            Some(seed) => vec![seed.key.clone()],
+            None => store.keys().await?,
+        };
+        let newest =
+            sealed.first().ok_or_else(|| OpenError::NoSigningKey(data_dir.join(DATABASE)))?;
         let signer = Signer::open(&master, newest).map_err(|error| match error {
             KeyError::Unsealed(_) => OpenError::WrongMasterKey {
                 key: data_dir.join(MASTER_KEY),
@@ -156,6 +171,12 @@ impl Identity {
         let snapshot = Arc::new(publish::first_snapshot(&store, &catalog, issuer).await?);
         let engine = tokio::task::spawn_blocking(move || Engine::compile(snapshot)).await?;
         let engine = engine.map_err(OpenError::Policy)?;
+        // Last of all: a start that fails has filled nothing, and the secrets of one that succeeds
+        // are told.
+        let first = match seed {
+            Some(seed) => Some(seed.plant(&store, &bootstrap, clock.now()).await?),
+            None => None,
+        };
         let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
         let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
         let app = App::new(Parts {
@@ -219,7 +240,8 @@ impl Identity {
 
 /// What the files say against each other, before anything is touched.
 fn check(catalog: &Catalog, bootstrap: &Bootstrap, secrets: &Secrets) -> Result<(), OpenError> {
-    let missing = bootstrap.administrator.groups.iter().filter(|name| catalog.group(name).is_none());
+    let missing =
+        bootstrap.administrator.groups.iter().filter(|name| catalog.group(name).is_none());
     let complaints: Vec<Complaint> = missing
         .map(|name| bootstrap.place.complain(format!("no product declares the group `{name}`")))
         .collect();
@@ -227,9 +249,10 @@ fn check(catalog: &Catalog, bootstrap: &Bootstrap, secrets: &Secrets) -> Result<
     if let Some(client_id) = &secrets.client_id {
         words::client_id(client_id).map_err(|rule| OpenError::Secret("client id", rule))?;
     }
-    for (name, secret) in
-        [("administrator's password", &secrets.admin_password), ("client secret", &secrets.client_secret)]
-    {
+    for (name, secret) in [
+        ("administrator's password", &secrets.admin_password),
+        ("client secret", &secrets.client_secret),
+    ] {
         let length = secret.as_ref().map(|secret| secret.expose_secret().len());
         if length.is_some_and(|length| !(1..=256).contains(&length)) {
             return Err(OpenError::Secret(name, "it has 1 to 256 bytes"));
@@ -295,27 +318,51 @@ async fn master_key(store: &Store, folder: &Path) -> Result<MasterKey, OpenError
     Ok(if seeded { MasterKey::load(&file)? } else { MasterKey::load_or_make(&file)? })
 }
 
-/// What a first start makes.
-struct Seed<'a> {
+/// What a first start is asked to make.
+struct Wanted<'a> {
     config: &'a Config,
     bootstrap: &'a Bootstrap,
     secrets: &'a Secrets,
 }
 
-impl Seed<'_> {
-    /// Fill an empty database, in one transaction; `None` where it is not empty.
+/// What a first start is about to write.
+struct Seed {
+    user: NewUser,
+    application: NewApplication,
+    key: SealedKey,
+    told: FirstStart,
+}
+
+impl Seed {
+    /// Fill the empty database, in one transaction.
     async fn plant(
-        &self,
+        self,
         store: &Store,
+        bootstrap: &Bootstrap,
+        now: u64,
+    ) -> Result<FirstStart, OpenError> {
+        let organization = &bootstrap.organization;
+        let mut tx = store.begin(&organization.id).await?;
+        // The lock file sees to it, where the file system knows locks.
+        if tx.installation_is_seeded().await? {
+            return Err(OpenError::Raced);
+        }
+        tx.add_organization(&organization.title, &self.application.id, now).await?;
+        tx.add_application(&self.application, now).await?;
+        tx.add_user(&self.user, now).await?;
+        tx.add_key(&self.key, now).await?;
+        tx.commit().await?;
+        Ok(self.told)
+    }
+}
+
+impl Wanted<'_> {
+    async fn seed(
+        &self,
         master: &MasterKey,
         passwords: &Passwords,
         secret_hasher: &Hasher,
-        now: u64,
-    ) -> Result<Option<FirstStart>, OpenError> {
-        if store.seeded().await? {
-            return Ok(None);
-        }
-        let organization = &self.bootstrap.organization;
+    ) -> Result<Seed, OpenError> {
         let password = self.password()?;
         let user = self.administrator(passwords.hash(&password).await?)?;
         let credentials = self.credentials()?;
@@ -328,29 +375,18 @@ impl Seed<'_> {
                 self.config.retrievable_secrets.then_some(master),
             )
             .map_err(OpenError::Application)?;
-        let key = {
-            let master = master.again();
-            tokio::task::spawn_blocking(move || keys::make(&master)).await??
-        };
-
-        let mut tx = store.begin(&organization.id).await?;
-        if tx.installation_is_seeded().await? {
-            return Ok(None);
-        }
-        tx.add_organization(&organization.title, &application.id, now).await?;
-        tx.add_application(&application, now).await?;
-        tx.add_user(&user, now).await?;
-        tx.add_key(&key, now).await?;
-        tx.commit().await?;
-        Ok(Some(FirstStart {
-            organization: organization.id.clone(),
-            username: user.username,
+        let sealing = master.again();
+        let key = tokio::task::spawn_blocking(move || keys::make(&sealing)).await??;
+        let told = FirstStart {
+            organization: self.bootstrap.organization.id.clone(),
+            username: user.username.clone(),
             password,
             password_was_given: self.secrets.admin_password.is_some(),
             client_id: credentials.client_id,
             client_secret: credentials.secret,
             secret_was_given: self.secrets.client_secret.is_some(),
-        }))
+        };
+        Ok(Seed { user, application, key, told })
     }
 
     /// The administrator's password: the operator's, which is not held to the rules that people's

@@ -169,8 +169,17 @@ impl Raw {
         if let Err(fault) = words::email(&admin.email.value) {
             complain(&admin.email, fault.to_owned());
         }
-        let groups =
-            admin.groups.iter().filter_map(|group| named::<GroupName>(group, &mut complain)).collect();
+        if admin.groups.is_empty() {
+            complain(
+                &admin.username,
+                "an administrator without a group administers nothing".into(),
+            );
+        }
+        let groups = admin
+            .groups
+            .iter()
+            .filter_map(|group| named::<GroupName>(group, &mut complain))
+            .collect();
         if let Some(client_id) = &self.application.client_id
             && let Err(fault) = words::client_id(&client_id.value)
         {
@@ -239,6 +248,7 @@ application: {name: app-lerian, description: The console, client_id: ac56c81d4d6
             ("username: admin", "username: 'a b'", "bootstrap.yaml:2:27:"),
             ("admin@midaz.tech", "admin", "bootstrap.yaml:2:"),
             ("[admin-group]", "['-']", "`-` is no group"),
+            ("[admin-group]", "[]", "administers nothing"),
             ("first_name", "firstname", "bootstrap.yaml:2:"),
             ("title: Lerian", "secret: x", "bootstrap.yaml:1:"),
         ] {

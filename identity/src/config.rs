@@ -28,7 +28,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// How many connections may be open at once; more wait to be accepted. Default: 1024.
     pub max_connections: usize,
-    /// How long a client may take to send its headers, or its body, in seconds. Default: 10.
+    /// How long a client may take to send its headers, or its body, in seconds; and how long a
+    /// connection may stand idle. Default: 30.
     pub read_timeout_secs: u64,
     /// How long requests in flight may take to finish after the order to stop, in seconds.
     /// Default: 10.
@@ -46,8 +47,57 @@ impl Default for Config {
             retrievable_secrets: false,
             max_body_bytes: 65_536,
             max_connections: 1024,
-            read_timeout_secs: 10,
+            read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
         }
+    }
+}
+
+/// A year: no token lives longer.
+const LONGEST_SECS: u64 = 31_536_000;
+
+impl Config {
+    /// What no single field can tell: whether the service can run like this.
+    ///
+    /// # Errors
+    ///
+    /// The key that is wrong, and what it may be.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let lifetime = 1..=LONGEST_SECS;
+        let scheme = ["http://", "https://"].iter().any(|scheme| self.issuer.starts_with(scheme));
+        for (key, good, rule) in [
+            ("issuer", scheme, "it starts with `http://` or `https://`"),
+            ("audience", !self.audience.is_empty(), "it is not empty"),
+            ("access_token_secs", lifetime.contains(&self.access_token_secs), "1 to 31536000"),
+            ("refresh_token_secs", lifetime.contains(&self.refresh_token_secs), "1 to 31536000"),
+            ("max_body_bytes", self.max_body_bytes >= 1024, "at least 1024"),
+            ("max_connections", (1..=1_000_000).contains(&self.max_connections), "1 to 1000000"),
+            ("read_timeout_secs", (1..=3600).contains(&self.read_timeout_secs), "1 to 3600"),
+            ("shutdown_timeout_secs", self.shutdown_timeout_secs <= 3600, "at most 3600"),
+        ] {
+            if !good {
+                return Err((key, rule));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_with_which_nothing_would_work_is_refused_by_its_key() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let with = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err().0
+        };
+        assert_eq!(with(|config| config.issuer = "localhost".to_owned()), "issuer");
+        assert_eq!(with(|config| config.access_token_secs = 0), "access_token_secs");
+        assert_eq!(with(|config| config.refresh_token_secs = u64::MAX), "refresh_token_secs");
+        assert_eq!(with(|config| config.max_connections = 0), "max_connections");
     }
 }

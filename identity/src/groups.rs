@@ -4,14 +4,7 @@ use std::collections::HashMap;
 
 use policy::model::name::{GroupName, RoleName};
 
-use crate::{
-    admin::Admin,
-    app::App,
-    error::Error,
-    holdings::Holdings,
-    model::group::Group,
-    words,
-};
+use crate::{admin::Admin, app::App, error::Error, holdings::Holdings, model::group::Group, words};
 
 /// A group and the user names of its members.
 pub type Populated = (Group, Vec<String>);

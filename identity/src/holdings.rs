@@ -110,7 +110,11 @@ impl<'a> Holdings<'a> {
 
     /// What a member of these groups may do. Groups that are no more permit nothing.
     pub fn of_member(&self, names: &[GroupName]) -> BTreeSet<Power> {
-        names.iter().filter_map(|name| self.group(name)).flat_map(|group| self.of_group(group)).collect()
+        names
+            .iter()
+            .filter_map(|name| self.group(name))
+            .flat_map(|group| self.of_group(group))
+            .collect()
     }
 
     /// A role that a group holds and nobody declares any more permits nothing.

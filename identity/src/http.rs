@@ -14,17 +14,17 @@ use axum::{
     routing::get,
 };
 use http::{HeaderName, HeaderValue, StatusCode, Uri, header::CONTENT_TYPE};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+    rt::{TokioIo, TokioTimer},
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
+use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -39,6 +39,8 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most headers of one request.
 const MOST_HEADERS: usize = 100;
+/// The most bytes of a request's head.
+const MOST_HEADER_BYTES: usize = 64 * 1024;
 /// How long to wait when no connection can be accepted, because there are no file handles left say.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -158,51 +160,26 @@ pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bo
     }
 }
 
-fn server(app: &App) -> auto::Builder<TokioExecutor> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    let patience = Duration::from_secs(app.config.read_timeout_secs);
+/// HTTP/1.1 alone: telling the versions apart would mean waiting, without a bound, for a client's
+/// first bytes.
+fn server(app: &App) -> http1::Builder {
+    let mut server = http1::Builder::new();
     server
-        .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(Duration::from_secs(app.config.read_timeout_secs))
         .max_headers(MOST_HEADERS)
-        .max_buf_size(app.config.max_body_bytes.max(64 * 1024));
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
-        .max_header_list_size(64 * 1024)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(patience);
+        .max_buf_size(MOST_HEADER_BYTES);
     server
 }
 
-async fn converse(
-    server: &auto::Builder<TokioExecutor>,
-    router: Router,
-    stream: TcpStream,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
+async fn converse(server: &http1::Builder, router: Router, stream: TcpStream, watcher: Watcher) {
     // Small answers go out at once. A socket that does not take the option works without it.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(tower_service(router));
-    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let connection = server.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");
     }
-}
-
-/// The router as a service over the server's kind of body.
-fn tower_service(
-    router: Router,
-) -> impl tower::Service<
-    http::Request<Incoming>,
-    Response = Response,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone {
-    tower::service_fn(move |request: http::Request<Incoming>| {
-        let router = router.clone();
-        async move { tower::ServiceExt::oneshot(router, request.map(Body::new)).await }
-    })
 }

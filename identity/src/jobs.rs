@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::{app::App, problem::chain, store::StoreError};
 
 /// How often.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 
 /// Clean up until the order to stop.
 pub async fn run(app: App, mut stop: watch::Receiver<bool>) {

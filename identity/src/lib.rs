@@ -1,13 +1,11 @@
 //! The Identity service: people, groups, roles, applications, and the tokens they sign in with.
 //!
 //! A change goes `api | oauth → a rule → store → publish`, and is in force at every proxy before it
-//! is answered. From the ground up: [`clock`](mod@clock) and [`words`](mod@words) know nothing of
-//! the rest; `model` has the nouns and `store` their SQL; `master`, `keys` and `passwords` keep the
-//! secrets; `bearer` and `admin` say who asks and whether they may; the rules are `users`, `groups`,
-//! `roles`, `apps`, `sessions` and `login`; `api` and `oauth` put them on the wire, and `boot` puts
-//! everything together.
-
-#![forbid(unsafe_code)]
+//! is answered. From the ground up: `clock` and `words` know nothing of the rest; `model` has the
+//! nouns and `store` their SQL; `master`, `keys` and `passwords` keep the secrets; `bearer` and
+//! `admin` say who asks and whether they may; the rules are `users`, `groups`, `roles`, `apps`,
+//! `sessions` and `login`; `api` and `oauth` put them on the wire, and `boot` puts everything
+//! together.
 
 mod admin;
 mod api;

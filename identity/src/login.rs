@@ -59,6 +59,11 @@ pub async fn password(
     let known = app.store.read(&client.org).await?.credentials(username).await?;
     let hash = known.as_ref().map(|known| known.password_hash.as_str());
     let verdict = app.passwords.verify(password, hash).await?;
+    if verdict == Match::No {
+        // By id alone: what was typed as a user name may be a password.
+        let user = known.as_ref().map_or("unknown", |known| known.id.as_str());
+        tracing::info!(user.id = user, client = client.client_id, "a sign-in failed");
+    }
     let known = known.filter(|_| verdict != Match::No).ok_or(Error::InvalidCredentials)?;
     if verdict == Match::Outdated {
         strengthen(app, client, &known.id, &known.password_hash, password).await?;

@@ -97,7 +97,8 @@ impl MasterKey {
     /// of the use's name is a good key (NIST SP 800-108, counter mode with one block).
     pub fn derive(&self, purpose: &'static str) -> Zeroizing<[u8; BYTES]> {
         let mut key = Zeroizing::new([0; BYTES]);
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref()), purpose.as_bytes());
+        let tag =
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref()), purpose.as_bytes());
         key.copy_from_slice(tag.as_ref());
         key
     }

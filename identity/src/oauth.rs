@@ -1,6 +1,6 @@
 //! Sign-in: tokens, log-out, who one is and what one may do. A file per endpoint.
 
-mod keys;
+mod discovery;
 mod logout;
 mod permissions;
 pub mod refusal;
@@ -16,8 +16,14 @@ use crate::app::App;
 
 /// Whether a path is one of sign-in, whose refusals have codes of their own.
 pub fn owns(path: &str) -> bool {
-    const OURS: [&str; 6] =
-        ["/v1/login", "/v1/logout", "/v1/userinfo", "/v1/permissions", "/.well-known", "/internal/idp"];
+    const OURS: [&str; 6] = [
+        "/v1/login",
+        "/v1/logout",
+        "/v1/userinfo",
+        "/v1/permissions",
+        "/.well-known",
+        "/internal/idp",
+    ];
     OURS.iter().any(|prefix| path.starts_with(prefix))
 }
 
@@ -30,7 +36,8 @@ pub fn router() -> Router<App> {
         .route("/v1/userinfo", get(userinfo::show))
         .route("/v1/permissions", get(permissions::list))
         .route("/v1/permissions/", get(permissions::list))
-        .route("/.well-known/jwks", get(keys::jwks))
-        .route("/.well-known/jwks.json", get(keys::jwks))
-        .route("/internal/idp-jwks-cache", get(keys::jwks))
+        .route("/.well-known/jwks", get(discovery::jwks))
+        .route("/.well-known/jwks.json", get(discovery::jwks))
+        .route("/.well-known/openid-configuration", get(discovery::configuration))
+        .route("/internal/idp-jwks-cache", get(discovery::jwks))
 }

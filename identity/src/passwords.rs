@@ -39,7 +39,9 @@ pub enum WeakPassword {
     TooShort,
     #[error("a password has at most {LONGEST} bytes")]
     TooLong,
-    #[error("a password has at least one lower case letter, one upper case letter, one digit and one special character")]
+    #[error(
+        "a password has at least one lower case letter, one upper case letter, one digit and one special character"
+    )]
     Classes,
     #[error("a password has no two equal characters next to each other")]
     Repeats,

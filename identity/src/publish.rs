@@ -124,7 +124,9 @@ pub async fn run(app: App, publisher: Publisher, mut stop: watch::Receiver<bool>
         };
         app.progress.failed();
         match ended {
-            Ok(Err(error)) => tracing::error!(error = %chain(&error), "publishing failed; trying again"),
+            Ok(Err(error)) => {
+                tracing::error!(error = %chain(&error), "publishing failed; trying again");
+            }
             Ok(Ok(never)) => match never {},
             Err(error) => tracing::error!(%error, "publishing broke; starting it again"),
         }

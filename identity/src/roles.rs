@@ -166,9 +166,6 @@ fn declared(app: &App, product: &ProductName, names: &[String]) -> Result<Vec<Pe
     Ok(permissions)
 }
 
-fn powers(
-    product: &ProductName,
-    permissions: &[Permission],
-) -> std::collections::BTreeSet<Power> {
+fn powers(product: &ProductName, permissions: &[Permission]) -> std::collections::BTreeSet<Power> {
     permissions.iter().map(|permission| (product.clone(), permission.clone())).collect()
 }

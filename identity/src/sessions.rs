@@ -52,10 +52,8 @@ pub async fn start(app: &App, user: &User, client: &Client) -> Result<Issued, Er
 /// When the token is not one that can be used (any more).
 pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<Issued, Error> {
     let now = app.clock.now();
-    let claims = app
-        .verifier
-        .verify(text, Kind::Refresh, now)
-        .map_err(|_| Error::InvalidRefreshToken)?;
+    let claims =
+        app.verifier.verify(text, Kind::Refresh, now).map_err(|_| Error::InvalidRefreshToken)?;
     let org = claims.organization.ok_or(Error::InvalidRefreshToken)?;
     let hash = app.refresh_hasher.hash(text);
     let (user, session, own) = going(app, &org, &hash).await?.ok_or(Error::InvalidRefreshToken)?;

@@ -18,7 +18,10 @@ mod users;
 
 use std::{path::Path, time::Duration};
 
-use policy::{changes::Sequence, model::{decision::Revision, name::OrgId}};
+use policy::{
+    changes::Sequence,
+    model::{decision::Revision, name::OrgId},
+};
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
     migrate::Migrator,

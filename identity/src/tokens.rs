@@ -51,7 +51,7 @@ pub fn for_user(
     claims.name = Some(user.username.clone());
     claims.display_name = Some(user.display_name());
     claims.scope = Some(SCOPE.to_owned());
-    claims.groups = user.groups.clone();
+    claims.groups.clone_from(&user.groups);
     claims.sid = Some(session.id.clone());
     claims.amr = vec!["pwd".to_owned()];
     claims.auth_time = Some(session.auth_time);
@@ -88,7 +88,13 @@ pub fn for_application(app: &App, client: &Client) -> Result<Issued, Error> {
     claims.display_name = Some(client.name.clone());
     claims.roles = app.roles_of_application(&client.name);
     let expires_in = app.config.access_token_secs;
-    Ok(Issued { access: app.signer.sign(&claims)?, id: None, refresh: None, expires_in, scope: None })
+    Ok(Issued {
+        access: app.signer.sign(&claims)?,
+        id: None,
+        refresh: None,
+        expires_in,
+        scope: None,
+    })
 }
 
 /// A refresh token. Everything in it is settled when it is noted, so the token of one note is the

@@ -24,10 +24,11 @@ pub fn username(text: &str) -> Result<(), &'static str> {
 pub fn email(text: &str) -> Result<(), &'static str> {
     let fault = Err("an e-mail address has the form `name@domain`");
     let Some((name, domain)) = text.split_once('@') else { return fault };
-    let clean = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '<' | '>' | '"' | ',');
-    let labels = domain.split('.').all(|label| {
-        !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-')
-    });
+    let clean =
+        |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '<' | '>' | '"' | ',');
+    let labels = domain
+        .split('.')
+        .all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'));
     if name.is_empty() || !name.chars().all(clean) || !labels || text.len() > LONGEST_EMAIL {
         return fault;
     }

@@ -1,5 +1,7 @@
 //! The whole service over HTTP, with its database, its keys and a follower of its feed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "service/harness.rs"]
 mod harness;
 

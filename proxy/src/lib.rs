@@ -28,6 +28,9 @@ mod sync;
 
 use std::sync::Arc;
 
+/// For the benches.
+#[doc(hidden)]
+pub use authenticate::bearer;
 use policy::{complaint::Complaints, engine::Engine, snapshot::Snapshot};
 
 /// Whether a snapshot's policies compile, and the products' routes with them.

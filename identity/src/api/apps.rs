@@ -44,6 +44,7 @@ struct Wire {
 }
 
 /// The one place where a secret is written out: to whoever may see it.
+#[expect(clippy::ref_option, reason = "serde hands the field as it is")]
 fn exposed<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(ExposeSecret::expose_secret).serialize(to)
 }
@@ -75,11 +76,7 @@ async fn list(State(app): State<App>, by: Admin, page: Page) -> Result<Response,
 }
 
 /// One application.
-async fn show(
-    State(app): State<App>,
-    by: Admin,
-    Id(id): Id<AppId>,
-) -> Result<Response, Problem> {
+async fn show(State(app): State<App>, by: Admin, Id(id): Id<AppId>) -> Result<Response, Problem> {
     Ok(unkept(Json(Wire::from(apps::get(&app, &by, &id).await?))))
 }
 

@@ -76,8 +76,7 @@ async fn create(
     let title = fields.need_text("name");
     let roles = fields.need_texts("roles");
     fields.finish()?;
-    let id: GroupName =
-        id.parse().map_err(|error| Error::rule("id", format!("{error}")))?;
+    let id: GroupName = id.parse().map_err(|error| Error::rule("id", format!("{error}")))?;
     let group = groups::create(&app, &by, id, title, &roles).await?;
     Ok((StatusCode::CREATED, Json((group, Vec::new()).into())))
 }

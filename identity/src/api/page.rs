@@ -62,10 +62,12 @@ impl Page {
             return Err(Error::BadQuery("`limit` is 1 to 100"));
         }
         let asked = page.is_some() || limit.is_some();
-        Ok(Self(asked.then_some(Asked {
-            page: page.unwrap_or(1),
-            limit: limit.unwrap_or(DEFAULT_LIMIT),
-        })))
+        Ok(Self(
+            asked.then_some(Asked {
+                page: page.unwrap_or(1),
+                limit: limit.unwrap_or(DEFAULT_LIMIT),
+            }),
+        ))
     }
 
     /// What to read.
@@ -105,9 +107,17 @@ mod tests {
         assert_eq!(Page::read("sort=name").unwrap().window(), Window::ALL);
         assert_eq!(Page::read("page=3").unwrap().window(), Window { offset: 20, limit: 10 });
         assert_eq!(Page::read("limit=100").unwrap().window(), Window { offset: 0, limit: 100 });
-        for bad in
-            ["page=0", "limit=0", "limit=101", "page=-1", "page=a", "page=", "page=1&page=2", "page=+1", "page=99999999999"]
-        {
+        for bad in [
+            "page=0",
+            "limit=0",
+            "limit=101",
+            "page=-1",
+            "page=a",
+            "page=",
+            "page=1&page=2",
+            "page=+1",
+            "page=99999999999",
+        ] {
             assert!(Page::read(bad).is_err(), "{bad}");
         }
     }

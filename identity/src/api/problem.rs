@@ -45,9 +45,7 @@ fn code(error: &Error) -> Code {
             Code("IDE-0020", S::BAD_REQUEST, "Password Too Short")
         }
         Error::NotYourself => Code("IDE-0013", S::BAD_REQUEST, "Token Owner Mismatch"),
-        Error::ApplicationName(_) => {
-            Code("IDE-0012", S::BAD_REQUEST, "Invalid Application Name")
-        }
+        Error::ApplicationName(_) => Code("IDE-0012", S::BAD_REQUEST, "Invalid Application Name"),
         Error::NoSuchUser => Code("IDE-1003", S::NOT_FOUND, "User Not Found"),
         Error::NoSuchGroup => Code("IDE-1006", S::NOT_FOUND, "Group Not Found"),
         Error::NoSuchApplication => Code("IDE-1001", S::NOT_FOUND, "Application Not Found"),

@@ -49,6 +49,7 @@ pub struct NewApplication {
 
 /// A client that asks for a token: whose it is, and how to tell that it is the one.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "`client_id` is RFC 6749's word")]
 pub struct Client {
     pub org: OrgId,
     pub id: AppId,

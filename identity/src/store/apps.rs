@@ -164,11 +164,7 @@ impl Tx {
     /// Remove an application and the sign-ins made through it.
     pub async fn remove_application(&mut self, id: &AppId) -> Result<(), StoreError> {
         const SQL: &str = "DELETE FROM applications WHERE org_id = $1 AND id = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(id.as_str())
-            .execute(&mut *self.conn)
-            .await?;
+        sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).execute(&mut *self.conn).await?;
         Ok(())
     }
 }

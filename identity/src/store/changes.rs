@@ -98,10 +98,8 @@ impl Tx {
     }
 
     async fn advance(&mut self, counter: &'static str) -> Result<u64, StoreError> {
-        const SQL: &str =
-            "UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value";
-        let value: i64 =
-            sqlx::query_scalar(SQL).bind(counter).fetch_one(&mut *self.conn).await?;
+        const SQL: &str = "UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value";
+        let value: i64 = sqlx::query_scalar(SQL).bind(counter).fetch_one(&mut *self.conn).await?;
         Ok(count(value))
     }
 }

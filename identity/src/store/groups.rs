@@ -151,8 +151,7 @@ impl Tx {
 
     /// How many members a group has.
     pub async fn member_count(&mut self, name: &GroupName) -> Result<u64, StoreError> {
-        const SQL: &str =
-            "SELECT COUNT(*) FROM memberships WHERE org_id = $1 AND group_name = $2";
+        const SQL: &str = "SELECT COUNT(*) FROM memberships WHERE org_id = $1 AND group_name = $2";
         let number: i64 = sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(name.as_str())
@@ -184,8 +183,7 @@ pub(super) async fn all(
     conn: &mut sqlx::SqliteConnection,
 ) -> Result<Vec<grant::Group>, StoreError> {
     const SQL: &str = "SELECT org_id, name, title FROM groups ORDER BY org_id, name";
-    const ROLES: &str =
-        "SELECT org_id, group_name, role_name FROM group_roles ORDER BY role_name";
+    const ROLES: &str = "SELECT org_id, group_name, role_name FROM group_roles ORDER BY role_name";
     let rows: Vec<Whole> = sqlx::query_as(SQL).fetch_all(&mut *conn).await?;
     let held: Vec<WholeHeld> = sqlx::query_as(ROLES).fetch_all(&mut *conn).await?;
     let mut roles: HashMap<(String, String), Vec<RoleName>> = HashMap::new();

@@ -16,11 +16,8 @@ impl Store {
                                 (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT $2)";
         let mut more = false;
         for statement in [CHANGES, TOKENS, SESSIONS] {
-            let done = sqlx::query(statement)
-                .bind(sql(now))
-                .bind(BATCH)
-                .execute(&self.writer)
-                .await?;
+            let done =
+                sqlx::query(statement).bind(sql(now)).bind(BATCH).execute(&self.writer).await?;
             more |= done.rows_affected() >= BATCH.unsigned_abs();
         }
         Ok(more)

@@ -63,8 +63,7 @@ impl Tx {
 
     /// The organization.
     pub async fn organization(&mut self) -> Result<Option<Organization>, StoreError> {
-        const SQL: &str =
-            "SELECT default_application, created_at FROM organizations WHERE id = $1";
+        const SQL: &str = "SELECT default_application, created_at FROM organizations WHERE id = $1";
         Ok(sqlx::query_as(SQL).bind(self.org.as_str()).fetch_optional(&mut *self.conn).await?)
     }
 }

@@ -96,8 +96,7 @@ impl Tx {
 
     /// How many of the organization's own groups hold a role.
     pub async fn holder_count(&mut self, name: &RoleName) -> Result<u64, StoreError> {
-        const SQL: &str =
-            "SELECT COUNT(*) FROM group_roles WHERE org_id = $1 AND role_name = $2";
+        const SQL: &str = "SELECT COUNT(*) FROM group_roles WHERE org_id = $1 AND role_name = $2";
         let number: i64 = sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(name.as_str())

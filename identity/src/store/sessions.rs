@@ -123,10 +123,7 @@ impl Tx {
     }
 
     /// The refresh token of that hash.
-    pub async fn refresh_token(
-        &mut self,
-        hash: &[u8],
-    ) -> Result<Option<RefreshToken>, StoreError> {
+    pub async fn refresh_token(&mut self, hash: &[u8]) -> Result<Option<RefreshToken>, StoreError> {
         const SQL: &str = "SELECT id, session_id, issued_at, expires_at, consumed_at, successor \
                            FROM refresh_tokens WHERE org_id = $1 AND hash = $2";
         let row: Option<RefreshRow> = sqlx::query_as(SQL)

@@ -85,7 +85,13 @@ impl Tx {
             groups.entry(user_id).or_default().push(group_name);
         }
         let groups_of = |row: &Row| groups.get(row.id.as_str()).cloned().unwrap_or_default();
-        Ok(rows.into_iter().map(|row| { let groups = groups_of(&row); row.with(groups) }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let groups = groups_of(&row);
+                row.with(groups)
+            })
+            .collect())
     }
 
     /// How many people there are.
@@ -200,11 +206,7 @@ impl Tx {
     /// Remove a person, their memberships and their sign-ins.
     pub async fn remove_user(&mut self, id: &UserId) -> Result<(), StoreError> {
         const SQL: &str = "DELETE FROM users WHERE org_id = $1 AND id = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(id.as_str())
-            .execute(&mut *self.conn)
-            .await?;
+        sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).execute(&mut *self.conn).await?;
         Ok(())
     }
 

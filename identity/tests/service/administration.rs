@@ -10,7 +10,8 @@ use crate::harness::{ADMIN_PASSWORD, PASSWORD, Service, access, claims, person};
 async fn people_are_made_shown_changed_and_removed() {
     let service = Service::start().await;
     let admin = service.admin().await;
-    let made = service.post("/v1/users", &admin, person("ana", &["demo-viewer-group"])).await.expect(201);
+    let made =
+        service.post("/v1/users", &admin, person("ana", &["demo-viewer-group"])).await.expect(201);
     assert_eq!(made["groups"], json!(["demo-viewer-group"]));
     assert!(made.get("password").is_none());
     let path = format!("/v1/users/{}", made["id"].as_str().unwrap());
@@ -29,7 +30,10 @@ async fn people_are_made_shown_changed_and_removed() {
     service.patch(&path, &admin, json!({"username": "eva"})).await.refused(400, "IDE-0010");
     service.patch(&path, &admin, json!({"isAdmin": true})).await.refused(400, "IDE-0004");
     service.patch(&path, &admin, json!({"groups": ["nothing"]})).await.refused(404, "IDE-1006");
-    service.patch(&path, &admin, json!({"email": "ADMIN@midaz.tech"})).await.refused(409, "IDE-9005");
+    service
+        .patch(&path, &admin, json!({"email": "ADMIN@midaz.tech"}))
+        .await
+        .refused(409, "IDE-9005");
 
     service.delete(&path, &admin).await.expect(204);
     service.get(&path, &admin).await.refused(404, "IDE-1003");
@@ -100,7 +104,8 @@ async fn a_role_and_a_group_of_ones_own_are_in_the_snapshot_before_the_answer() 
     let service = Service::start().await;
     let admin = service.admin().await;
     let before = service.snapshot().revision;
-    let role = json!({"id": "reader", "product": "demo", "name": "Reader", "permissions": ["parts:get"]});
+    let role =
+        json!({"id": "reader", "product": "demo", "name": "Reader", "permissions": ["parts:get"]});
     service.post("/v1/roles", &admin, role.clone()).await.expect(201);
     let group = json!({"id": "readers", "name": "Readers", "roles": ["reader"]});
     service.post("/v1/groups", &admin, group.clone()).await.expect(201);
@@ -140,14 +145,19 @@ async fn what_the_products_declare_is_looked_at_and_not_touched() {
     let page = service.get("/v1/groups?limit=3", &admin).await.expect(200);
     assert_eq!((page["items"].as_array().unwrap().len(), &page["total"]), (3, &json!(4)));
     service.get("/v1/groups/nothing", &admin).await.refused(404, "IDE-1006");
-    service.patch("/v1/groups/admin-group", &admin, json!({"roles": []})).await.refused(409, "IDE-9009");
+    service
+        .patch("/v1/groups/admin-group", &admin, json!({"roles": []}))
+        .await
+        .refused(409, "IDE-9009");
     service.delete("/v1/groups/admin-group", &admin).await.refused(409, "IDE-9009");
     service.delete("/v1/roles/demo-editor-role", &admin).await.refused(409, "IDE-9009");
     for (id, name) in [("Admin-Group", "x"), ("mine", "administrator")] {
         let body = json!({"id": id, "name": name, "roles": []});
         service.post("/v1/groups", &admin, body).await.refused(409, "IDE-9006");
     }
-    for (permission, product) in [("things:delete", "demo"), ("*:get", "demo"), ("x", "demo"), ("things:get", "no")] {
+    for (permission, product) in
+        [("things:delete", "demo"), ("*:get", "demo"), ("x", "demo"), ("things:get", "no")]
+    {
         let body = json!({"id": "r", "product": product, "name": "R", "permissions": [permission]});
         service.post("/v1/roles", &admin, body).await.refused(400, "IDE-0007");
     }
@@ -161,7 +171,10 @@ async fn nobody_gives_what_they_do_not_hold() {
     let boss = claims(&admin)["sub"].as_str().unwrap().to_owned();
     let helper = access(&service.sign_in("helper", PASSWORD).await);
 
-    service.post("/v1/users", &helper, person("eve", &["admin-group"])).await.refused(403, "IDE-9002");
+    service
+        .post("/v1/users", &helper, person("eve", &["admin-group"]))
+        .await
+        .refused(403, "IDE-9002");
     let up = json!({"groups": ["helper-group", "admin-group"]});
     service.patch(&format!("/v1/users/{own}"), &helper, up).await.refused(403, "IDE-9002");
     let group = json!({"id": "g", "name": "G", "roles": ["demo-viewer-role"]});

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 
 /// A password that keeps every rule.
-pub const PASSWORD: &str = "Correct-Horse-1";
+pub const PASSWORD: &str = "Sturdy-Horse-1";
 /// The administrator's.
 pub const ADMIN_PASSWORD: &str = "Lerian@1234x";
 /// When the tests take place.
@@ -85,7 +85,10 @@ pub fn bootstrap() -> Bootstrap {
 }
 
 /// Open a data folder as a first or later start would.
-pub async fn open(folder: &Path, clock: &Clock) -> Result<(Identity, Option<FirstStart>), OpenError> {
+pub async fn open(
+    folder: &Path,
+    clock: &Clock,
+) -> Result<(Identity, Option<FirstStart>), OpenError> {
     open_with(folder, clock, Config::default()).await
 }
 
@@ -132,7 +135,11 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
-        if self.bytes.is_empty() { Value::Null } else { serde_json::from_slice(&self.bytes).unwrap() }
+        if self.bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&self.bytes).unwrap()
+        }
     }
 
     /// The body, if the status is that.
@@ -195,11 +202,17 @@ impl Service {
         }
     }
 
-    /// Stop, and start again on the same folder.
-    pub async fn restart(self) -> Self {
+    /// Stop; what is left is the folder.
+    pub async fn stop(self) -> Arc<TempDir> {
         self.stop.send_replace(true);
         self.serving.await.unwrap().unwrap();
-        Self::run(self.folder, self.clock, Config::default()).await
+        self.folder
+    }
+
+    /// Stop, and start again on the same folder.
+    pub async fn restart(self) -> Self {
+        let clock = self.clock.clone();
+        Self::run(self.stop().await, clock, Config::default()).await
     }
 
     pub async fn send(
@@ -209,7 +222,8 @@ impl Service {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let mut request =
+            Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

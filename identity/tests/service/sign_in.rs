@@ -1,7 +1,10 @@
 //! Tokens: how they are asked for, what they say, how they end.
 
 use http::Method;
-use policy::{changes::Fact, token::{Kind, Verifier}};
+use policy::{
+    changes::Fact,
+    token::{Kind, Verifier},
+};
 use serde_json::{Value, json};
 
 use crate::harness::{ADMIN_PASSWORD, NOW, Service, access, claims};
@@ -109,12 +112,32 @@ async fn a_request_for_a_token_that_is_not_right_is_told_what_is_wrong() {
         (json!({"grantType": "password"}), 400, "AUT-0014"),
         (json!({"grantType": "client_credentials"}), 400, "AUT-0014"),
         (json!({"grantType": "refresh_token"}), 400, "AUT-0014"),
-        (json!({"grantType": "password", "username": "admin", "password": "x", "isAdmin": true}), 400, "AUT-0003"),
+        (
+            json!({"grantType": "password", "username": "admin", "password": "x", "isAdmin": true}),
+            400,
+            "AUT-0003",
+        ),
         (json!({"grantType": "password", "username": 1, "password": "x"}), 400, "AUT-0009"),
-        (json!({"grantType": "password", "username": "admin", "password": "wrong"}), 401, "AUT-1002"),
-        (json!({"grantType": "password", "username": "nobody", "password": "wrong"}), 401, "AUT-1002"),
-        (json!({"grantType": "client_credentials", "clientId": id, "clientSecret": "x"}), 401, "AUT-1004"),
-        (json!({"grantType": "client_credentials", "clientId": "x", "clientSecret": "x"}), 401, "AUT-1004"),
+        (
+            json!({"grantType": "password", "username": "admin", "password": "wrong"}),
+            401,
+            "AUT-1002",
+        ),
+        (
+            json!({"grantType": "password", "username": "nobody", "password": "wrong"}),
+            401,
+            "AUT-1002",
+        ),
+        (
+            json!({"grantType": "client_credentials", "clientId": id, "clientSecret": "x"}),
+            401,
+            "AUT-1004",
+        ),
+        (
+            json!({"grantType": "client_credentials", "clientId": "x", "clientSecret": "x"}),
+            401,
+            "AUT-1004",
+        ),
         (json!({"grantType": "refresh_token", "refreshToken": "x"}), 400, "AUT-1005"),
     ] {
         service.token(body.clone()).await.refused(status, code);
@@ -201,7 +224,10 @@ async fn a_log_out_ends_the_sign_in_and_is_told_before_it_is_answered() {
         service.send(Method::POST, "/v1/logout", &[FORM], form).await.expect(204);
     }
     service.send(Method::POST, "/v1/logout", &[FORM], "").await.refused(400, "AUT-0001");
-    service.send(Method::POST, "/v1/logout", &[FORM], "id_token_hint=x").await.refused(400, "AUT-0009");
+    service
+        .send(Method::POST, "/v1/logout", &[FORM], "id_token_hint=x")
+        .await
+        .refused(400, "AUT-0009");
     let json = [("content-type", "application/json")];
     service.send(Method::POST, "/v1/logout", &json, "{}").await.refused(400, "AUT-0009");
 }

@@ -3,10 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use identity::{Bootstrap, Clock, Config, Identity, Secrets};
+use policy::snapshot::PolicyText;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::harness::{ADMIN_PASSWORD, NOW, PASSWORD, Service, access, catalog, bootstrap, open, password_of};
+use crate::harness::{
+    ADMIN_PASSWORD, NOW, PASSWORD, Service, access, bootstrap, catalog, open, password_of,
+};
 
 /// Why a start fails; it must.
 async fn complaint(folder: &Path) -> String {
@@ -38,7 +41,12 @@ async fn a_first_start_makes_secrets_that_nobody_gave() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::standing_at(NOW);
     let (identity, first) = Identity::open(
-        Config::default(), folder.path(), catalog(), bootstrap(), Secrets::default(), clock.clone(),
+        Config::default(),
+        folder.path(),
+        catalog(),
+        bootstrap(),
+        Secrets::default(),
+        clock.clone(),
     )
     .await
     .unwrap();
@@ -82,7 +90,11 @@ async fn a_start_that_cannot_succeed_says_what_is_in_the_way() {
 
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
-    fs::write(data.join("postern.db"), "not a database, and long enough to be looked at\n".repeat(40)).unwrap();
+    fs::write(
+        data.join("postern.db"),
+        "not a database, and long enough to be looked at\n".repeat(40),
+    )
+    .unwrap();
     let told = complaint(&data).await;
     assert!(told.contains("postern.db is damaged or no database"), "{told}");
     assert!(!data.join("master.key").exists(), "a failed start leaves nothing behind");
@@ -111,7 +123,45 @@ async fn a_master_key_that_is_wrong_open_or_missing_stops_the_start() {
 }
 
 #[tokio::test]
-async fn a_newer_or_damaged_database_stops_the_start() {
+async fn a_database_with_a_damaged_page_stops_the_start() {
+    let folder = Service::start().await.stop().await;
+    let file = folder.path().join("postern.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0xa5);
+    fs::write(&file, bytes).unwrap();
+    let told = complaint(folder.path()).await;
+    assert!(told.contains("postern.db is damaged"), "{told}");
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_compile_stops_a_first_start_before_it_makes_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::standing_at(NOW);
+    let mut bad = catalog();
+    bad.policies.push(PolicyText {
+        file: "bad.cedar".into(),
+        product: None,
+        text: "@id(\"x\") permit (principal, action, resource) when { nonsense };".into(),
+    });
+    let opened = Identity::open(
+        Config::default(),
+        folder.path(),
+        bad,
+        bootstrap(),
+        Secrets::default(),
+        clock.clone(),
+    );
+    let told = opened.await.map(drop).unwrap_err().to_string();
+    assert!(told.contains("bad.cedar"), "{told}");
+    assert!(
+        open(folder.path(), &clock).await.unwrap().1.is_some(),
+        "the first start is still to come"
+    );
+}
+
+#[tokio::test]
+async fn a_newer_database_stops_the_start() {
     use sqlx::{Connection, SqliteConnection};
 
     let folder = tempfile::tempdir().unwrap();
@@ -135,7 +185,12 @@ application: {name: app}
 ";
     let bootstrap = Bootstrap::parse("policies/bootstrap.yaml", text).unwrap();
     let opened = Identity::open(
-        Config::default(), &data, catalog(), bootstrap, Secrets::default(), Clock::standing_at(NOW),
+        Config::default(),
+        &data,
+        catalog(),
+        bootstrap,
+        Secrets::default(),
+        Clock::standing_at(NOW),
     );
     let told = opened.await.map(drop).unwrap_err().to_string();
     assert!(told.contains("policies/bootstrap.yaml:2:") && told.contains("`no-group`"), "{told}");
@@ -153,4 +208,19 @@ async fn expired_changes_are_not_told_again() {
     let tokens = service.sign_in("admin", ADMIN_PASSWORD).await;
     service.get("/v1/userinfo", &access(&tokens)).await.expect(200);
     assert_eq!(service.facts(), []);
+}
+
+#[tokio::test]
+async fn a_feed_that_nobody_follows_is_noticed_and_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (identity, _) = open(folder.path(), &Clock::standing_at(NOW)).await.unwrap();
+    let (publisher, mut subscription) = policy::feed::channel();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let serving = tokio::spawn(identity.serve(listener, publisher, stopped));
+    // The first message is lost on the way; it comes again.
+    drop(subscription.next().await.unwrap());
+    subscription.next().await.unwrap().done();
+    stop.send_replace(true);
+    serving.await.unwrap().unwrap();
 }

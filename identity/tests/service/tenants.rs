@@ -48,7 +48,8 @@ async fn an_id_of_another_organization_is_not_found_and_nothing_changes() {
     let ana = service.person(&admin, "ana", &[]).await;
     let ours = service.post("/v1/applications", &admin, body).await.expect(201);
     let ours = ours["id"].as_str().unwrap();
-    let role = json!({"id": "reader", "product": "demo", "name": "R", "permissions": ["parts:get"]});
+    let role =
+        json!({"id": "reader", "product": "demo", "name": "R", "permissions": ["parts:get"]});
     service.post("/v1/roles", &admin, role.clone()).await.expect(201);
     let group = json!({"id": "readers", "name": "Readers", "roles": ["reader"]});
     service.post("/v1/groups", &admin, group.clone()).await.expect(201);
@@ -78,7 +79,8 @@ async fn an_id_of_another_organization_is_not_found_and_nothing_changes() {
     // The same names are free in the other organization, and stay its own.
     service.post("/v1/roles", &stranger, role).await.expect(201);
     service.post("/v1/groups", &stranger, group).await.expect(201);
-    let orgs: Vec<Option<OrgId>> = service.snapshot().groups.iter().map(|g| g.org.clone()).collect();
+    let orgs: Vec<Option<OrgId>> =
+        service.snapshot().groups.iter().map(|g| g.org.clone()).collect();
     assert_eq!(orgs.iter().flatten().map(OrgId::as_str).collect::<Vec<_>>(), ["acme", "lerian"]);
     let members = service.get("/v1/groups/admin-group", &stranger).await.expect(200);
     assert_eq!(members["users"], json!(["eve"]));

@@ -1,0 +1,15 @@
+//! Everything together, from outside: a real `postern` process on free ports, a real nginx, a real
+//! product behind it. The list of modules is the table of contents.
+
+mod harness;
+
+mod authorize; // permission checks, as the products' client library asks them
+mod doors; // the nginx door, asked directly
+mod gateway; // the inline door
+mod hot_reload; // a changed right is in force at the next request
+mod nginx; // a real nginx in front of an unmodified product
+mod paths; // every spelling of a path, at every door
+mod permissions; // every route of Midaz × every group, three doors with one answer
+mod secrets; // what no log, metric or error may hold
+mod startup; // what stops a start, and how it is told
+mod tokens; // forged and misused tokens
