@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// How long anything may take before a test gives up. Nothing waits for it in a test that passes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The folder of the shipped policies.
 pub fn policies() -> PathBuf {

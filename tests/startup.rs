@@ -1,14 +1,30 @@
 //! What stops a start: one clear sentence on stderr, a failure as exit code, nothing half-started.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use crate::harness::{Postern, command, policies};
+use crate::harness::{PATIENCE, Postern, command, policies};
 
 /// Start it, and return what it said before it gave up.
 fn refused(folder: &Path, config: &str, policies: &Path, environment: &[(&str, &str)]) -> String {
     let mut command = command(folder, config, policies);
     command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it started after all: {config} {environment:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(output.stdout.is_empty(), "it greeted before it failed");
@@ -61,8 +77,8 @@ fn a_policy_that_is_wrong_is_told_with_its_line() {
         ("base.cedar", "", "@id(\"role/x\")\nforbid (principal, action, resource);", "base.cedar:1:1: the id `role/x` looks like a generated policy's"),
         ("base.cedar", "", "forbid (principal, action, resource) when { context.nothing };", "base.cedar:1:"),
         ("base.cedar", "", "forbid (principal == ?principal, action, resource);", "a template"),
-        ("bootstrap.yaml", "admin-group", "no-such-group", "no-such-group"),
-        ("bootstrap.yaml", "organization:", "organisation:", "bootstrap.yaml:"),
+        ("bootstrap.yaml", "[admin-group]", "[no-such-group]", "no-such-group"),
+        ("bootstrap.yaml", "\norganization:", "\norganisation:", "bootstrap.yaml:"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let policies = copied(folder.path());
@@ -101,7 +117,9 @@ async fn data_that_does_not_fit_is_told_and_left_as_it_is() {
         folder
     };
     let damaged = place(&|data| fs::write(data.join("postern.db"), b"this is no database at all").unwrap());
-    let foreign = place(&|data| drop(fs::copy(&key, data.join("master.key")).unwrap()));
+    let foreign = place(&|data| {
+        fs::copy(&key, data.join("master.key")).unwrap();
+    });
     let garbled = place(&|data| fs::write(data.join("master.key"), "short").unwrap());
     let open = place(&|data| {
         let file = data.join("master.key");

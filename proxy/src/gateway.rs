@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::{
     answer,
     authorize::Permit,
-    canonical,
+    canonical::{self, NotCanonical},
     config::Upstream,
     forward::{self, Forbidden},
     gate::{Ask, Find, Gate},
@@ -50,6 +50,8 @@ pub struct Ctx {
     permit: Option<Permit>,
     request_id: String,
     client: Option<IpAddr>,
+    /// As the client names it.
+    host: String,
     scheme: &'static str,
     _in_flight: mpsc::Sender<()>,
 }
@@ -63,6 +65,7 @@ impl ProxyHttp for Gateway {
             permit: None,
             request_id: String::new(),
             client: None,
+            host: String::new(),
             scheme: "http",
             _in_flight: self.in_flight.clone(),
         }
@@ -82,7 +85,20 @@ impl ProxyHttp for Gateway {
         if trusted {
             ctx.scheme = forwarded_scheme(&request.headers);
         }
-        match self.admit(request, ctx) {
+        let named = if has_fragment(session) {
+            Err(Why::NotCanonical(NotCanonical::Character))
+        } else {
+            let sent = sent(request);
+            host(request, sent.authority).map(|host| (host, sent.target))
+        };
+        let admitted = match named {
+            Ok((host, target)) => {
+                ctx.host = host.to_owned();
+                self.admit(request, host, target, ctx)
+            }
+            Err(why) => Err(self.unreadable(ctx, why)),
+        };
+        match admitted {
             Ok(permit) if permit.target().product.upstream.is_some() => {
                 ctx.permit = Some(permit);
                 Ok(false)
@@ -130,6 +146,10 @@ impl ProxyHttp for Gateway {
         }
         let query = session.req_header().uri.query();
         upstream.set_uri(same_target(permit, query)?);
+        if !ctx.host.is_empty() {
+            // HTTP/2 names the host in the target, which is replaced here.
+            upstream.insert_header(header::HOST, &ctx.host)?;
+        }
         for (name, value) in &forward::identity(permit) {
             upstream.insert_header(name.clone(), value.clone())?;
         }
@@ -173,15 +193,20 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    fn admit(&self, request: &RequestHeader, ctx: &Ctx) -> std::result::Result<Permit, Response<Bytes>> {
-        let host = host(request).map_err(|why| self.unreadable(ctx, why))?;
+    fn admit(
+        &self,
+        request: &RequestHeader,
+        host: &str,
+        target: &[u8],
+        ctx: &Ctx,
+    ) -> std::result::Result<Permit, Response<Bytes>> {
         let ask = Ask {
             door: "gateway",
             find: Find::Gateway,
             method: request.method.as_str(),
             scheme: ctx.scheme,
             host,
-            target: request.raw_path(),
+            target,
             client: ctx.client,
             headers: &request.headers,
             request_id: &ctx.request_id,
@@ -234,9 +259,9 @@ impl Gateway {
         }
         upstream.insert_header("x-forwarded-proto", ctx.scheme)?;
         if !upstream.headers.contains_key("x-forwarded-host")
-            && let Some(host) = host(session.req_header()).ok().filter(|host| !host.is_empty())
+            && !ctx.host.is_empty()
         {
-            upstream.insert_header("x-forwarded-host", host)?;
+            upstream.insert_header("x-forwarded-host", &ctx.host)?;
         }
         Ok(())
     }
@@ -301,26 +326,65 @@ fn forwarded_scheme(headers: &HeaderMap) -> &'static str {
     }
 }
 
+/// A request target as it was sent: what names the host, where it does, and path and query.
+struct Sent<'a> {
+    authority: Option<&'a str>,
+    target: &'a [u8],
+}
+
+/// Take an absolute-form target (RFC 9112, section 3.2.2) apart; another form names no host, unless
+/// HTTP/2 does beside it.
+fn sent(request: &RequestHeader) -> Sent<'_> {
+    let raw = request.raw_path();
+    let absolute = str::from_utf8(raw).ok().and_then(|text| {
+        let (scheme, rest) = text.split_once("://")?;
+        let http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        http.then(|| rest.split_at(end))
+    });
+    match absolute {
+        Some((authority, "")) => Sent { authority: Some(authority), target: b"/" },
+        Some((authority, target)) => Sent { authority: Some(authority), target: target.as_bytes() },
+        None => Sent {
+            authority: request.uri.authority().map(http::uri::Authority::as_str),
+            target: raw,
+        },
+    }
+}
+
 /// The host that the client asks for: the `Host` header, once, and what the target names, which
 /// must agree with it (RFC 9112, section 3.2.2; RFC 9113, section 8.3.1).
-fn host(request: &RequestHeader) -> std::result::Result<&str, Why> {
+fn host<'a>(
+    request: &'a RequestHeader,
+    named: Option<&'a str>,
+) -> std::result::Result<&'a str, Why> {
     let mut values = request.headers.get_all(header::HOST).iter();
     let first = values.next().map(HeaderValue::to_str).transpose();
-    let first = first.map_err(|_| Why::NotCanonical(canonical::NotCanonical::Host))?;
+    let first = first.map_err(|_| Why::NotCanonical(NotCanonical::Host))?;
     if values.next().is_some() {
         return Err(Why::Headers("more than one `Host`"));
     }
-    let named = request.uri.authority().map(http::uri::Authority::as_str);
+    let same = |one: &str, other: &str| {
+        canonical::host("http", one) == canonical::host("http", other)
+    };
     match (first, named) {
-        (Some(host), Some(named)) if canonical::host("http", host) != canonical::host("http", named) => {
-            Err(Why::NotCanonical(canonical::NotCanonical::Authority))
+        (Some(host), Some(named)) if !same(host, named) => {
+            Err(Why::NotCanonical(NotCanonical::Authority))
         }
         (Some(host), _) => Ok(host),
         (None, Some(named)) => Ok(named),
         // HTTP/1.0 knows no host; a product that names none can still be reached.
         (None, None) if request.version < Version::HTTP_11 => Ok(""),
-        (None, None) => Err(Why::NotCanonical(canonical::NotCanonical::Host)),
+        (None, None) => Err(Why::NotCanonical(NotCanonical::Host)),
     }
+}
+
+/// Whether the request line holds a fragment. Pingora drops it, so nothing would be forwarded that
+/// was not decided on; but a sender that means one is confused, and who knows what by.
+fn has_fragment(session: &Session) -> bool {
+    let Some(http1) = session.as_downstream().as_http1() else { return false };
+    let raw = http1.get_headers_raw_bytes();
+    raw.iter().take_while(|byte| **byte != b'\n').any(|byte| *byte == b'#')
 }
 
 fn same_target(permit: &Permit, query: Option<&str>) -> Result<Uri> {

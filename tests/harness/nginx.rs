@@ -16,7 +16,7 @@ use super::PATIENCE;
 pub struct Nginx {
     child: Child,
     pub address: SocketAddr,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 /// The addresses in `examples/nginx/nginx.conf`, which a test replaces by its own.
@@ -64,7 +64,7 @@ impl Nginx {
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
-                return Some(Self { child, address, folder });
+                return Some(Self { child, address, _folder: folder });
             }
             if child.try_wait().unwrap().is_some() {
                 let told = fs::read_to_string(folder.path().join("stderr")).unwrap_or_default();
@@ -74,11 +74,6 @@ impl Nginx {
             assert!(std::time::Instant::now() < deadline, "nginx does not listen");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-    }
-
-    /// Where it runs.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 }
 

@@ -1,0 +1,224 @@
+#!/bin/sh
+# Measures what Postern costs, and prints ratios. docs/performance.md says what they mean.
+#
+#   tools/bench.sh            everything: Criterion's benches, then the whole process
+#   tools/bench.sh criterion  the first half alone
+#   tools/bench.sh process    the second half alone
+#
+# Takes about three minutes once everything is built. Nothing is asserted about time. Everything it
+# starts listens on loopback and is ended with it; everything it writes goes with its folder.
+set -eu
+cd "$(dirname "$0")/.."
+
+rounds=5
+seconds=4
+connections=32
+target="${CARGO_TARGET_DIR:-target}"
+
+fail() {
+    echo "bench: $*" >&2
+    exit 1
+}
+
+halves="${1:-criterion process}"
+case "$halves" in
+    'criterion process' | criterion | process) ;;
+    *) fail "no such argument: $halves; there are criterion and process" ;;
+esac
+
+[ ! -e tools/setup.sh ] || sh tools/setup.sh bench
+
+# The server has one core and everything else another: load that shares a core with what it loads
+# measures itself. First and second of those this process may use.
+allowed="$(taskset -cp $$ | sed 's/.*: //')"
+cores="$(echo "$allowed" | tr ',' '\n' |
+    awk -F - '{ for (n = $1; n <= ($2 == "" ? $1 : $2); n++) print n }' | head -n 2)"
+server_core="$(echo "$cores" | sed -n 1p)"
+load_core="$(echo "$cores" | sed -n 2p)"
+if [ -z "$load_core" ]; then
+    load_core="$server_core"
+    echo 'bench: there is one core, so the load shares it with the server; expect little of the ratios'
+fi
+
+echo '== building'
+cargo build --release --locked --bin postern --example bare
+cargo bench --locked --no-run --bench decide --bench token --bench allocations
+
+criterion() {
+    for bench in decide token allocations; do
+        echo
+        echo "== $bench"
+        taskset -c "$server_core" cargo bench --quiet --locked --bench "$bench" -- \
+            --noplot --discard-baseline
+    done
+}
+
+# --- the whole process
+
+work=
+pids=
+
+finish() {
+    code=$?
+    trap - EXIT HUP INT TERM
+    for pid in $pids; do kill "$pid" 2>/dev/null || :; done
+    for pid in $pids; do wait "$pid" 2>/dev/null || :; done
+    [ -z "$work" ] || rm -rf "$work"
+    exit "$code"
+}
+
+# Wait until a file holds a line that matches, and print the last word of it.
+# printed FILE PATTERN PID
+printed() {
+    tries=0
+    while [ "$tries" -lt 150 ]; do
+        line="$(grep -m 1 -e "$2" "$1" 2>/dev/null || :)"
+        if [ -n "$line" ]; then
+            echo "${line##*[ /]}"
+            return 0
+        fi
+        kill -0 "$3" 2>/dev/null || fail "what should have printed \"$2\" ended: $(tail -n 3 "$1")"
+        tries=$((tries + 1))
+        sleep 0.2
+    done
+    fail "nothing printed \"$2\" in 30 s"
+}
+
+# Start Postern with a data folder of its own. Leaves its id in `started`, its token in NAME.lua.
+# postern NAME FILTER
+postern() {
+    # The rules for passwords: every kind of character, and no two equal ones in a row.
+    random="$(od -An -N 24 -t x1 /dev/urandom | tr -d ' \n' | tr -s '0-9a-f')"
+    password="P-x7.$random"
+    (
+        umask 077
+        export POSTERN_DATA_DIR="$work/$1.data" POSTERN_POLICIES=policies
+        export POSTERN_LOG_FILTER="$2" POSTERN_BOOTSTRAP_ADMIN_PASSWORD="$password"
+        export POSTERN_PROXY_LISTEN=127.0.0.1:0 POSTERN_PROXY_GATEWAY=127.0.0.1:0
+        export POSTERN_PROXY_HEALTH=127.0.0.1:0 POSTERN_IDENTITY_LISTEN=127.0.0.1:0
+        export POSTERN_PRODUCT_NAME=midaz POSTERN_PRODUCT_UPSTREAM="http://$upstream"
+        exec taskset -c "$server_core" "$target/release/postern" serve
+    ) >"$work/$1.out" 2>"$work/$1.log" &
+    started=$!
+    pids="$pids $started"
+    doors="$(printed "$work/$1.out" 'Auth API' "$started")"
+    gateway="$(printed "$work/$1.out" '^ *gateway' "$started")"
+    # By standard input and a file: an argument can be read by everybody.
+    token="$(printf '{"grantType":"password","username":"admin","password":"%s"}' "$password" |
+        curl -sS -m 30 -H 'Content-Type: application/json' -d @- \
+            "http://$doors/v1/login/oauth/access_token" |
+        sed -n 's/.*"accessToken":"\([^"]*\)".*/\1/p')"
+    [ -n "$token" ] || fail "no token from $doors"
+    script "$1"
+}
+
+# What wrk sends, and what it tells at the end.
+# script NAME
+script() {
+    {
+        echo "wrk.headers['Authorization'] = 'Bearer $token'"
+        cat <<'LUA'
+function done(summary, latency)
+  local e = summary.errors
+  local failed = e.connect + e.read + e.write + e.status + e.timeout
+  io.write(string.format("told %d %d %d %d\n",
+    summary.requests, summary.duration, latency:percentile(99), failed))
+end
+LUA
+    } >"$work/$1.lua"
+}
+
+# The processor time of a process so far, in clock ticks.
+ticks() {
+    sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
+}
+
+# One round of one candidate: requests a second, 99th percentile in µs, processor µs a request.
+# load NAME PID ADDRESS SECONDS
+load() {
+    before="$(ticks "$2")"
+    told="$(taskset -c "$load_core" wrk -t 1 -c "$connections" -d "$4s" -s "$work/$1.lua" \
+        "http://$3$path" | sed -n 's/^told //p')"
+    after="$(ticks "$2")"
+    [ -n "$told" ] || fail "wrk told nothing of $1"
+    echo "$told $((after - before)) $(getconf CLK_TCK)" | awk '{
+        if ($4 > 0) exit 1
+        printf "%.0f %d %.1f\n", $1 * 1e6 / $2, $3, $5 * 1e6 / $6 / $1
+    }' || fail "$1 did not answer every request with 200"
+}
+
+# median NAME COLUMN
+median() {
+    cut -d ' ' -f "$2" "$work/$1.rounds" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+}
+
+row() {
+    printf '  %-34s %9s %9s %9s %8s %8s\n' "$@"
+}
+
+# The first is what the others are compared with.
+# tell NAME TITLE
+tell() {
+    echo "$(median bare 1) $(median bare 3) $(median "$1" 1) $(median "$1" 2) $(median "$1" 3)" |
+        awk '{ printf "%d %d %.1f %.2f %.2f\n", $3, $4, $5, $3 / $1, $5 / $2 }' |
+        { read -r rate p99 cpu rates cpus && row "$2" "$rate" "$p99" "$cpu" "$rates" "$cpus"; }
+}
+
+process() {
+    echo
+    echo '== the whole process'
+    trap finish EXIT
+    trap 'exit 1' HUP INT TERM
+    work="$(mktemp -d)"
+    # A route with parameters, that needs a permission.
+    id=0190e6f0-7d2c-7a44-9b6e-3a1f5c2d8e0
+    path="/v1/organizations/${id}1/ledgers/${id}2/accounts/${id}3"
+
+    taskset -c "$load_core" "$target/release/examples/bare" upstream >"$work/upstream.out" 2>&1 &
+    upstream_pid=$!
+    pids="$pids $upstream_pid"
+    upstream="$(printed "$work/upstream.out" '^127' "$upstream_pid")"
+
+    taskset -c "$server_core" "$target/release/examples/bare" proxy "$upstream" \
+        >"$work/bare.out" 2>"$work/bare.log" &
+    bare_pid=$!
+    pids="$pids $bare_pid"
+    bare="$(printed "$work/bare.out" '^127' "$bare_pid")"
+
+    postern quiet warn
+    quiet_pid="$started" quiet="$gateway"
+    postern logged info
+    logged_pid="$started" logged="$gateway"
+    # The bare proxy gets the same request, token and all.
+    cp "$work/logged.lua" "$work/bare.lua"
+
+    status="$(curl -s -m 10 -o /dev/null -w '%{http_code}' "http://$logged$path")"
+    [ "$status" = 401 ] || fail "a request without a token was answered with $status"
+
+    # Every candidate in every round, so that what else the machine does falls on all of them.
+    round=0
+    while [ "$round" -le "$rounds" ]; do
+        for name in bare logged quiet; do
+            eval "pid=\$${name}_pid address=\$$name"
+            if [ "$round" -eq 0 ]; then
+                load "$name" "$pid" "$address" 2 >/dev/null
+            else
+                load "$name" "$pid" "$address" "$seconds" >>"$work/$name.rounds"
+            fi
+        done
+        round=$((round + 1))
+    done
+
+    echo
+    echo "medians of $rounds rounds of $seconds s, $connections connections kept alive, one token, server on core"
+    echo "$server_core, load and upstream on core $load_core; ratios to the bare Pingora proxy of this run"
+    echo
+    row '' req/s 'p99 µs' 'CPU µs' 'req/s ×' 'CPU ×'
+    tell bare 'bare Pingora proxy'
+    tell logged 'Postern, as shipped'
+    tell quiet 'Postern, decisions not logged'
+}
+
+for half in $halves; do
+    "$half"
+done

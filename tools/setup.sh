@@ -1,0 +1,88 @@
+#!/bin/sh
+# Installs what building and testing Postern needs, where it is missing. Safe to run again; does
+# nothing when everything is there.
+#
+#   tools/setup.sh          to build
+#   tools/setup.sh test     to build and test: also a real nginx
+#   tools/setup.sh bench    to build, test and measure: also the load generator wrk
+#
+# Installs Debian packages, as root or by sudo. Rust is not installed here, only looked at.
+set -eu
+
+rust_wanted=1.94
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+# The places where Debian keeps servers are not on everybody's path.
+has() {
+    PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1
+}
+
+missing=
+# need COMMAND PACKAGE
+need() {
+    has "$1" || missing="$missing $2"
+}
+
+case "${1:-}" in
+    '' | test | bench) ;;
+    *) fail "no such argument: $1; there are test and bench" ;;
+esac
+
+need cc build-essential
+need c++ build-essential
+need make build-essential
+need cmake cmake
+need pkg-config pkg-config
+need curl curl
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
+case "${1:-}" in test | bench) need nginx nginx-light ;; esac
+case "${1:-}" in bench) need wrk wrk ;; esac
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif has sudo; then
+        sudo "$@"
+    else
+        fail "these packages are missing, and installing them needs root or sudo:$missing"
+    fi
+}
+
+if [ -n "$missing" ]; then
+    has apt-get || fail "install these by hand (the names are Debian's):$missing"
+    echo "setup: installing$missing"
+    # A server that is installed must not start by itself and take port 80: policy-rc.d is how Debian
+    # lets one say so. What stood there before stands there again afterwards.
+    # shellcheck disable=SC2016,SC2086
+    as_root sh -c '
+        set -eu
+        policy=/usr/sbin/policy-rc.d
+        restore() {
+            rm -f "$policy"
+            if [ -e "$policy.before-setup" ]; then mv "$policy.before-setup" "$policy"; fi
+        }
+        trap restore EXIT
+        trap "exit 1" HUP INT TERM
+        if [ -e "$policy" ] && [ ! -e "$policy.before-setup" ]; then
+            mv "$policy" "$policy.before-setup"
+        fi
+        printf "#!/bin/sh\nexit 101\n" >"$policy"
+        chmod 755 "$policy"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -qq -o DPkg::Lock::Timeout=300 update
+        apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
+    ' sh $missing
+fi
+
+if ! has rustc || ! has cargo; then
+    fail "Rust $rust_wanted or newer is needed and not found; https://rustup.rs tells how to install it"
+fi
+rust="$(rustc --version | cut -d ' ' -f 2)"
+oldest="$(printf '%s\n%s\n' "$rust_wanted" "${rust%%-*}" | sort -t . -k 1,1n -k 2,2n | head -n 1)"
+if [ "$oldest" != "$rust_wanted" ]; then
+    fail "Rust $rust_wanted or newer is needed and $rust is installed; with rustup: rustup update stable"
+fi
