@@ -37,7 +37,8 @@ fn decide(what: &str, written: &str) {
     let engine = Engine::compile(installation::snapshot(written, None)).expect("the policies hold");
     let (subject, authentication) = (installation::subject(), installation::authentication());
     let facts = installation::facts(&authentication);
-    let query = Query { subject: &subject, permission: installation::permission(&engine), facts: &facts };
+    let query =
+        Query { subject: &subject, permission: installation::permission(&engine), facts: &facts };
     tell(what, second(|| engine.decide(&query)));
 }
 

@@ -43,7 +43,9 @@ fn upstream() -> Result<(), Failure> {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             let constant = service_fn(|_| async {
-                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{\"items\":[]}\n"))))
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(
+                    b"{\"items\":[]}\n",
+                ))))
             });
             // A connection that breaks is the other side's business.
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), constant));

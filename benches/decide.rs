@@ -35,7 +35,8 @@ fn decide(criterion: &mut Criterion, samples: &Samples, written: &str, names: &N
     let engine = Engine::compile(snapshot).expect("the policies hold");
     let (subject, authentication) = (installation::subject(), installation::authentication());
     let facts = installation::facts(&authentication);
-    let query = Query { subject: &subject, permission: installation::permission(&engine), facts: &facts };
+    let query =
+        Query { subject: &subject, permission: installation::permission(&engine), facts: &facts };
     let authorizer = Authorizer::new();
     let (request, entities) = engine.reference(&query).expect("a question Cedar understands");
 

@@ -44,12 +44,9 @@ when { context.organization == "lerian" && context.amr.contains("pwd") };
 /// A snapshot of the policy folder, with policies written by hand beside it.
 pub fn snapshot(written: &str, issuer: Option<Issuer>) -> Arc<Snapshot> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-    let Catalog { products, mut policies } = folder::read(&folder).expect("the policy folder holds");
-    policies.push(PolicyText {
-        file: "written.cedar".into(),
-        product: None,
-        text: written.into(),
-    });
+    let Catalog { products, mut policies } =
+        folder::read(&folder).expect("the policy folder holds");
+    policies.push(PolicyText { file: "written.cedar".into(), product: None, text: written.into() });
     Arc::new(Snapshot {
         revision: Revision(1),
         products,

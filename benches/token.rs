@@ -17,8 +17,10 @@ use proxy::live::{InForce, Live};
 use ratios::Samples;
 use tokens::{AUDIENCE, NOW, Signed};
 
-const RS256: [&str; 3] = ["RS256: signature alone", "RS256: token verified", "RS256: token remembered"];
-const ES256: [&str; 3] = ["ES256: signature alone", "ES256: token verified", "ES256: token remembered"];
+const RS256: [&str; 3] =
+    ["RS256: signature alone", "RS256: token verified", "RS256: token remembered"];
+const ES256: [&str; 3] =
+    ["ES256: signature alone", "ES256: token verified", "ES256: token remembered"];
 
 fn token(criterion: &mut Criterion, samples: &Samples, signed: &Signed, names: [&str; 3]) {
     let Signed { token, issuer, key, signature } = signed;

@@ -37,11 +37,7 @@ impl Signed {
         self.token.rsplit_once('.').map_or(&[], |(signed, _)| signed.as_bytes())
     }
 
-    fn new(
-        jwk: Value,
-        key: ParsedPublicKey,
-        sign: impl FnOnce(&[u8]) -> Vec<u8>,
-    ) -> Self {
+    fn new(jwk: Value, key: ParsedPublicKey, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> Self {
         let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let header = json!({"alg": jwk["alg"], "kid": jwk["kid"], "typ": "JWT"});
         let signed = format!("{}.{}", encode(header), encode(claims()));

@@ -319,14 +319,34 @@ mod tests {
         for (text, environment, expected) in [
             ("[proxy]\nlistn = 1\n", None, "postern.toml:2:1: unknown field `listn`"),
             ("[proxy]\nlisten = 'x'\n", None, "postern.toml:2:10: "),
-            ("[proxy]\ntrusted_proxies = ['0.0.0.0/0']\n", None, "postern.toml:2:19: `0.0.0.0/0` is everybody"),
-            ("[[product]]\nname = 'midaz'\nupstream = 'midaz:80'\n", None, "postern.toml:3:12: `midaz:80` is no upstream"),
+            (
+                "[proxy]\ntrusted_proxies = ['0.0.0.0/0']\n",
+                None,
+                "postern.toml:2:19: `0.0.0.0/0` is everybody",
+            ),
+            (
+                "[[product]]\nname = 'midaz'\nupstream = 'midaz:80'\n",
+                None,
+                "postern.toml:3:12: `midaz:80` is no upstream",
+            ),
             ("[[product]]\n", None, "postern.toml:1:1: missing field `name`"),
             ("a = ", None, "postern.toml:1:"),
             ("", Some(("POSTERN_PROXY_LISTN", "x")), "`POSTERN_PROXY_LISTN` sets nothing"),
-            ("", Some(("POSTERN_PROXY_LISTEN", "x")), "the environment variable `POSTERN_PROXY_LISTEN`: "),
-            ("", Some(("POSTERN_PROXY_SHUTDOWN_SECS", "x")), "`POSTERN_PROXY_SHUTDOWN_SECS` is no number"),
-            ("", Some(("POSTERN_LOG_FORMAT", "xml")), "the environment variable `POSTERN_LOG_FORMAT`: unknown variant `xml`"),
+            (
+                "",
+                Some(("POSTERN_PROXY_LISTEN", "x")),
+                "the environment variable `POSTERN_PROXY_LISTEN`: ",
+            ),
+            (
+                "",
+                Some(("POSTERN_PROXY_SHUTDOWN_SECS", "x")),
+                "`POSTERN_PROXY_SHUTDOWN_SECS` is no number",
+            ),
+            (
+                "",
+                Some(("POSTERN_LOG_FORMAT", "xml")),
+                "the environment variable `POSTERN_LOG_FORMAT`: unknown variant `xml`",
+            ),
         ] {
             let environment: Vec<_> = environment.into_iter().collect();
             let told = format!("{:#}", load(text, &environment).unwrap_err());
@@ -341,7 +361,12 @@ mod tests {
             let value = match kind {
                 Kind::Number => "1",
                 Kind::Flag => "true",
-                _ if key.ends_with("listen") || key.ends_with("gateway") || key.ends_with("health") => "127.0.0.1:0",
+                _ if key.ends_with("listen")
+                    || key.ends_with("gateway")
+                    || key.ends_with("health") =>
+                {
+                    "127.0.0.1:0"
+                }
                 _ if key == "log.format" => "json",
                 _ if key == "product.upstream" => "http://a",
                 _ if key == "product.prefix" => "/a",

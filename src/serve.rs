@@ -13,9 +13,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use clap::Args as ClapArgs;
 use identity::{Bootstrap, Clock, FirstStart, Identity};
-use policy::{
-    catalog::Catalog, feed, folder, model::decision::Revision, snapshot::Snapshot,
-};
+use policy::{catalog::Catalog, feed, folder, model::decision::Revision, snapshot::Snapshot};
 use proxy::{
     config::{ProductConfig, Upstream},
     server::{self, Addresses, Listeners, Server},
@@ -276,8 +274,17 @@ fn first_requests(
     writeln!(out, "\nand ask:\n")?;
     let bearer = "-H \"Authorization: Bearer $TOKEN\"";
     writeln!(out, "  curl -i http://{gateway}/v1/organizations {bearer}            # 200")?;
-    writeln!(out, "  curl -i http://{gateway}/v1/organizations                                             # 401")?;
-    writeln!(out, "  curl -i -X DELETE http://{gateway}/v1/settings {bearer}       # 403: no route, so nobody may")?;
-    writeln!(out, "  curl -i http://{doors}/forward-auth/nginx/{DEMO_PRODUCT} -H 'X-Original-Method: GET' \\\n    -H 'X-Original-URI: /v1/organizations' {bearer}                       # 200, as nginx asks")?;
+    writeln!(
+        out,
+        "  curl -i http://{gateway}/v1/organizations                                             # 401"
+    )?;
+    writeln!(
+        out,
+        "  curl -i -X DELETE http://{gateway}/v1/settings {bearer}       # 403: no route, so nobody may"
+    )?;
+    writeln!(
+        out,
+        "  curl -i http://{doors}/forward-auth/nginx/{DEMO_PRODUCT} -H 'X-Original-Method: GET' \\\n    -H 'X-Original-URI: /v1/organizations' {bearer}                       # 200, as nginx asks"
+    )?;
     Ok(())
 }

@@ -84,7 +84,8 @@ async fn an_application_may_what_it_was_made_for() {
     let deleted = format!("/v1/applications/{id}");
     postern.manage(&admin, Method::DELETE, &deleted, None, 204).await;
     let request = postern.request(Method::POST, postern.doors, "/v1/authorize");
-    let question = json!({"sub": "admin/midaz-editor-role", "resource": "accounts", "action": "get"});
+    let question =
+        json!({"sub": "admin/midaz-editor-role", "resource": "accounts", "action": "get"});
     let refused = request.header("authorization", &token).json(&question).send().await.unwrap();
     assert_eq!(refused.status(), 401);
     assert_eq!(text(&refused.json().await.unwrap(), "code"), "AUT-0007");
@@ -151,7 +152,10 @@ async fn bad_input_is_a_4xx_in_the_apis_own_shape() {
     let json = "content-type: application/json\r\n";
     let post = "POST /v1/authorize HTTP/1.1\r\nhost: a\r\n";
     let with = |head: &str, body: &str| {
-        format!("{post}{bearer}{head}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+        format!(
+            "{post}{bearer}{head}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
     };
     let good = r#"{"resource":"accounts","action":"get"}"#;
     let deep = format!("{}{}", r#"{"resource":"#, "[".repeat(60_000));
@@ -168,17 +172,56 @@ async fn bad_input_is_a_4xx_in_the_apis_own_shape() {
         (with(json, "{}"), 400, Some("AUT-0001")),
         (with(json, r#"{"resource":"accounts"}"#), 400, Some("AUT-0001")),
         (with(json, r#"{"resource":"accounts","action":7}"#), 400, Some("AUT-0009")),
-        (with(json, r#"{"resource":"a","resource":"accounts","action":"get"}"#), 400, Some("AUT-0009")),
-        (with(json, r#"{"resource":"accounts","action":"get","clientIp":"x"}"#), 400, Some("AUT-0009")),
+        (
+            with(json, r#"{"resource":"a","resource":"accounts","action":"get"}"#),
+            400,
+            Some("AUT-0009"),
+        ),
+        (
+            with(json, r#"{"resource":"accounts","action":"get","clientIp":"x"}"#),
+            400,
+            Some("AUT-0009"),
+        ),
         (with(json, "\u{feff}{}"), 400, Some("AUT-0009")),
         (with(json, &deep), 400, Some("AUT-0009")),
         (with(json, &large), 413, Some("AUT-0009")),
-        (format!("{post}{json}content-length: 38\r\nconnection: close\r\n\r\n{good}"), 401, Some("AUT-0006")),
-        (format!("{post}{bearer}{bearer}{json}content-length: 38\r\nconnection: close\r\n\r\n{good}"), 400, Some("AUT-0009")),
-        (format!("GET /v1/authorize HTTP/1.1\r\nhost: a\r\n{bearer}connection: close\r\n\r\n"), 405, Some("PST-0005")),
-        (format!("{post}{bearer}{json}transfer-encoding: chunked\r\nconnection: close\r\n\r\n26\r\n{good}\r\n0\r\n\r\n"), 200, None),
-        (format!("{post}{bearer}x-a: {}\r\n{json}content-length: 38\r\nconnection: close\r\n\r\n{good}", "x".repeat(40_000)), 431, Some("AUT-0009")),
-        ("GET /v1/nothing HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned(), 404, Some("PST-0004")),
+        (
+            format!("{post}{json}content-length: 38\r\nconnection: close\r\n\r\n{good}"),
+            401,
+            Some("AUT-0006"),
+        ),
+        (
+            format!(
+                "{post}{bearer}{bearer}{json}content-length: 38\r\nconnection: close\r\n\r\n{good}"
+            ),
+            400,
+            Some("AUT-0009"),
+        ),
+        (
+            format!("GET /v1/authorize HTTP/1.1\r\nhost: a\r\n{bearer}connection: close\r\n\r\n"),
+            405,
+            Some("PST-0005"),
+        ),
+        (
+            format!(
+                "{post}{bearer}{json}transfer-encoding: chunked\r\nconnection: close\r\n\r\n26\r\n{good}\r\n0\r\n\r\n"
+            ),
+            200,
+            None,
+        ),
+        (
+            format!(
+                "{post}{bearer}x-a: {}\r\n{json}content-length: 38\r\nconnection: close\r\n\r\n{good}",
+                "x".repeat(40_000)
+            ),
+            431,
+            Some("AUT-0009"),
+        ),
+        (
+            "GET /v1/nothing HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned(),
+            404,
+            Some("PST-0004"),
+        ),
     ] {
         let answer = raw(postern.doors, request.as_bytes()).await;
         let head = &request[request.len().saturating_sub(200)..];
@@ -187,7 +230,10 @@ async fn bad_input_is_a_4xx_in_the_apis_own_shape() {
         let body = answer.split("\r\n\r\n").nth(1).unwrap();
         let body: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"));
         assert_eq!(body["code"].as_str(), code, "…{head}\n{answer}");
-        assert!(code.is_none() || body["title"].is_string() && body["message"].is_string(), "{body}");
+        assert!(
+            code.is_none() || body["title"].is_string() && body["message"].is_string(),
+            "{body}"
+        );
     }
     // Bytes that are no HTTP at all, and then a question as if nothing had happened.
     for junk in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", &[0xff; 1024]] {
@@ -206,7 +252,8 @@ async fn what_identity_owns_is_answered_at_the_one_address() {
     }
     let admin = text(&signed_in, "accessToken");
     for path in ["/v1/userinfo", "/v1/permissions", "/v1/permissions/"] {
-        let request = postern.request(Method::GET, postern.doors, path).header("authorization", &admin);
+        let request =
+            postern.request(Method::GET, postern.doors, path).header("authorization", &admin);
         let response = request.header("content-type", "application/json").send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         let body: Value = response.json().await.unwrap();

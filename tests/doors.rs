@@ -20,7 +20,10 @@ async fn h_what_decides_stands_once_and_agrees() {
         ("x-forwarded-method: GET\r\nx-forwarded-uri: /v1/organizations\r\n".to_owned(), 200),
         (format!("{good}x-forwarded-method: GET\r\nx-forwarded-uri: /v1/organizations\r\n"), 200),
         (format!("{good}x-original-url: https://a/v1/organizations\r\n"), 200),
-        ("x-original-method: GET\r\nx-original-url: https://a/v1/organizations\r\n".to_owned(), 200),
+        (
+            "x-original-method: GET\r\nx-original-url: https://a/v1/organizations\r\n".to_owned(),
+            200,
+        ),
         // A method that the bearer may not use, whatever nginx's own is.
         (good.replace("GET", "POST"), 403),
         // Missing: the door's own address is never what is decided on.
@@ -37,7 +40,10 @@ async fn h_what_decides_stands_once_and_agrees() {
         (format!("{good}x-original-url: nonsense\r\n"), 403),
         (format!("{good}x_original_uri: /v1/nothing\r\n"), 403),
         (format!("{good}x-forwarded_host: a\r\n"), 403),
-        (format!("{good}x-forwarded-host: a\r\nx-original-url: https://b/v1/organizations\r\n"), 403),
+        (
+            format!("{good}x-forwarded-host: a\r\nx-original-url: https://b/v1/organizations\r\n"),
+            403,
+        ),
         (format!("{good}x-forwarded-proto: gopher\r\n"), 403),
         (good.replace("/v1/organizations", "/v1/organizations?access_token=x"), 403),
         (good.replace("/v1/organizations", "/v1/../v1/organizations"), 403),
@@ -56,7 +62,8 @@ async fn h_what_decides_stands_once_and_agrees() {
 #[tokio::test]
 async fn h_a_peer_that_is_not_named_may_not_ask() {
     let upstream = Upstream::start().await;
-    let config = format!("[proxy]\n[[product]]\nname = 'midaz'\nupstream = 'http://{}'\n", upstream.address);
+    let config =
+        format!("[proxy]\n[[product]]\nname = 'midaz'\nupstream = 'http://{}'\n", upstream.address);
     let postern = Postern::with(&config).await;
     let admin = postern.admin().await;
     let response = postern.door("GET", PATH, &admin).await;
@@ -161,7 +168,9 @@ async fn health_says_what_the_products_client_library_expects() {
             assert!(response.json::<serde_json::Value>().await.unwrap().is_object());
         }
     }
-    for (path, expected) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/v1/authorize", 404)] {
+    for (path, expected) in
+        [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/v1/authorize", 404)]
+    {
         let response = postern.request(Method::GET, postern.health, path).send().await.unwrap();
         assert_eq!(response.status(), expected, "{path}");
     }

@@ -9,9 +9,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_tungstenite::tungstenite::{
-    self, Message, client::IntoClientRequest, http::HeaderValue,
-};
+use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue};
 
 use crate::harness::{PATIENCE, Postern, raw, status, upstream::Upstream};
 
@@ -57,7 +55,12 @@ async fn a_product_is_told_who_asks_and_a_client_cannot_say_otherwise() {
     }
     // The record of the decision names what it was made by.
     let line = postern.logged(&decision).await;
-    for part in ["\"door\":\"gateway\"", "role/midaz-editor-role", "\"verdict\":\"allow\"", "\"revision\":1"] {
+    for part in [
+        "\"door\":\"gateway\"",
+        "role/midaz-editor-role",
+        "\"verdict\":\"allow\"",
+        "\"revision\":1",
+    ] {
         assert!(line.contains(part), "{line}\nlacks {part}");
     }
 }
@@ -72,15 +75,26 @@ async fn a_refusal_says_what_its_reader_may_know_and_goes_no_further() {
     for (request, status, code, challenge) in [
         (postern.get(PATH), 401, "AUT-0006", Some("Bearer")),
         (postern.get(PATH).header("authorization", "Basic eDp5"), 401, "AUT-0006", Some("Bearer")),
-        (postern.get(PATH).bearer_auth("x.y.z"), 401, "AUT-0007", Some("Bearer error=\"invalid_token\"")),
+        (
+            postern.get(PATH).bearer_auth("x.y.z"),
+            401,
+            "AUT-0007",
+            Some("Bearer error=\"invalid_token\""),
+        ),
         (postern.get("/v1/nothing").bearer_auth(&admin), 403, "PST-0003", None),
         (postern.request(put, postern.gateway, PATH).bearer_auth(&admin), 403, "PST-0003", None),
-        (postern.request(Method::POST, postern.gateway, PATH).bearer_auth(&viewer.token), 403, "PST-0003", None),
+        (
+            postern.request(Method::POST, postern.gateway, PATH).bearer_auth(&viewer.token),
+            403,
+            "PST-0003",
+            None,
+        ),
         (postern.get(&format!("{PATH}?access_token={admin}")), 400, "AUT-0009", None),
     ] {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), status);
-        let told = response.headers().get("www-authenticate").map(|v| v.to_str().unwrap().to_owned());
+        let told =
+            response.headers().get("www-authenticate").map(|v| v.to_str().unwrap().to_owned());
         assert_eq!(told.as_deref(), challenge);
         assert!(response.headers().contains_key("x-postern-decision-id"));
         let body: Value = response.json().await.unwrap();
@@ -93,9 +107,13 @@ async fn a_refusal_says_what_its_reader_may_know_and_goes_no_further() {
 #[tokio::test]
 async fn forwarded_headers_are_believed_from_trusted_peers_only() {
     let upstream = Upstream::start().await;
-    let product = format!("[[product]]\nname = 'midaz'\nupstream = 'http://{}'\n", upstream.address);
-    for (trusted, chain, proto) in [("['127.0.0.1']", "9.9.9.9, 127.0.0.1", "https"), ("[]", "127.0.0.1", "http")] {
-        let postern = Postern::with(&format!("[proxy]\ntrusted_proxies = {trusted}\n{product}")).await;
+    let product =
+        format!("[[product]]\nname = 'midaz'\nupstream = 'http://{}'\n", upstream.address);
+    for (trusted, chain, proto) in
+        [("['127.0.0.1']", "9.9.9.9, 127.0.0.1", "https"), ("[]", "127.0.0.1", "http")]
+    {
+        let postern =
+            Postern::with(&format!("[proxy]\ntrusted_proxies = {trusted}\n{product}")).await;
         let admin = postern.admin().await;
         let request = postern
             .get(PATH)
@@ -123,9 +141,11 @@ async fn a_large_body_streams_through_and_a_refused_one_keeps_the_connection() {
     let seen: Value = request.body(large).send().await.unwrap().json().await.unwrap();
     assert_eq!(seen["length"], length);
 
-    let chunks = futures_util::stream::iter((0..64).map(|_| Ok::<_, std::io::Error>(vec![b'y'; 16 * 1024])));
+    let chunks =
+        futures_util::stream::iter((0..64).map(|_| Ok::<_, std::io::Error>(vec![b'y'; 16 * 1024])));
     let request = postern.request(Method::POST, postern.gateway, PATH).bearer_auth(&admin);
-    let seen: Value = request.body(Body::wrap_stream(chunks)).send().await.unwrap().json().await.unwrap();
+    let seen: Value =
+        request.body(Body::wrap_stream(chunks)).send().await.unwrap().json().await.unwrap();
     assert_eq!(seen["length"], 64 * 16 * 1024);
 
     // A refused request's body is read to its end, so that the connection serves the next one.
@@ -177,7 +197,8 @@ async fn http_2_is_spoken_on_both_sides() {
     ))
     .await;
     let admin = postern.admin().await;
-    let h2 = Client::builder().no_proxy().http2_prior_knowledge().timeout(PATIENCE).build().unwrap();
+    let h2 =
+        Client::builder().no_proxy().http2_prior_knowledge().timeout(PATIENCE).build().unwrap();
     let url = format!("http://{}{PATH}", postern.gateway);
     let response = h2.post(&url).bearer_auth(&admin).body("hello").send().await.unwrap();
     assert_eq!((response.status().as_u16(), response.version()), (200, reqwest::Version::HTTP_2));
@@ -213,7 +234,8 @@ async fn modes_prefixes_and_hosts_do_what_they_say() {
     let admin = postern.admin().await;
     let viewer = postern.person(&admin, "vera", &["midaz-viewer-group"]).await;
     let ask = async |host: &str, path: &str, token: Option<&str>| {
-        let mut request = postern.get(path).header("host", host).header("x-postern-subject", "mallory");
+        let mut request =
+            postern.get(path).header("host", host).header("x-postern-subject", "mallory");
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -264,7 +286,8 @@ async fn a_request_that_says_two_things_is_refused() {
         (format!("{line}host: a\r\n{bearer}{large}"), 431),
         (format!("{line}host: a\r\n{bearer}"), 200),
     ] {
-        let answer = raw(postern.gateway, format!("{request}connection: close\r\n\r\n").as_bytes()).await;
+        let answer =
+            raw(postern.gateway, format!("{request}connection: close\r\n\r\n").as_bytes()).await;
         assert_eq!(status(&answer), expected, "{}\n{answer}", &request[..request.len().min(200)]);
     }
     assert_eq!(upstream.seen(), 2);

@@ -31,16 +31,14 @@ pub fn policies() -> PathBuf {
 
 /// A secret that nobody has ever seen: a test's own, made when it runs.
 pub fn secret() -> String {
-    format!("Aa1-{}", uuid::Uuid::new_v4().simple())
-        .chars()
-        .fold(String::new(), |mut text, c| {
-            // The seeded rules allow no two equal neighbours.
-            if text.ends_with(c) {
-                text.push('_');
-            }
-            text.push(c);
-            text
-        })
+    format!("Aa1-{}", uuid::Uuid::new_v4().simple()).chars().fold(String::new(), |mut text, c| {
+        // The seeded rules allow no two equal neighbours.
+        if text.ends_with(c) {
+            text.push('_');
+        }
+        text.push(c);
+        text
+    })
 }
 
 /// What the log said, line by line.
@@ -216,7 +214,8 @@ impl Postern {
             "clientId": self.client_id, "clientSecret": self.client_secret,
         });
         let path = "/v1/login/oauth/access_token";
-        let response = self.request(Method::POST, self.doors, path).json(&body).send().await.unwrap();
+        let response =
+            self.request(Method::POST, self.doors, path).json(&body).send().await.unwrap();
         let status = response.status();
         let body: Value = response.json().await.unwrap();
         assert_eq!(status, 200, "{body}");
@@ -239,7 +238,8 @@ impl Postern {
             "grantType": "client_credentials", "clientId": client_id, "clientSecret": client_secret,
         });
         let path = "/v1/login/oauth/access_token";
-        let response = self.request(Method::POST, self.doors, path).json(&body).send().await.unwrap();
+        let response =
+            self.request(Method::POST, self.doors, path).json(&body).send().await.unwrap();
         text(&response.json().await.unwrap(), "accessToken")
     }
 

@@ -17,11 +17,18 @@ async fn gateway(postern: &Postern, token: &str, method: &str) -> u16 {
 async fn everywhere(postern: &Postern, token: &str, method: &str) -> [u16; 3] {
     let at_gateway = gateway(postern, token, method).await;
     let at_door = postern.door(method, PATH, token).await.status().as_u16();
-    let question = json!({"resource": "organizations", "action": method.to_lowercase(), "product": "midaz"});
+    let question =
+        json!({"resource": "organizations", "action": method.to_lowercase(), "product": "midaz"});
     let request = postern.request(Method::POST, postern.doors, "/v1/authorize");
     let response = request.header("authorization", token).json(&question).send().await.unwrap();
     let by_library = match (response.status().as_u16(), response.json::<Value>().await.unwrap()) {
-        (200, answer) => if answer["authorized"] == true { 200 } else { 403 },
+        (200, answer) => {
+            if answer["authorized"] == true {
+                200
+            } else {
+                403
+            }
+        }
         (status, _) => status,
     };
     [at_gateway, at_door, by_library]
@@ -35,9 +42,7 @@ async fn a_person_who_is_moved_has_the_new_rights_with_the_old_token() {
     let ana = postern.person(&admin, "ana", &["midaz-viewer-group"]).await;
     assert_eq!(everywhere(&postern, &ana.token, "POST").await, [403; 3]);
     let path = format!("/v1/users/{}", ana.id);
-    let groups = |groups: Value| {
-        json!({"firstName": "Ana", "lastName": "Person", "email": "ana@example.com", "groups": groups})
-    };
+    let groups = |groups: Value| json!({"firstName": "Ana", "lastName": "Person", "email": "ana@example.com", "groups": groups});
     for _ in 0..3 {
         let body = groups(json!(["midaz-editor-group"]));
         postern.manage(&admin, Method::PATCH, &path, Some(body), 200).await;

@@ -61,9 +61,14 @@ async fn p_every_spelling_has_one_answer_at_every_door() {
         let at_door = raw(postern.doors, request.as_bytes()).await;
         match expected {
             Some(sent) => {
-                assert_eq!((status(&at_gateway), status(&at_door)), (200, 200), "{target}\n{at_gateway}\n{at_door}");
+                assert_eq!(
+                    (status(&at_gateway), status(&at_door)),
+                    (200, 200),
+                    "{target}\n{at_gateway}\n{at_door}"
+                );
                 let body = at_gateway.split("\r\n\r\n").nth(1).unwrap();
-                let seen: Value = serde_json::from_str(body.trim()).unwrap_or_else(|_| panic!("{at_gateway}"));
+                let seen: Value =
+                    serde_json::from_str(body.trim()).unwrap_or_else(|_| panic!("{at_gateway}"));
                 assert_eq!(seen["target"], sent, "{target}");
             }
             None => {
@@ -98,7 +103,10 @@ async fn p_an_encoded_slash_is_what_the_product_says_it_is() {
         );
         let answer = raw(postern.gateway, request.as_bytes()).await;
         match expected {
-            Some(sent) => assert!(answer.contains(&format!("\"target\":\"{sent}\"")), "{option} {target}\n{answer}"),
+            Some(sent) => assert!(
+                answer.contains(&format!("\"target\":\"{sent}\"")),
+                "{option} {target}\n{answer}"
+            ),
             None => assert!(matches!(status(&answer), 400 | 403), "{option} {target}\n{answer}"),
         }
         let at_door = postern.door("GET", target, &admin).await.status().as_u16();

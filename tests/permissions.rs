@@ -29,7 +29,9 @@ struct Row {
 fn rows(catalog: &Catalog, set: &str) -> Vec<Row> {
     let routes = catalog.routes("midaz", set).unwrap();
     let rows = routes.into_iter().map(|route| {
-        let Need::Permissions(guards) = &route.needs else { panic!("{} asks for nothing", route.path) };
+        let Need::Permissions(guards) = &route.needs else {
+            panic!("{} asks for nothing", route.path)
+        };
         Row {
             method: route.method.clone().unwrap_or_else(|| "GET".to_owned()),
             path: filled(&route.path),
@@ -85,10 +87,14 @@ async fn table(set: &str) -> String {
     let mut people = BTreeMap::new();
     for group in catalog.groups() {
         let name = format!("p-{}", group.name);
-        people.insert(group.name.to_string(), postern.person(&admin, &name, &[group.name.as_str()]).await);
+        people.insert(
+            group.name.to_string(),
+            postern.person(&admin, &name, &[group.name.as_str()]).await,
+        );
     }
     let rows: Vec<Arc<Row>> = rows(&catalog, set).into_iter().map(Arc::new).collect();
-    let pairs = rows.iter().flat_map(|row| people.iter().map(move |(group, person)| (row, group, person)));
+    let pairs =
+        rows.iter().flat_map(|row| people.iter().map(move |(group, person)| (row, group, person)));
     let (postern, nginx) = (&postern, &nginx);
     let answers = stream::iter(pairs).map(|(row, group, person)| async move {
         let [by_nginx, by_gateway, by_library] = ask(postern, nginx, person, row).await;
@@ -114,7 +120,14 @@ async fn table(set: &str) -> String {
         let guards: Vec<String> =
             row.guards.iter().map(|g| format!("{}::{}", g.product, g.permission)).collect();
         let groups = allowed[&(row.template.as_str(), row.method.as_str())].join(" ");
-        writeln!(text, "{:6} {}\n       {}: {groups}", row.method, row.template, guards.join(" & ")).unwrap();
+        writeln!(
+            text,
+            "{:6} {}\n       {}: {groups}",
+            row.method,
+            row.template,
+            guards.join(" & ")
+        )
+        .unwrap();
     }
     text
 }

@@ -18,15 +18,44 @@ async fn w_no_secret_is_ever_logged_counted_or_told() {
     let mut told = String::new();
     // A token where it should be, where it should not be, and one that is none.
     for (at, request) in [
-        (postern.gateway, format!("GET /v1/organizations HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {admin}\r\n")),
-        (postern.gateway, format!("GET /v1/organizations?access_token={canary} HTTP/1.1\r\nhost: a\r\n")),
+        (
+            postern.gateway,
+            format!(
+                "GET /v1/organizations HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {admin}\r\n"
+            ),
+        ),
+        (
+            postern.gateway,
+            format!("GET /v1/organizations?access_token={canary} HTTP/1.1\r\nhost: a\r\n"),
+        ),
         (postern.gateway, format!("GET /v1/organizations?q={canary} HTTP/1.1\r\nhost: a\r\n")),
-        (postern.gateway, format!("GET /v1/organizations HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {canary}.a.b\r\n")),
-        (postern.gateway, format!("GET /v1/organizations HTTP/1.1\r\nauthorization: {canary}\r\nbad header\r\n")),
+        (
+            postern.gateway,
+            format!(
+                "GET /v1/organizations HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {canary}.a.b\r\n"
+            ),
+        ),
+        (
+            postern.gateway,
+            format!("GET /v1/organizations HTTP/1.1\r\nauthorization: {canary}\r\nbad header\r\n"),
+        ),
         (postern.gateway, format!("GET / HTTP/9.9\r\nauthorization: {canary}\r\n")),
-        (postern.doors, format!("GET /forward-auth/nginx/midaz HTTP/1.1\r\nhost: a\r\nauthorization: Basic {canary}\r\nx-original-uri: /?access_token={canary}\r\nx-original-method: GET\r\n")),
-        (postern.doors, format!("POST /v1/authorize HTTP/1.1\r\nhost: a\r\nauthorization: {canary}\r\ncontent-length: 0\r\n")),
-        (postern.identity, format!("GET /v1/users HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {canary}\r\n")),
+        (
+            postern.doors,
+            format!(
+                "GET /forward-auth/nginx/midaz HTTP/1.1\r\nhost: a\r\nauthorization: Basic {canary}\r\nx-original-uri: /?access_token={canary}\r\nx-original-method: GET\r\n"
+            ),
+        ),
+        (
+            postern.doors,
+            format!(
+                "POST /v1/authorize HTTP/1.1\r\nhost: a\r\nauthorization: {canary}\r\ncontent-length: 0\r\n"
+            ),
+        ),
+        (
+            postern.identity,
+            format!("GET /v1/users HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {canary}\r\n"),
+        ),
     ] {
         told.push_str(&raw(at, format!("{request}connection: close\r\n\r\n").as_bytes()).await);
     }
@@ -37,7 +66,8 @@ async fn w_no_secret_is_ever_logged_counted_or_told() {
         json!({"grantType": "password", "username": "ana", "password": {"x": canary}}),
     ] {
         let path = "/v1/login/oauth/access_token";
-        let response = postern.request(Method::POST, postern.doors, path).json(&body).send().await.unwrap();
+        let response =
+            postern.request(Method::POST, postern.doors, path).json(&body).send().await.unwrap();
         assert!(response.status().is_client_error());
         told.push_str(&response.text().await.unwrap());
     }

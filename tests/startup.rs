@@ -33,7 +33,8 @@ fn refused(folder: &Path, config: &str, policies: &Path, environment: &[(&str, &
 
 fn copied(folder: &Path) -> std::path::PathBuf {
     let to = folder.join("policies");
-    let status = std::process::Command::new("cp").arg("-r").arg(policies()).arg(&to).status().unwrap();
+    let status =
+        std::process::Command::new("cp").arg("-r").arg(policies()).arg(&to).status().unwrap();
     assert!(status.success());
     to
 }
@@ -45,20 +46,51 @@ fn a_configuration_that_is_wrong_is_told_with_its_line() {
     for (config, environment, expected) in [
         ("[proxy]\nlistn = 'x'\n", None, "postern.toml:2:1: unknown field `listn`"),
         ("nonsense = 1\n", None, "postern.toml:1:1: unknown field `nonsense`"),
-        ("[proxy]\ntrusted_proxies = ['0.0.0.0/0']\n", None, "postern.toml:2:19: `0.0.0.0/0` is everybody"),
+        (
+            "[proxy]\ntrusted_proxies = ['0.0.0.0/0']\n",
+            None,
+            "postern.toml:2:19: `0.0.0.0/0` is everybody",
+        ),
         ("[[product]]\nname = 'nothing'\n", None, "no manifest declares product `nothing`"),
-        ("[[product]]\nname = 'midaz'\nroutes = 'v9'\n", None, "product `midaz` has no route set `v9`; it has v3.5, v3.8, v4"),
-        ("[[product]]\nname = 'midaz'\n[[product]]\nname = 'tracer'\n", None, "products `midaz` and `tracer` are both reached at any host"),
+        (
+            "[[product]]\nname = 'midaz'\nroutes = 'v9'\n",
+            None,
+            "product `midaz` has no route set `v9`; it has v3.5, v3.8, v4",
+        ),
+        (
+            "[[product]]\nname = 'midaz'\n[[product]]\nname = 'tracer'\n",
+            None,
+            "products `midaz` and `tracer` are both reached at any host",
+        ),
         ("", Some(("POSTERN_NONSENSE", "1")), "`POSTERN_NONSENSE` sets nothing"),
-        ("", Some(("POSTERN_PROXY_GATEWAY", taken.as_str())), "proxy.gateway): another process does"),
-        ("", Some(("POSTERN_IDENTITY_LISTEN", taken.as_str())), "identity.listen): another process does"),
-        ("", Some(("POSTERN_PROXY_HEALTH", "192.0.2.1:1")), "cannot listen on 192.0.2.1:1 (proxy.health)"),
-        ("", Some(("POSTERN_BOOTSTRAP_CLIENT_SECRET_FILE", "/nowhere")), "`bootstrap.client_secret_file` (/nowhere)"),
+        (
+            "",
+            Some(("POSTERN_PROXY_GATEWAY", taken.as_str())),
+            "proxy.gateway): another process does",
+        ),
+        (
+            "",
+            Some(("POSTERN_IDENTITY_LISTEN", taken.as_str())),
+            "identity.listen): another process does",
+        ),
+        (
+            "",
+            Some(("POSTERN_PROXY_HEALTH", "192.0.2.1:1")),
+            "cannot listen on 192.0.2.1:1 (proxy.health)",
+        ),
+        (
+            "",
+            Some(("POSTERN_BOOTSTRAP_CLIENT_SECRET_FILE", "/nowhere")),
+            "`bootstrap.client_secret_file` (/nowhere)",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let environment: Vec<_> = environment.into_iter().collect();
         let told = refused(folder.path(), config, &policies(), &environment);
-        assert!(told.starts_with("postern: ") && told.contains(expected), "{told}\nwants {expected}");
+        assert!(
+            told.starts_with("postern: ") && told.contains(expected),
+            "{told}\nwants {expected}"
+        );
         assert_eq!(told.lines().count(), 1, "{told}");
         assert!(!folder.path().join("data").exists(), "{expected}: something was made");
     }
@@ -68,14 +100,39 @@ fn a_configuration_that_is_wrong_is_told_with_its_line() {
 fn a_policy_that_is_wrong_is_told_with_its_line() {
     let whole = "roles: [midaz-viewer-role]";
     for (file, from, to, expected) in [
-        ("midaz/product.yaml", whole, "roles: [midaz-reader-role]", "holds role `midaz-reader-role`, which no product declares"),
+        (
+            "midaz/product.yaml",
+            whole,
+            "roles: [midaz-reader-role]",
+            "holds role `midaz-reader-role`, which no product declares",
+        ),
         ("midaz/product.yaml", "routes: v4", "routes: v4\nrotues: v4", "product.yaml:"),
-        ("midaz/product.yaml", "-> accounts:post", "-> accounts:pots", "product `midaz` declares no permission `accounts:pots`"),
-        ("midaz/new.cedar", "", "permit (principal, action == Midaz::Action::\"accounts:gte\", resource);", "new.cedar:1:30: "),
+        (
+            "midaz/product.yaml",
+            "-> accounts:post",
+            "-> accounts:pots",
+            "product `midaz` declares no permission `accounts:pots`",
+        ),
+        (
+            "midaz/new.cedar",
+            "",
+            "permit (principal, action == Midaz::Action::\"accounts:gte\", resource);",
+            "new.cedar:1:30: ",
+        ),
         ("midaz/new.cedar", "", "permit (principal,\n  action\n  resource);", "new.cedar:3:3: "),
         ("midaz/new.cedar", "", "forbid (principal, action, resource);", "also speaks of product"),
-        ("base.cedar", "", "@id(\"role/x\")\nforbid (principal, action, resource);", "base.cedar:1:1: the id `role/x` looks like a generated policy's"),
-        ("base.cedar", "", "forbid (principal, action, resource) when { context.nothing };", "base.cedar:1:"),
+        (
+            "base.cedar",
+            "",
+            "@id(\"role/x\")\nforbid (principal, action, resource);",
+            "base.cedar:1:1: the id `role/x` looks like a generated policy's",
+        ),
+        (
+            "base.cedar",
+            "",
+            "forbid (principal, action, resource) when { context.nothing };",
+            "base.cedar:1:",
+        ),
         ("base.cedar", "", "forbid (principal == ?principal, action, resource);", "a template"),
         ("bootstrap.yaml", "[admin-group]", "[no-such-group]", "no-such-group"),
         ("bootstrap.yaml", "\norganization:", "\norganisation:", "bootstrap.yaml:"),
@@ -116,7 +173,8 @@ async fn data_that_does_not_fit_is_told_and_left_as_it_is() {
         change(&data);
         folder
     };
-    let damaged = place(&|data| fs::write(data.join("postern.db"), b"this is no database at all").unwrap());
+    let damaged =
+        place(&|data| fs::write(data.join("postern.db"), b"this is no database at all").unwrap());
     let foreign = place(&|data| {
         fs::copy(&key, data.join("master.key")).unwrap();
     });

@@ -26,11 +26,17 @@ async fn j_a_token_is_what_identity_signed_and_nothing_else() {
     let signed_in = postern.sign_in("admin", &postern.password).await;
     let good = text(&signed_in, "accessToken");
     let (header, claims, signature) = parts(&good);
-    assert_eq!((header["alg"].as_str(), claims["type"].as_str()), (Some("RS256"), Some("normal-user")));
-    for claim in ["owner", "sub", "name", "displayName", "iss", "aud", "azp", "exp", "iat", "nbf", "jti"] {
+    assert_eq!(
+        (header["alg"].as_str(), claims["type"].as_str()),
+        (Some("RS256"), Some("normal-user"))
+    );
+    for claim in
+        ["owner", "sub", "name", "displayName", "iss", "aud", "azp", "exp", "iat", "nbf", "jti"]
+    {
         assert!(claims.get(claim).is_some(), "{claim}");
     }
-    let keys = postern.request(Method::GET, postern.doors, "/.well-known/jwks").send().await.unwrap();
+    let keys =
+        postern.request(Method::GET, postern.doors, "/.well-known/jwks").send().await.unwrap();
     let keys: Value = keys.json().await.unwrap();
     let modulus = text(&keys["keys"][0], "n");
     let with = |value: &Value, member: &str, to: Value| {
@@ -76,7 +82,8 @@ async fn j_a_token_is_what_identity_signed_and_nothing_else() {
             assert_eq!(challenge, "Bearer error=\"invalid_token\"", "{token}");
             assert_eq!(text(&response.json().await.unwrap(), "code"), "AUT-0007");
             assert_eq!(postern.door("GET", PATH, token).await.status(), 401, "{token}");
-            let users = postern.request(Method::GET, postern.identity, "/v1/users").bearer_auth(token);
+            let users =
+                postern.request(Method::GET, postern.identity, "/v1/users").bearer_auth(token);
             let response = users.send().await.unwrap();
             assert_eq!(response.status(), 401, "{token}");
             assert_eq!(text(&response.json().await.unwrap(), "code"), "IDE-0009");
@@ -89,7 +96,8 @@ async fn j_a_token_is_what_identity_signed_and_nothing_else() {
 #[tokio::test]
 async fn j_another_posterns_token_opens_nothing() {
     let upstream = Upstream::start().await;
-    let (one, other) = (Postern::start(upstream.address).await, Postern::start(upstream.address).await);
+    let (one, other) =
+        (Postern::start(upstream.address).await, Postern::start(upstream.address).await);
     let admin = other.admin().await;
     assert_eq!(one.get(PATH).bearer_auth(&admin).send().await.unwrap().status(), 401);
     assert_eq!(other.get(PATH).bearer_auth(&admin).send().await.unwrap().status(), 200);

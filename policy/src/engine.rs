@@ -12,8 +12,8 @@ use std::{
 };
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Decision as CedarDecision, Effect, Entities, Entity, EntityUid, Policy,
-    PolicySet, Request, Schema, entities_errors::EntitiesError,
+    AuthorizationError, Authorizer, Decision as CedarDecision, Effect, Entities, Entity, EntityUid,
+    Policy, PolicySet, Request, Schema, entities_errors::EntitiesError,
 };
 use smallvec::SmallVec;
 
@@ -311,11 +311,7 @@ impl Engine {
         Request::new(principal, action, resource, context, None).map_err(|error| error.to_string())
     }
 
-    fn entities(
-        &self,
-        subject: &Subject,
-        known: &Known,
-    ) -> Result<Entities, Box<EntitiesError>> {
+    fn entities(&self, subject: &Subject, known: &Known) -> Result<Entities, Box<EntitiesError>> {
         let org = subject.principal.org();
         let user = subject.principal.is_user();
         let role = |n: &usize| &self.roles[*n].role;
@@ -334,10 +330,7 @@ impl Engine {
     /// # Errors
     ///
     /// When the request cannot be put in Cedar's terms.
-    pub fn reference(
-        &self,
-        query: &Query<'_>,
-    ) -> Result<(Request, Entities), String> {
+    pub fn reference(&self, query: &Query<'_>) -> Result<(Request, Entities), String> {
         let known =
             self.permissions.get(query.permission.0 as usize).ok_or("no such permission")?;
         let entities = self.entities(query.subject, known).map_err(|error| error.to_string())?;

@@ -75,7 +75,9 @@ impl Written {
             1 => format!("action == {of}::Action::\"accounts:get\""),
             2 => format!("action in {of}::Action::\"accounts:*\""),
             3 => format!("action in {of}::Action::\"*:get\""),
-            4 => format!("action in [{of}::Action::\"rules:rule:create\", {of}::Action::\"*:patch\"]"),
+            4 => format!(
+                "action in [{of}::Action::\"rules:rule:create\", {of}::Action::\"*:patch\"]"
+            ),
             5 => format!("action == {of}::Action::\"accounts:*\""),
             _ => format!("action in {of}::Action::\"*:*\""),
         };
@@ -96,7 +98,8 @@ struct World {
 }
 
 fn worlds() -> impl Strategy<Value = World> {
-    let grant = (proptest::option::weighted(0.8, 0..3_usize), proptest::option::weighted(0.8, 0..3_usize));
+    let grant =
+        (proptest::option::weighted(0.8, 0..3_usize), proptest::option::weighted(0.8, 0..3_usize));
     let grants = proptest::collection::vec(proptest::collection::btree_set(grant, 0..4), 4);
     let held = proptest::collection::vec(proptest::collection::btree_set(0..3_usize, 0..3), GROUPS);
     let written = (
@@ -106,10 +109,22 @@ fn worlds() -> impl Strategy<Value = World> {
         0..3_usize,
         prop_oneof![4 => 0..7_usize, 1 => 7..CONDITIONS.len()],
     )
-        .prop_map(|(forbid, scope, action, product, condition)| Written { forbid, scope, action, product, condition });
+        .prop_map(|(forbid, scope, action, product, condition)| Written {
+            forbid,
+            scope,
+            action,
+            product,
+            condition,
+        });
     let written = proptest::collection::vec(written, 0..6);
     (any::<[bool; 3]>(), grants, held, any::<bool>(), written).prop_map(
-        |(isolated, grants, held, everyone, written)| World { isolated, grants, held, everyone, written },
+        |(isolated, grants, held, everyone, written)| World {
+            isolated,
+            grants,
+            held,
+            everyone,
+            written,
+        },
     )
 }
 
@@ -146,10 +161,8 @@ fn askers() -> impl Strategy<Value = Asker> {
 }
 
 fn manifest(world: &World, n: usize) -> Arc<Manifest> {
-    let mut text = format!(
-        "product: {}\nisolated: {}\nresources:\n",
-        PRODUCTS[n], world.isolated[n]
-    );
+    let mut text =
+        format!("product: {}\nisolated: {}\nresources:\n", PRODUCTS[n], world.isolated[n]);
     for resource in RESOURCES {
         let _ = writeln!(text, "  {resource}: [get, patch, 'rule:create']");
     }
@@ -254,18 +267,26 @@ fn check(engine: &Engine, asker: &Asker) -> Result<(), TestCaseError> {
                 let query = Query { subject: &subject, permission, facts: &facts };
                 let ours = engine.decide(&query);
                 let (request, entities) = engine.reference(&query).unwrap();
-                let theirs = Authorizer::new().is_authorized(&request, engine.policies(), &entities);
+                let theirs =
+                    Authorizer::new().is_authorized(&request, engine.policies(), &entities);
                 let ids = |ids: Vec<String>| ids.into_iter().collect::<BTreeSet<_>>();
                 let reasons = ids(theirs.diagnostics().reason().map(ToString::to_string).collect());
-                let errors = ids(
-                    theirs
-                        .diagnostics()
-                        .errors()
-                        .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(e)| e.policy_id().to_string())
-                        .collect(),
-                );
+                let errors = ids(theirs
+                    .diagnostics()
+                    .errors()
+                    .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(e)| {
+                        e.policy_id().to_string()
+                    })
+                    .collect());
                 let our_errors = ids(ours.errors.iter().map(|e| e.policy.to_string()).collect());
-                prop_assert_eq!(&our_errors, &errors, "errors of {} {}:{}", product, resource, action);
+                prop_assert_eq!(
+                    &our_errors,
+                    &errors,
+                    "errors of {} {}:{}",
+                    product,
+                    resource,
+                    action
+                );
                 // A policy that fails is passed over by Cedar and denies here.
                 let expected = theirs.decision() == CedarDecision::Allow && errors.is_empty();
                 prop_assert_eq!(ours.allowed(), expected, "{} {}:{}", product, resource, action);

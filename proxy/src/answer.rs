@@ -28,8 +28,7 @@ pub const FORBIDDEN: Code = Code("PST-0003", "Forbidden", StatusCode::FORBIDDEN)
 pub const NOT_FOUND: Code = Code("PST-0004", "Not Found", StatusCode::NOT_FOUND);
 pub const BAD_METHOD: Code = Code("PST-0005", "Method Not Allowed", StatusCode::METHOD_NOT_ALLOWED);
 pub const BAD_GATEWAY: Code = Code("PST-0006", "Bad Gateway", StatusCode::BAD_GATEWAY);
-pub const GATEWAY_TIMEOUT: Code =
-    Code("PST-0007", "Gateway Timeout", StatusCode::GATEWAY_TIMEOUT);
+pub const GATEWAY_TIMEOUT: Code = Code("PST-0007", "Gateway Timeout", StatusCode::GATEWAY_TIMEOUT);
 
 /// An error in the Auth API's shape.
 pub fn error(Code(code, title, status): Code, message: &str) -> Response<Bytes> {

@@ -81,10 +81,7 @@ impl Path {
         let rest = self.text.strip_prefix(prefix)?;
         match rest.as_bytes().first() {
             None => Some(Self { text: "/".to_owned(), encoded_slash: false }),
-            Some(b'/') => Some(Self {
-                encoded_slash: rest.contains("%2F"),
-                text: rest.to_owned(),
-            }),
+            Some(b'/') => Some(Self { encoded_slash: rest.contains("%2F"), text: rest.to_owned() }),
             Some(_) => None,
         }
     }

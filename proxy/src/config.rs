@@ -143,10 +143,7 @@ fn upstream(text: &str) -> Option<Upstream> {
     let uri: http::Uri = text.parse().ok()?;
     let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/");
     let authority = uri.authority().filter(|a| plain && !a.as_str().contains('@'))?;
-    Some(Upstream {
-        host: authority.host().to_owned(),
-        port: authority.port_u16().unwrap_or(80),
-    })
+    Some(Upstream { host: authority.host().to_owned(), port: authority.port_u16().unwrap_or(80) })
 }
 
 /// Whether decisions bind.
@@ -188,9 +185,9 @@ pub enum EncodedSlash {
 fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let host = |text: &String| {
-        crate::canonical::host("http", text)
-            .filter(|host| !host.is_empty())
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is no host such as `api.example.com`")))
+        crate::canonical::host("http", text).filter(|host| !host.is_empty()).ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is no host such as `api.example.com`"))
+        })
     };
     texts.iter().map(host).collect()
 }

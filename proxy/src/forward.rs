@@ -133,12 +133,15 @@ mod tests {
         ] {
             assert_eq!(removed(&[(name, "x")], true), [name.to_ascii_lowercase()], "{name}");
         }
-        assert!(removed(&[("authorization", "x"), ("cookie", "x"), ("accept", "x")], false).is_empty());
+        assert!(
+            removed(&[("authorization", "x"), ("cookie", "x"), ("accept", "x")], false).is_empty()
+        );
     }
 
     #[test]
     fn h_forwarded_headers_are_a_trusted_proxys() {
-        for name in ["forwarded", "x-forwarded-for", "x-original-url", "x-real-ip", "x-forwarded-x"] {
+        for name in ["forwarded", "x-forwarded-for", "x-original-url", "x-real-ip", "x-forwarded-x"]
+        {
             assert!(removed(&[(name, "x")], true).is_empty(), "{name}");
             assert_eq!(removed(&[(name, "x")], false), [name], "{name}");
         }

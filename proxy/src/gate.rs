@@ -3,7 +3,9 @@
 //! Each door reads its dialect into an [`Ask`]; what comes back is a permit or a refusal, recorded
 //! and counted here, so no door can forget to.
 
-use std::{net::IpAddr, sync::Arc,
+use std::{
+    net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -109,8 +111,8 @@ impl Gate {
 
     fn route(ask: &Ask<'_>, in_force: &InForce, seen: &mut Seen) -> Result<Target, Why> {
         let method = canonical::method(ask.method).map_err(Why::NotCanonical)?;
-        let host = canonical::host(ask.scheme, ask.host)
-            .ok_or(Why::NotCanonical(NotCanonical::Host))?;
+        let host =
+            canonical::host(ask.scheme, ask.host).ok_or(Why::NotCanonical(NotCanonical::Host))?;
         let canonical = canonical::target(ask.target).map_err(Why::NotCanonical)?;
         seen.path = Some(canonical.path.text().to_owned());
         let target = match ask.find {

@@ -258,16 +258,19 @@ impl Gateway {
             upstream.insert_header("x-forwarded-for", chain)?;
         }
         upstream.insert_header("x-forwarded-proto", ctx.scheme)?;
-        if !upstream.headers.contains_key("x-forwarded-host")
-            && !ctx.host.is_empty()
-        {
+        if !upstream.headers.contains_key("x-forwarded-host") && !ctx.host.is_empty() {
             upstream.insert_header("x-forwarded-host", &ctx.host)?;
         }
         Ok(())
     }
 
     /// Answer here, once what the client still sends has been read.
-    async fn end(&self, session: &mut Session, ctx: &Ctx, response: Response<Bytes>) -> Result<bool> {
+    async fn end(
+        &self,
+        session: &mut Session,
+        ctx: &Ctx,
+        response: Response<Bytes>,
+    ) -> Result<bool> {
         if !drained(session).await {
             session.set_keepalive(None);
         }
@@ -364,9 +367,8 @@ fn host<'a>(
     if values.next().is_some() {
         return Err(Why::Headers("more than one `Host`"));
     }
-    let same = |one: &str, other: &str| {
-        canonical::host("http", one) == canonical::host("http", other)
-    };
+    let same =
+        |one: &str, other: &str| canonical::host("http", one) == canonical::host("http", other);
     match (first, named) {
         (Some(host), Some(named)) if !same(host, named) => {
             Err(Why::NotCanonical(NotCanonical::Authority))

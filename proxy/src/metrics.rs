@@ -62,8 +62,7 @@ impl Metrics {
             &["policy"],
         )?;
         let revision = IntGauge::with_opts(opts("revision", "The revision in force."))?;
-        let snapshots =
-            IntCounter::with_opts(opts("snapshots_total", "Snapshots put in force."))?;
+        let snapshots = IntCounter::with_opts(opts("snapshots_total", "Snapshots put in force."))?;
         let snapshots_dropped = IntCounter::with_opts(opts(
             "snapshots_dropped_total",
             "Snapshots dropped because they do not hold.",

@@ -85,7 +85,9 @@ impl Relay {
 
 /// Headers that are about one connection only (RFC 9110, section 7.6.1).
 fn hop_by_hop(headers: &mut http::HeaderMap) {
-    for name in ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect"] {
+    for name in
+        ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect"]
+    {
         headers.remove(name);
     }
     headers.remove(header::TRANSFER_ENCODING);

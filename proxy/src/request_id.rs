@@ -8,7 +8,8 @@ use crate::forward;
 /// The request's name. One that is long, repeated or odd is replaced: it goes into logs and headers.
 pub fn of(headers: &HeaderMap) -> String {
     let mut values = headers.get_all(forward::REQUEST).iter();
-    let given = values.next().and_then(|value| value.to_str().ok()).filter(|_| values.next().is_none());
+    let given =
+        values.next().and_then(|value| value.to_str().ok()).filter(|_| values.next().is_none());
     let good = |text: &&str| {
         (1..=128).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))

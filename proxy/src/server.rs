@@ -58,7 +58,9 @@ const HEADER_TIME: Duration = Duration::from_secs(15);
 /// A listener that could not be opened.
 #[derive(Debug, Error)]
 pub enum BindError {
-    #[error("cannot listen on {address} ({key}): another process does; stop it, or set `{key}` to a free address")]
+    #[error(
+        "cannot listen on {address} ({key}): another process does; stop it, or set `{key}` to a free address"
+    )]
     InUse { key: &'static str, address: SocketAddr },
     #[error("cannot listen on {address} ({key}): {error}")]
     Other { key: &'static str, address: SocketAddr, error: io::Error },
@@ -307,10 +309,7 @@ where
 {
     let listener = TcpListener::from_std(listener)?;
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .max_buf_size(128 * 1024);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_buf_size(128 * 1024);
     http.http2().timer(TokioTimer::new()).max_header_list_size(128 * 1024);
     let shutdown = accepting.shutdown.clone();
     Ok(tokio::spawn(accepting.run(listener, move |stream, peer| {

@@ -45,8 +45,9 @@ impl Nginx {
             assert!(example.contains(text), "the example has no {text} any more");
         }
         // The example brings a product of its own, on the address that its upstream names.
+        let unused = format!("listen unix:{}", folder.path().join("product.sock").display());
         let config = example
-            .replace(&format!("listen {PRODUCT}"), "listen unix:product.sock")
+            .replace(&format!("listen {PRODUCT}"), &unused)
             .replace(FRONT, &address.to_string())
             .replace(PRODUCT, &product.to_string())
             .replace(POSTERN, &postern.to_string());
@@ -55,7 +56,14 @@ impl Nginx {
             let _ = fs::create_dir(folder.path().join(name));
         }
         let mut child = Command::new("nginx")
-            .args(["-p", &folder.path().display().to_string(), "-c", "nginx.conf", "-g", "daemon off;"])
+            .args([
+                "-p",
+                &folder.path().display().to_string(),
+                "-c",
+                "nginx.conf",
+                "-g",
+                "daemon off;",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.path().join("stderr")).unwrap())

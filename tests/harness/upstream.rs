@@ -39,8 +39,7 @@ impl Upstream {
     /// WebSocket messages.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream =
-            Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
         let counting = upstream.seen.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -90,7 +89,12 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
     let mut headers: Map<String, Value> = Map::new();
     for (name, value) in &parts.headers {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        headers.entry(name.to_string()).or_insert_with(|| json!([])).as_array_mut().unwrap().push(json!(value));
+        headers
+            .entry(name.to_string())
+            .or_insert_with(|| json!([]))
+            .as_array_mut()
+            .unwrap()
+            .push(json!(value));
     }
     let mut length = 0;
     let mut body = body;
