@@ -78,8 +78,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts do not
-/// look at them.
+/// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts have no
+/// use for them, so the files may be gone by then.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bootstrap {
@@ -140,7 +140,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 33] = [
+const KEYS: [(&str, Kind); 38] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -174,9 +174,17 @@ const KEYS: [(&str, Kind); 33] = [
     ("product.upstream", Kind::Text),
     ("product.hosts", Kind::List),
     ("product.prefix", Kind::Text),
+    ("product.routes", Kind::Text),
+    ("product.mode", Kind::Text),
+    ("product.unmatched", Kind::Text),
+    ("product.encoded_slash", Kind::Text),
+    ("product.h2c", Kind::Flag),
 ];
 
 const PREFIX: &str = "POSTERN_";
+
+/// What Kubernetes sets for every pod beside a Service named `postern`. None of our keys starts so.
+const KUBERNETES: [&str; 2] = ["PORT", "SERVICE_"];
 
 impl Config {
     /// Read a file, then the environment.
@@ -201,9 +209,18 @@ impl Config {
         };
         for (variable, text) in environment {
             let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+            if KUBERNETES.iter().any(|prefix| name.starts_with(prefix)) {
+                continue;
+            }
             set(&mut table, &variable, name, &text)?;
         }
-        Self::deserialize(table).map_err(|error| anyhow!("configuration: {}", error.message()))
+        let config = Self::deserialize(table)
+            .map_err(|error| anyhow!("configuration: {}", one_line(error.message())))?;
+        config.identity.check().map_err(|(key, rule)| {
+            anyhow!("configuration: `identity.{key}` cannot be used; it must be: {rule}")
+        })?;
+        config.proxy.check().map_err(|what| anyhow!("configuration: {what}"))?;
+        Ok(config)
     }
 }
 
@@ -241,11 +258,12 @@ fn set(table: &mut Table, variable: &str, name: &str, text: &str) -> Result<()> 
     // On its own first, so that a complaint names the variable.
     let mut alone = Table::new();
     put(&mut alone, key, value.clone())?;
-    if !key.starts_with("product.") {
-        Config::deserialize(alone).map_err(|error| {
-            anyhow!("the environment variable `{variable}`: {}", one_line(error.message()))
-        })?;
+    if key.starts_with("product.") && *key != "product.name" {
+        put(&mut alone, "product.name", Value::String("any".to_owned()))?;
     }
+    Config::deserialize(alone).map_err(|error| {
+        anyhow!("the environment variable `{variable}`: {}", one_line(error.message()))
+    })?;
     put(table, key, value)
 }
 
@@ -303,6 +321,8 @@ mod tests {
                 ("POSTERN_PROXY_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
                 ("POSTERN_PRODUCT_UPSTREAM", "http://127.0.0.1:3000"),
                 ("POSTERN_IDENTITY_RETRIEVABLE_SECRETS", "true"),
+                ("POSTERN_PORT_4000_TCP", "tcp://10.0.0.1:4000"),
+                ("POSTERN_SERVICE_HOST", "10.0.0.1"),
                 ("PATH", "x"),
             ],
         )
@@ -331,6 +351,17 @@ mod tests {
             ),
             ("[[product]]\n", None, "postern.toml:1:1: missing field `name`"),
             ("a = ", None, "postern.toml:1:"),
+            (
+                "[proxy]\nmax_connections = 0\n",
+                None,
+                "`proxy.max_connections` is 0, and must be 1 at least",
+            ),
+            ("[identity]\nissuer = 'x'\n", None, "`identity.issuer` cannot be used"),
+            (
+                "",
+                Some(("POSTERN_PRODUCT_UPSTREAM", "x")),
+                "the environment variable `POSTERN_PRODUCT_UPSTREAM`: `x` is no upstream",
+            ),
             ("", Some(("POSTERN_PROXY_LISTN", "x")), "`POSTERN_PROXY_LISTN` sets nothing"),
             (
                 "",
@@ -359,7 +390,7 @@ mod tests {
     fn every_key_can_be_set_by_a_variable() {
         for (key, kind) in KEYS {
             let value = match kind {
-                Kind::Number => "1",
+                Kind::Number => "2000",
                 Kind::Flag => "true",
                 _ if key.ends_with("listen")
                     || key.ends_with("gateway")
@@ -370,7 +401,11 @@ mod tests {
                 _ if key == "log.format" => "json",
                 _ if key == "product.upstream" => "http://a",
                 _ if key == "product.prefix" => "/a",
+                _ if key == "product.mode" => "monitor",
+                _ if key == "product.unmatched" => "authenticated",
+                _ if key == "product.encoded_slash" => "keep",
                 _ if key == "proxy.trusted_proxies" => "127.0.0.1",
+                _ if key == "identity.issuer" => "https://a",
                 _ => "a",
             };
             let variable = format!("{PREFIX}{}", key.replace('.', "_").to_uppercase());

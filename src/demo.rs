@@ -45,7 +45,8 @@ pub async fn serve(listener: TcpListener) {
 
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, MOST_BYTES).collect().await.map(|body| body.to_bytes());
+    let body =
+        Limited::new(body, MOST_BYTES).collect().await.map(http_body_util::Collected::to_bytes);
     let headers: Map<String, Value> = parts
         .headers
         .iter()
@@ -53,7 +54,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         .collect();
     let told = json!({
         "method": parts.method.as_str(),
-        "target": parts.uri.path_and_query().map(|target| target.as_str()),
+        "target": parts.uri.path_and_query().map(http::uri::PathAndQuery::as_str),
         "headers": headers,
         "bodyBytes": body.map_or(0, |body| body.len()),
     });

@@ -57,6 +57,13 @@ pub fn run(args: &Args) -> Result<()> {
         config.products.push(demo_product()?);
     }
     proxy::check(&draft(&catalog), &config.products).map_err(anyhow::Error::msg)?;
+    let secrets = match config.bootstrap.secrets() {
+        Err(error) if Identity::exists(&config.data_dir) => {
+            tracing::warn!("not read, as this is no first start: {error:#}");
+            identity::Secrets::default()
+        }
+        read => read?,
+    };
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -69,7 +76,6 @@ pub fn run(args: &Args) -> Result<()> {
     };
 
     let identity_runtime = runtime("identity", 2)?;
-    let secrets = config.bootstrap.secrets()?;
     let opening = Identity::open(
         config.identity.clone(),
         &config.data_dir,

@@ -1,6 +1,8 @@
 //! Everything together, from outside: a real `postern` process on free ports, a real nginx, a real
 //! product behind it. The list of modules is the table of contents.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 mod harness;
 
 mod authorize; // permission checks, as the products' client library asks them

@@ -59,23 +59,20 @@ async fn p_every_spelling_has_one_answer_at_every_door() {
             "GET /forward-auth/nginx/midaz HTTP/1.1\r\nx-original-method: GET\r\nx-original-uri: {target}\r\n{tail}\r\n"
         );
         let at_door = raw(postern.doors, request.as_bytes()).await;
-        match expected {
-            Some(sent) => {
-                assert_eq!(
-                    (status(&at_gateway), status(&at_door)),
-                    (200, 200),
-                    "{target}\n{at_gateway}\n{at_door}"
-                );
-                let body = at_gateway.split("\r\n\r\n").nth(1).unwrap();
-                let seen: Value =
-                    serde_json::from_str(body.trim()).unwrap_or_else(|_| panic!("{at_gateway}"));
-                assert_eq!(seen["target"], sent, "{target}");
-            }
-            None => {
-                let refused = matches!(status(&at_gateway), 400 | 403);
-                assert!(refused && status(&at_door) == 403, "{target}\n{at_gateway}\n{at_door}");
-                assert_eq!(upstream.seen(), before, "{target} reached the product");
-            }
+        if let Some(sent) = expected {
+            assert_eq!(
+                (status(&at_gateway), status(&at_door)),
+                (200, 200),
+                "{target}\n{at_gateway}\n{at_door}"
+            );
+            let body = at_gateway.split("\r\n\r\n").nth(1).unwrap();
+            let seen: Value =
+                serde_json::from_str(body.trim()).unwrap_or_else(|_| panic!("{at_gateway}"));
+            assert_eq!(seen["target"], sent, "{target}");
+        } else {
+            let refused = matches!(status(&at_gateway), 400 | 403);
+            assert!(refused && status(&at_door) == 403, "{target}\n{at_gateway}\n{at_door}");
+            assert_eq!(upstream.seen(), before, "{target} reached the product");
         }
     }
 }
@@ -110,6 +107,8 @@ async fn p_an_encoded_slash_is_what_the_product_says_it_is() {
             None => assert!(matches!(status(&answer), 400 | 403), "{option} {target}\n{answer}"),
         }
         let at_door = postern.door("GET", target, &admin).await.status().as_u16();
-        assert_eq!(at_door == 200, expected.is_some(), "{option} {target}");
+        // What a door's server forwards cannot be changed, so there nothing is decoded.
+        let passes = expected.is_some() && option != "decode";
+        assert_eq!(at_door == 200, passes, "{option} {target}");
     }
 }

@@ -123,6 +123,11 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
+    /// Whether a folder holds a database, so that opening it is no first start.
+    pub fn exists(data_dir: &Path) -> bool {
+        data_dir.join(DATABASE).exists()
+    }
+
     /// Open the data folder, and on a first start fill it. `FirstStart` is what must be told to the
     /// operator then, once.
     ///

@@ -66,7 +66,7 @@ impl Config {
         let lifetime = 1..=LONGEST_SECS;
         let scheme = ["http://", "https://"].iter().any(|scheme| self.issuer.starts_with(scheme));
         for (key, good, rule) in [
-            ("issuer", scheme, "it starts with `http://` or `https://`"),
+            ("issuer", scheme, "to start with `http://` or `https://`"),
             ("audience", !self.audience.is_empty(), "it is not empty"),
             ("access_token_secs", lifetime.contains(&self.access_token_secs), "1 to 31536000"),
             ("refresh_token_secs", lifetime.contains(&self.refresh_token_secs), "1 to 31536000"),

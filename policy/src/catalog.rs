@@ -118,21 +118,13 @@ impl Catalog {
 
     fn check_uses(&self, complaints: &mut Vec<Complaint>) {
         for manifest in &self.products {
-            for group in &manifest.groups {
-                for role in &group.roles {
-                    if self.role(role).is_none() {
-                        complaints.push(manifest.place.complain(format!(
-                            "group `{}` holds role `{role}`, which no product declares",
-                            group.name
-                        )));
-                    }
-                }
-            }
-            for role in &manifest.applications {
+            for (place, role, by) in &manifest.uses {
                 if self.role(role).is_none() {
-                    complaints.push(manifest.place.complain(format!(
-                        "`applications` names role `{role}`, which no product declares"
-                    )));
+                    complaints.push(
+                        place.complain(format!(
+                            "{by} holds role `{role}`, which no product declares"
+                        )),
+                    );
                 }
             }
             for set in manifest.route_sets.values() {
@@ -253,7 +245,7 @@ route_sets: {v1: {include: [a/v1], table: [GET /b -> a::things:get & others:get]
             (
                 A.to_owned(),
                 B.replace("a-role, b-role", "c-role"),
-                "b:1:10: group `b-group` holds role `c-role`, which no product declares",
+                "b:4:28: group `b-group` holds role `c-role`, which no product declares",
             ),
             (A.to_owned(), B.replace("a/v1", "a/v9"), "no route set `a/v9`"),
             (

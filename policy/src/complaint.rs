@@ -22,7 +22,7 @@ impl Place {
     /// The place of a byte in a text.
     pub fn of_byte(file: &Arc<str>, text: &str, byte: usize) -> Self {
         let before = &text.as_bytes()[..byte.min(text.len())];
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let line = before.split(|b| *b == b'\n').count();
         let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
         let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -63,6 +63,10 @@ pub struct Complaints(Vec<Complaint>);
 
 impl Complaints {
     /// `value`, unless there is something to complain of.
+    ///
+    /// # Errors
+    ///
+    /// The complaints, if there are any.
     pub fn unless<T>(mut complaints: Vec<Complaint>, value: T) -> Result<T, Self> {
         if complaints.is_empty() {
             return Ok(value);

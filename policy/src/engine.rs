@@ -111,6 +111,7 @@ impl Engine {
     /// # Errors
     ///
     /// Everything that is wrong with its policies. The snapshot must not come into force.
+    #[expect(clippy::needless_pass_by_value, reason = "the engine keeps the snapshot")]
     pub fn compile(snapshot: Arc<Snapshot>) -> Result<Self, Complaints> {
         let whole_file = || Place::file(format!("snapshot {}", snapshot.revision));
         let schema = schema::build(&snapshot.products)
@@ -486,7 +487,6 @@ impl Build<'_> {
 }
 
 /// Split what is built in from what organizations own, both by name.
-#[expect(clippy::type_complexity, reason = "two maps, taken apart at once")]
 fn by_owner<'a, N: Eq + std::hash::Hash, T>(
     items: impl Iterator<Item = (Option<&'a OrgId>, N, T)>,
 ) -> (HashMap<N, T>, HashMap<OrgId, HashMap<N, T>>) {

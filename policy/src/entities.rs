@@ -8,7 +8,12 @@ use cedar_policy::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::model::{caller::Subject, grant::Role, name::GroupName, query::Facts};
+use crate::model::{
+    caller::{Authentication, Subject},
+    grant::Role,
+    name::GroupName,
+    query::Facts,
+};
 
 struct Types {
     organization: EntityTypeName,
@@ -112,7 +117,7 @@ pub(crate) fn context(
     let authentication = facts.authentication;
     fields.push((
         "mfa".to_owned(),
-        RestrictedExpression::new_bool(authentication.is_some_and(|a| a.mfa())),
+        RestrictedExpression::new_bool(authentication.is_some_and(Authentication::mfa)),
     ));
     let amr = authentication.map(|a| a.amr.as_slice()).unwrap_or_default();
     fields.push((

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId};
+use cedar_policy::{Policy, PolicyFromJsonError, PolicyId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -53,7 +53,7 @@ pub(crate) fn role_id(org: Option<&OrgId>, name: &str) -> String {
 pub(crate) fn policies(
     products: &[Arc<Manifest>],
     roles: &[&Role],
-) -> Result<Vec<Generated>, cedar_policy::PolicyFromJsonError> {
+) -> Result<Vec<Generated>, Box<PolicyFromJsonError>> {
     let mut generated = Vec::new();
     for (n, role) in roles.iter().enumerate() {
         let Some(own) = products.iter().position(|m| m.product == role.product) else { continue };
@@ -103,7 +103,7 @@ fn make(
     permissions: Vec<(usize, Permission)>,
     principal: &Value,
     actions: &[Value],
-) -> Result<Generated, cedar_policy::PolicyFromJsonError> {
+) -> Result<Generated, Box<PolicyFromJsonError>> {
     let tree = json!({
         "effect": "permit",
         "principal": principal,
@@ -112,7 +112,7 @@ fn make(
         "conditions": [],
         "annotations": { "id": id },
     });
-    let policy = Policy::from_json(Some(PolicyId::new(&id)), tree)?;
+    let policy = Policy::from_json(Some(PolicyId::new(&id)), tree).map_err(Box::new)?;
     Ok(Generated { id: id.into(), holder, permissions, policy })
 }
 

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema};
+use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema, SchemaError};
 use serde_json::{Map, Value, json};
 
 use crate::model::{
@@ -100,8 +100,8 @@ pub fn tree(products: &[impl AsRef<Manifest>]) -> Value {
 /// # Errors
 ///
 /// When Cedar does not take it, which a checked catalog cannot cause.
-pub fn build(products: &[impl AsRef<Manifest>]) -> Result<Schema, cedar_policy::SchemaError> {
-    Schema::from_json_value(tree(products))
+pub fn build(products: &[impl AsRef<Manifest>]) -> Result<Schema, Box<SchemaError>> {
+    Schema::from_json_value(tree(products)).map_err(Box::new)
 }
 
 fn product_tree(manifest: &Manifest) -> Value {

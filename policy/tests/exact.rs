@@ -4,6 +4,8 @@
 //! grouped actions; conditions that hold, do not hold, and cannot be evaluated); each question is put
 //! to the engine and, with everything, to `Authorizer::is_authorized`. `PROPTEST_CASES` sets how many.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,

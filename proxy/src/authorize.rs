@@ -215,7 +215,7 @@ pub fn denial(
     decision: Decision,
 ) -> Denial {
     let reason = decision.policies.iter().find_map(|policy| engine.reason(policy));
-    let reason = reason.map(|text| text.to_string());
+    let reason = reason.map(ToString::to_string);
     Denial { principal: principal.to_string(), permission, decision, reason }
 }
 

@@ -412,8 +412,13 @@ mod tests {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test reads how long it may take")]
+    fn cases() -> u32 {
+        std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000)
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(5_000))]
+        #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
         #[test]
         fn p_a_canonical_path_is_its_own_canonical_form(raw in "/[a-c./%0-9A-Fa-f;\\\\ -]{0,24}") {

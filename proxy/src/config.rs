@@ -36,7 +36,8 @@ pub struct Config {
     /// The largest body of a question or a sign-in, in bytes. Default: 65536. The gateway streams
     /// bodies of any size.
     pub max_body_bytes: usize,
-    /// How many connections may be open at a time, over all listeners. Default: 10000.
+    /// How many connections one listener holds at a time; more wait to be accepted. Each listener
+    /// counts its own, so a flood at the gateway leaves the doors alone. Default: 10000.
     pub max_connections: usize,
     /// How long requests in flight may take to end after a signal to stop, in seconds. Default: 10.
     pub shutdown_secs: u64,
@@ -57,6 +58,23 @@ impl Default for Config {
             max_connections: 10_000,
             shutdown_secs: 10,
         }
+    }
+}
+
+impl Config {
+    /// Look for values that would leave nothing working.
+    ///
+    /// # Errors
+    ///
+    /// One sentence with the key at fault.
+    pub fn check(&self) -> Result<(), String> {
+        let at_least = |key: &str, value: usize, least: usize| {
+            let low = format!("`proxy.{key}` is {value}, and must be {least} at least");
+            if value < least { Err(low) } else { Ok(()) }
+        };
+        at_least("max_header_bytes", self.max_header_bytes, 1024)?;
+        at_least("max_body_bytes", self.max_body_bytes, 1024)?;
+        at_least("max_connections", self.max_connections, 1)
     }
 }
 
@@ -176,7 +194,8 @@ pub enum EncodedSlash {
     /// The request is refused.
     #[default]
     Refuse,
-    /// A slash: decided on and forwarded as one.
+    /// A slash: decided on and forwarded as one. The gateway can do that; a door cannot change what
+    /// its server forwards, and refuses.
     Decode,
     /// A character of the segment that it stands in, for products that keep it so.
     Keep,
@@ -185,7 +204,9 @@ pub enum EncodedSlash {
 fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let host = |text: &String| {
-        crate::canonical::host("http", text).filter(|host| !host.is_empty()).ok_or_else(|| {
+        // The default port of either scheme is no part of the name.
+        let bare = text.strip_suffix(":443").unwrap_or(text);
+        crate::canonical::host("http", bare).filter(|host| !host.is_empty()).ok_or_else(|| {
             D::Error::custom(format!("`{text}` is no host such as `api.example.com`"))
         })
     };

@@ -71,7 +71,7 @@ impl Doors {
                 }
             }
             "/v1/authorize" => bad_method("POST"),
-            _ if RELAYED.contains(&path) => self.pass(peer, request, id).await,
+            _ if RELAYED.contains(&path) => self.pass(peer, path, request, id).await,
             _ => answer::error(answer::NOT_FOUND, "There is nothing at this path."),
         }
     }
@@ -94,9 +94,23 @@ impl Doors {
         }
     }
 
-    async fn pass(&self, peer: IpAddr, request: Request<Incoming>, id: &str) -> Response<Bytes> {
+    async fn pass(
+        &self,
+        peer: IpAddr,
+        path: &str,
+        request: Request<Incoming>,
+        id: &str,
+    ) -> Response<Bytes> {
         let client = self.gate.trusted.client(peer, request.headers());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let target = match parts.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        let Ok(uri) = target.parse() else {
+            return answer::error(answer::BAD_REQUEST, "The request's target is malformed.");
+        };
+        parts.uri = uri;
         match self.body(body).await {
             Ok(body) => self.relay.pass(Request::from_parts(parts, body), client, id).await,
             Err(response) => *response,

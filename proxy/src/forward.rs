@@ -51,7 +51,8 @@ pub fn identity(permit: &Permit) -> HeaderMap {
         set(CLIENT, client);
     }
     if matches!(principal, Principal::User { .. }) {
-        let groups: Vec<&str> = bearer.subject.groups.iter().map(|g| g.as_str()).collect();
+        let groups: Vec<&str> =
+            bearer.subject.groups.iter().map(policy::model::name::GroupName::as_str).collect();
         let groups = groups.join(",");
         if groups.len() <= MOST_GROUP_BYTES {
             set(GROUPS, &groups);

@@ -23,7 +23,7 @@ use crate::{
     canonical::{self, NotCanonical},
     config::Upstream,
     forward::{self, Forbidden},
-    gate::{Ask, Find, Gate},
+    gate::{self, Ask, Find, Gate},
     refusal::Why,
     request_id,
 };
@@ -34,7 +34,7 @@ const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-const READ_TIME: Duration = Duration::from_secs(60);
+const READ_TIME: Duration = Duration::from_mins(1);
 
 /// The gateway.
 pub struct Gateway {
@@ -82,18 +82,19 @@ impl ProxyHttp for Gateway {
             return self.end(session, ctx, answer::error(answer::HEADERS_TOO_LARGE, message)).await;
         }
         ctx.client = peer.map(|peer| self.gate.trusted.client(peer, &request.headers));
-        if trusted {
-            ctx.scheme = forwarded_scheme(&request.headers);
-        }
+        let scheme = if trusted { forwarded_scheme(&request.headers) } else { Ok("http") };
         let named = if has_fragment(session) {
             Err(Why::NotCanonical(NotCanonical::Character))
         } else {
             let sent = sent(request);
-            host(request, sent.authority).map(|host| (host, sent.target))
+            scheme.and_then(|scheme| {
+                ctx.scheme = scheme;
+                host(request, sent.authority).map(|host| (host, sent.target))
+            })
         };
         let admitted = match named {
             Ok((host, target)) => {
-                ctx.host = host.to_owned();
+                host.clone_into(&mut ctx.host);
                 self.admit(request, host, target, ctx)
             }
             Err(why) => Err(self.unreadable(ctx, why)),
@@ -103,9 +104,13 @@ impl ProxyHttp for Gateway {
                 ctx.permit = Some(permit);
                 Ok(false)
             }
-            Ok(_) => {
+            Ok(permit) => {
                 let message = "The gateway has no upstream for this product.";
-                self.end(session, ctx, answer::error(answer::BAD_GATEWAY, message)).await
+                let mut response = answer::error(answer::BAD_GATEWAY, message);
+                if let Ok(id) = HeaderValue::from_str(&permit.id().to_string()) {
+                    response.headers_mut().insert(forward::DECISION, id);
+                }
+                self.end(session, ctx, response).await
             }
             Err(response) => self.end(session, ctx, response).await,
         }
@@ -154,7 +159,7 @@ impl ProxyHttp for Gateway {
             upstream.insert_header(name.clone(), value.clone())?;
         }
         upstream.insert_header(forward::REQUEST, &ctx.request_id)?;
-        self.tell_forwarded(session, upstream, ctx, trusted)
+        Self::tell_forwarded(session, upstream, ctx, trusted)
     }
 
     async fn response_filter(
@@ -243,7 +248,6 @@ impl Gateway {
     }
 
     fn tell_forwarded(
-        &self,
         session: &Session,
         upstream: &mut RequestHeader,
         ctx: &Ctx,
@@ -322,10 +326,12 @@ fn peer_address(session: &Session) -> Option<IpAddr> {
     Some(address.ip().to_canonical())
 }
 
-fn forwarded_scheme(headers: &HeaderMap) -> &'static str {
-    match headers.get("x-forwarded-proto").and_then(|v| v.to_str().ok()) {
-        Some(proto) if proto.eq_ignore_ascii_case("https") => "https",
-        _ => "http",
+/// The scheme that a trusted proxy tells.
+fn forwarded_scheme(headers: &HeaderMap) -> std::result::Result<&'static str, Why> {
+    match gate::once(headers, "x-forwarded-proto")? {
+        None | Some("http" | "ws") => Ok("http"),
+        Some("https" | "wss") => Ok("https"),
+        Some(_) => Err(Why::Headers("an `X-Forwarded-Proto` that is not served")),
     }
 }
 

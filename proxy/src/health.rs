@@ -15,17 +15,14 @@ pub fn healthy() -> Response<Bytes> {
 
 /// Ready once a snapshot is in force.
 pub fn readyz(live: &Live) -> Response<Bytes> {
-    match live.current() {
-        Some(current) => {
-            let revision = current.engine.revision().0;
-            let checks = json!({ "snapshot": "in force", "revision": revision });
-            answer::json(StatusCode::OK, &json!({ "status": "healthy", "checks": checks }))
-        }
-        None => {
-            let checks = json!({ "snapshot": "none yet" });
-            let body = json!({ "status": "unhealthy", "checks": checks });
-            answer::json(StatusCode::SERVICE_UNAVAILABLE, &body)
-        }
+    if let Some(current) = live.current() {
+        let revision = current.engine.revision().0;
+        let checks = json!({ "snapshot": "in force", "revision": revision });
+        answer::json(StatusCode::OK, &json!({ "status": "healthy", "checks": checks }))
+    } else {
+        let checks = json!({ "snapshot": "none yet" });
+        let body = json!({ "status": "unhealthy", "checks": checks });
+        answer::json(StatusCode::SERVICE_UNAVAILABLE, &body)
     }
 }
 

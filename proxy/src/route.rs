@@ -55,6 +55,9 @@ pub enum Needs {
     Permissions(Arc<[PermissionId]>),
 }
 
+/// A path's parameters: names and decoded values.
+pub type Parameters = SmallVec<[(String, String); 4]>;
+
 /// A request, routed.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -63,8 +66,7 @@ pub struct Target {
     pub path: Path,
     /// `None` where no row matches.
     pub needs: Option<Needs>,
-    /// The path's parameters, decoded.
-    pub parameters: SmallVec<[(String, String); 4]>,
+    pub parameters: Parameters,
 }
 
 /// Every product of this installation.
@@ -151,15 +153,18 @@ impl Routes {
         method: &str,
         path: Path,
     ) -> Result<Target, Why> {
-        let found = match name {
-            Some(name) => self.by_name.get(name),
-            None => {
-                let candidates = self.by_host.get(host).unwrap_or(&self.anywhere);
-                // Two products behind one host differ by a prefix that only the gateway knows.
-                candidates.first().filter(|_| candidates.len() == 1)
-            }
+        let found = if let Some(name) = name {
+            self.by_name.get(name)
+        } else {
+            let candidates = self.by_host.get(host).unwrap_or(&self.anywhere);
+            // Two products behind one host differ by a prefix that only the gateway knows.
+            candidates.first().filter(|_| candidates.len() == 1)
         };
         let product = found.map(|n| &self.products[*n]).ok_or(Why::NoProduct)?;
+        // The server at the door forwards the bytes that it has, so nothing can be decoded here.
+        if path.has_encoded_slash() && product.encoded_slash == EncodedSlash::Decode {
+            return Err(Why::NotCanonical(NotCanonical::Slash));
+        }
         target(product, method, path)
     }
 
@@ -200,7 +205,7 @@ fn target(product: &Arc<Product>, method: &str, path: Path) -> Result<Target, Wh
 }
 
 impl Product {
-    fn row(&self, method: &str, path: &str) -> Option<(Needs, SmallVec<[(String, String); 4]>)> {
+    fn row(&self, method: &str, path: &str) -> Option<(Needs, Parameters)> {
         let table = |method: &str| self.methods.get(method).and_then(|table| table.at(path).ok());
         let found = table(method)
             .or_else(|| if method == "HEAD" { table("GET") } else { None })

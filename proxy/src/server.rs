@@ -55,6 +55,9 @@ use crate::{
 /// How long a client may take to send its headers.
 const HEADER_TIME: Duration = Duration::from_secs(15);
 
+/// How many connections the operators' listener holds.
+const OPERATORS: usize = 64;
+
 /// A listener that could not be opened.
 #[derive(Debug, Error)]
 pub enum BindError {
@@ -168,7 +171,7 @@ impl Server {
         let Self { config, live, metrics, identity } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
-            slots: Arc::new(Semaphore::new(config.max_connections)),
+            slots: Arc::new(Semaphore::new(0)),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         };
@@ -179,7 +182,7 @@ impl Server {
                 let response = health::answer(&live, &metrics, &request);
                 async move { response }
             };
-            serve(listeners.health, accepting.clone(), in_flight.clone(), answer)?
+            serve(listeners.health, accepting.with_slots(OPERATORS), in_flight.clone(), answer)?
         };
         let gate = Arc::new(Gate {
             live: Arc::clone(&live),
@@ -201,8 +204,10 @@ impl Server {
             let doors = Arc::clone(&doors);
             async move { doors.answer(peer, request).await }
         };
-        let doors = serve(listeners.doors, accepting.clone(), in_flight.clone(), answer)?;
+        let slots = config.max_connections;
+        let doors = serve(listeners.doors, accepting.with_slots(slots), in_flight.clone(), answer)?;
         let app = gateway(&config, gate, in_flight.clone());
+        let accepting = accepting.with_slots(slots);
         let gateway = serve_gateway(listeners.gateway, accepting, Arc::clone(&app))?;
 
         stop(&mut stopped).await;
@@ -253,6 +258,12 @@ struct Accepting {
 }
 
 impl Accepting {
+    /// For one listener, with slots of its own: a flood at one leaves the others alone.
+    fn with_slots(&self, slots: usize) -> Self {
+        let slots = slots.min(Semaphore::MAX_PERMITS);
+        Self { slots: Arc::new(Semaphore::new(slots)), ..self.clone() }
+    }
+
     /// Accept until told to stop; a connection holds its slot to its end.
     async fn run<F>(self, listener: TcpListener, connection: impl Fn(TcpStream, SocketAddr) -> F)
     where

@@ -47,6 +47,9 @@ pub struct Manifest {
     pub route_sets: BTreeMap<String, RouteSet>,
     #[serde(skip, default = "nowhere")]
     pub place: Place,
+    /// Where roles are named that another manifest may declare: place, role, and by what.
+    #[serde(skip)]
+    pub uses: Vec<(Place, RoleName, String)>,
 }
 
 /// The routes of one release of a product.
@@ -117,7 +120,7 @@ impl Manifest {
             });
             Complaints::from(place.complain(plain(&error)))
         })?;
-        Reader { file, complaints: Vec::new() }.read(raw)
+        Reader { file, complaints: Vec::new(), uses: Vec::new() }.read(raw)
     }
 
     /// Whether the product declares that permission.
@@ -235,6 +238,7 @@ fn yes() -> bool {
 struct Reader {
     file: Arc<str>,
     complaints: Vec<Complaint>,
+    uses: Vec<(Place, RoleName, String)>,
 }
 
 impl Reader {
@@ -247,7 +251,7 @@ impl Reader {
         let keeps = self.keeps(&resources, &raw.keeps);
         let roles = self.roles(&product, &resources, raw.roles);
         let groups = self.groups(raw.groups);
-        let applications = raw.applications.iter().filter_map(|name| self.name(name)).collect();
+        let applications = self.role_names(&raw.applications, "`applications`");
         let everyone = self.grants(&resources, raw.everyone);
         let route_sets = self.route_sets(&product, raw.route_sets);
         if let Some(routes) = &raw.routes
@@ -269,6 +273,7 @@ impl Reader {
             routes: raw.routes.map(|routes| routes.value),
             route_sets,
             place,
+            uses: std::mem::take(&mut self.uses),
         };
         Complaints::unless(self.complaints, manifest)
     }
@@ -374,12 +379,23 @@ impl Reader {
     fn groups(&mut self, raw: Entries<RawGroup>) -> Vec<Group> {
         let mut groups = Vec::new();
         for (name, group) in raw.0 {
-            let roles = group.roles.iter().filter_map(|role| self.name(role)).collect();
+            let roles = self.role_names(&group.roles, &format!("group `{}`", name.value));
             if let Some(name) = self.name(&name) {
                 groups.push(Group { name, org: None, title: group.title, roles });
             }
         }
         groups
+    }
+
+    fn role_names(&mut self, raw: &[Spanned<String>], by: &str) -> Vec<RoleName> {
+        let mut names = Vec::new();
+        for text in raw {
+            if let Some(name) = self.name::<RoleName>(text) {
+                self.uses.push((self.place(text), name.clone(), by.to_owned()));
+                names.push(name);
+            }
+        }
+        names
     }
 
     fn route_sets(
