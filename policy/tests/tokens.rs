@@ -193,7 +193,9 @@ fn j_times_are_present_numbers_and_hold() {
         assert_eq!(got, expected, "{member}: {to}");
     }
     for member in ["exp", "nbf", "iat"] {
-        for to in [Value::Null, json!("1800000060"), json!(-1), json!(1.5), json!([NOW]), json!(true)] {
+        for to in
+            [Value::Null, json!("1800000060"), json!(-1), json!(1.5), json!([NOW]), json!(true)]
+        {
             let token = keys.rs256(&header(), &with(claims(), member, to.clone()));
             let got = verifier.verify(&token, Kind::Access, NOW).map(|_| ());
             assert_eq!(got, Err(TokenError::Claims), "{member}: {to}");
