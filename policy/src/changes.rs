@@ -159,3 +159,73 @@ fn put<K: Eq + std::hash::Hash, T>(map: &mut HashMap<K, Held<T>>, key: K, new: H
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::caller::{Authentication, Subject};
+
+    fn caller() -> Caller {
+        let principal = Principal::User { org: "acme".parse().unwrap(), id: "u1".parse().unwrap() };
+        Caller {
+            subject: Subject { principal, groups: [].into(), roles: [].into() },
+            authentication: Authentication::default(),
+            issuer: "i".into(),
+            client_id: None,
+            name: None,
+            session: Some("s1".parse().unwrap()),
+            token_id: Some("t1".to_owned()),
+            not_before: 0,
+            expires_at: 100,
+        }
+    }
+
+    fn holds(group: u8) -> Fact {
+        let groups = vec![format!("g{group}").parse().unwrap()];
+        Fact::Holds { principal: caller().subject.principal, groups, roles: Vec::new() }
+    }
+
+    fn gone() -> Fact {
+        Fact::Gone { principal: caller().subject.principal }
+    }
+
+    #[test]
+    fn r_a_session_a_token_or_a_principal_that_is_gone_stands_for_nobody() {
+        let session = Fact::SessionEnded { session: "s1".parse().unwrap() };
+        let token = Fact::TokenRevoked { token_id: "t1".to_owned() };
+        for fact in [session, token, gone()] {
+            let changes = Changes::default();
+            assert_eq!(changes.standing(&caller()), Standing::Unchanged);
+            changes.apply(Change { sequence: Sequence(1), until: 100, fact });
+            assert_eq!(changes.standing(&caller()), Standing::Revoked);
+            // Held as long as a token from before it lives, and no longer.
+            changes.forget(99);
+            assert_eq!(changes.standing(&caller()), Standing::Revoked);
+            changes.forget(100);
+            assert!(changes.is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_order_of_arrival_the_newest_fact_stands(
+            facts in proptest::collection::vec(proptest::option::of(0..5_u8), 1..8),
+            order in any::<u64>(),
+        ) {
+            let fact = |f: &Option<u8>| f.map_or_else(gone, holds);
+            let mut all: Vec<Change> = (1..)
+                .zip(&facts)
+                .map(|(n, f)| Change { sequence: Sequence(n), until: 100, fact: fact(f) })
+                .collect();
+            let in_order = Changes::default();
+            all.iter().cloned().for_each(|change| in_order.apply(change));
+            all.sort_by_key(|change| change.sequence.0.wrapping_mul(order | 1));
+            let shuffled = Changes::default();
+            all.iter().chain(&all).cloned().for_each(|change| shuffled.apply(change));
+            prop_assert_eq!(in_order.standing(&caller()), shuffled.standing(&caller()));
+            prop_assert_eq!(in_order.newest(), shuffled.newest());
+        }
+    }
+}

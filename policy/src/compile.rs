@@ -164,9 +164,90 @@ fn diagnosed(text: &PolicyText, error: &dyn Diagnostic) -> Place {
 }
 
 fn told(error: &dyn Diagnostic) -> String {
+    // Cedar numbers the policies of a file; the place says it better.
     let text = error.to_string();
+    let text = match text.split_once("`, ") {
+        Some((head, rest)) if head.starts_with("for policy `policy") => rest.to_owned(),
+        _ => text,
+    };
     match error.help() {
         Some(help) => format!("{text}; {help}"),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRODUCTS: [&str; 2] = [
+        "product: a\nresources: {things: [get, put]}\n",
+        "product: b\nresources: {things: [get]}\n",
+    ];
+
+    fn compile(product: Option<&str>, text: &str) -> Result<Vec<Authored>, Complaints> {
+        let products: Vec<Arc<Manifest>> =
+            PRODUCTS.iter().map(|text| Arc::new(Manifest::parse("m", text).unwrap())).collect();
+        let schema = schema::build(&products).unwrap();
+        let product = product.map(|name| name.parse().unwrap());
+        let texts = [PolicyText { file: "p.cedar".into(), product, text: text.into() }];
+        authored(&texts, &schema, &products)
+    }
+
+    #[test]
+    fn a_policy_has_its_own_id_and_reason() {
+        let text = "@id(\"one\") @reason(\"No.\") forbid (principal, action, resource);\n\
+                    permit (principal, action == A::Action::\"things:get\", resource);";
+        let policies = compile(None, text).unwrap();
+        assert_eq!(&*policies[0].id, "one");
+        assert_eq!(policies[0].reason.as_deref(), Some("No."));
+        assert_eq!(&*policies[1].id, "p.cedar#policy1");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (product, text, expected) in [
+            (None, "permit (principal,\n  action\n  resource);", "p.cedar:3:3: "),
+            (
+                None,
+                "permit (principal, action == A::Action::\"things:gte\", resource);",
+                "p.cedar:1:30: ",
+            ),
+            (None, "permit (principal, action, resource)\nwhen { context.nothing };", "p.cedar:2:"),
+            (
+                None,
+                "permit (principal, action, resource)\nwhen { context.path.nothing == \"\" };",
+                "p.cedar:2:",
+            ),
+            (None, "permit (principal == ?principal, action, resource);", "a template"),
+            (
+                None,
+                "@id(\"everyone/a\") permit (principal, action, resource);",
+                "looks like a generated policy's",
+            ),
+            (
+                None,
+                "@id(\"x\") permit (principal, action, resource);\n@id(\"x\") permit (principal, action, resource);",
+                "the id `x` stands at p.cedar:1:1 already",
+            ),
+            (
+                Some("a"),
+                "@id(\"x\") permit (principal, action, resource);",
+                "also speaks of product `b`; write `action in A::Action::\"*:*\"`",
+            ),
+            (
+                Some("a"),
+                "@id(\"x\") permit (principal, action in B::Action::\"*:get\", resource);",
+                "also speaks of product `b`",
+            ),
+        ] {
+            let told = compile(product, text).unwrap_err().to_string();
+            assert!(told.contains(expected), "{told}\nwants {expected}");
+            assert!(told.lines().all(|line| line.starts_with("p.cedar")), "{told}");
+        }
+        assert!(
+            compile(Some("a"), "permit (principal, action in A::Action::\"*:*\", resource);")
+                .is_ok()
+        );
     }
 }
