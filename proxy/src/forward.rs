@@ -71,7 +71,7 @@ pub struct Forbidden {
 impl Forbidden {
     /// Ours, and these.
     pub fn new(identity: &[String]) -> Self {
-        Self { identity: identity.iter().map(|name| peer::folded(name)).collect() }
+        Self { identity: identity.iter().map(|name| peer::folded(name).into_owned()).collect() }
     }
 
     /// The names to remove from a client's request: identity headers in every spelling, method
@@ -91,8 +91,8 @@ impl Forbidden {
             .filter(|name| {
                 let folded = peer::folded(name.as_str());
                 self.is_identity(&folded)
-                    || OVERRIDES.contains(&folded.as_str())
-                    || nominated.contains(&name.as_str().to_owned())
+                    || OVERRIDES.contains(&folded.as_ref())
+                    || nominated.iter().any(|nominated| nominated == name.as_str())
                     || peer::is_forwarded(&folded) && (!trusted || name.as_str().contains('_'))
             })
             .cloned()

@@ -1,10 +1,6 @@
 //! The inline door: Pingora's callbacks, each a line or two into the files above.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,11 +17,11 @@ use crate::{
     answer,
     authorize::Permit,
     canonical::{self, NotCanonical},
-    config::Upstream,
     forward::{self, Forbidden},
     gate::{self, Ask, Find, Gate},
     refusal::Why,
     request_id,
+    resolve::Resolver,
 };
 
 /// A denied request's body is read to its end when it is this small, so that the connection can
@@ -40,6 +36,7 @@ const READ_TIME: Duration = Duration::from_mins(1);
 pub struct Gateway {
     pub gate: Arc<Gate>,
     pub forbidden: Forbidden,
+    pub resolver: Resolver,
     pub max_header_bytes: usize,
     /// Held by each request in flight; a stop waits until all are dropped.
     pub in_flight: mpsc::Sender<()>,
@@ -123,7 +120,11 @@ impl ProxyHttp for Gateway {
         else {
             return Error::e_explain(ErrorType::InternalError, "no permit, no upstream");
         };
-        let address = resolve(upstream).await?;
+        let Some(address) = self.resolver.find(upstream).await else {
+            let mut error = Error::explain(ErrorType::ConnectError, "the upstream has no address");
+            error.as_up();
+            return Err(error);
+        };
         let mut peer = HttpPeer::new(address, false, String::new());
         peer.options.connection_timeout = Some(CONNECT_TIME);
         peer.options.total_connection_timeout = Some(CONNECT_TIME);
@@ -403,17 +404,4 @@ fn same_target(permit: &Permit, query: Option<&str>) -> Result<Uri> {
     };
     let target = text.parse::<PathAndQuery>();
     target.map(Uri::from).map_err(|e| Error::because(ErrorType::InternalError, "target", e))
-}
-
-async fn resolve(upstream: &Upstream) -> Result<SocketAddr> {
-    if let Ok(address) = upstream.host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(SocketAddr::new(address, upstream.port));
-    }
-    let found = tokio::net::lookup_host((upstream.host.as_str(), upstream.port)).await;
-    let found = found.ok().and_then(|mut addresses| addresses.next());
-    found.ok_or_else(|| {
-        let mut error = Error::explain(ErrorType::ConnectError, "the upstream has no address");
-        error.as_up();
-        error
-    })
 }

@@ -22,6 +22,7 @@ mod peer;
 mod refusal;
 mod relay;
 mod request_id;
+mod resolve;
 mod route;
 pub mod server;
 mod sync;

@@ -1,6 +1,6 @@
 //! Whose forwarded headers to believe: by address, and nobody unless named.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -22,8 +22,13 @@ pub const FORWARDED: [&str; 10] = [
 ];
 
 /// A header's name as a careless backend reads it: `X_Forwarded_Host` is `x-forwarded-host` there.
-pub fn folded(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+pub fn folded(name: &str) -> Cow<'_, str> {
+    // Names of parsed headers are in lower case already, and few have an underscore.
+    if name.bytes().any(|byte| byte == b'_' || byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase().replace('_', "-"))
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 /// Whether a header claims something about the request on a proxy's behalf.

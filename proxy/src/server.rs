@@ -49,6 +49,7 @@ use crate::{
     metrics::Metrics,
     peer::Trusted,
     relay::Relay,
+    resolve::Resolver,
     sync,
 };
 
@@ -239,6 +240,7 @@ fn gateway(
     let inner = Gateway {
         gate,
         forbidden: Forbidden::new(&config.identity_headers),
+        resolver: Resolver::default(),
         max_header_bytes: config.max_header_bytes,
         in_flight,
     };
