@@ -48,7 +48,11 @@ impl<'a> Holdings<'a> {
             built_in: true,
             created_at,
         });
-        let groups = built_in.chain(tx.own_groups().await?).collect();
+        // As in the engine: an organization's own goes before a built-in one that a product has
+        // brought later.
+        let own = tx.own_groups().await?;
+        let built_in = built_in.filter(|group| !own.iter().any(|own| own.name == group.name));
+        let groups = built_in.chain(own.iter().cloned()).collect();
         Ok(Self { app, roles: tx.own_roles().await?, groups })
     }
 
@@ -69,7 +73,10 @@ impl<'a> Holdings<'a> {
 
     /// What a role permits; `None` where there is no such role.
     pub fn of_role(&self, name: &RoleName) -> Option<BTreeSet<Power>> {
-        if let Some(role) = self.app.catalog.role(name) {
+        let own = self.own_role(name);
+        if own.is_none()
+            && let Some(role) = self.app.catalog.role(name)
+        {
             let product = self.app.catalog.product(role.product.as_str());
             let permissions = product.into_iter().flat_map(|product| product.permissions());
             let held = permissions
@@ -77,7 +84,7 @@ impl<'a> Holdings<'a> {
                 .map(|permission| (role.product.clone(), permission));
             return Some(held.collect());
         }
-        let role = self.own_role(name)?;
+        let role = own?;
         let power = |permission: &Permission| (role.product.clone(), permission.clone());
         Some(role.permissions.iter().map(power).collect())
     }

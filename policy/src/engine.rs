@@ -249,9 +249,12 @@ impl Engine {
         permits
     }
 
+    /// The roles of a group. An organization's own goes before a built-in one of the same name: no
+    /// organization can make such a group, but a product that is added later may bring the name, and
+    /// must not hand its rights to whoever happened to be there.
     fn group(&self, org: &OrgId, name: &GroupName) -> &[usize] {
         let own = self.own_groups.get(org).and_then(|groups| groups.get(name));
-        self.built_in_groups.get(name).or(own).map(Vec::as_slice).unwrap_or_default()
+        own.or(self.built_in_groups.get(name)).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn roles_of_groups<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = usize> + 'a {
@@ -401,7 +404,9 @@ impl Build<'_> {
         );
         let held = |org: Option<&OrgId>, names: &[RoleName]| -> Vec<usize> {
             let own = org.and_then(|org| own_roles.get(org));
-            let find = |name| built_in_roles.get(name).or_else(|| own?.get(name)).copied();
+            let find = |name| {
+                own.and_then(|own| own.get(name)).or_else(|| built_in_roles.get(name)).copied()
+            };
             names.iter().filter_map(find).collect()
         };
         let groups = self.snapshot.products.iter().flat_map(|m| &m.groups);
