@@ -37,7 +37,7 @@ impl Signed {
         self.token.rsplit_once('.').map_or(&[], |(signed, _)| signed.as_bytes())
     }
 
-    fn new(jwk: Value, key: ParsedPublicKey, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> Self {
+    fn new(jwk: &Value, key: ParsedPublicKey, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> Self {
         let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let header = json!({"alg": jwk["alg"], "kid": jwk["kid"], "typ": "JWT"});
         let signed = format!("{}.{}", encode(header), encode(claims()));
@@ -84,7 +84,7 @@ pub fn rs256() -> Signed {
         "e": BASE64_URL_SAFE_NO_PAD.encode(public.e),
     });
     let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key());
-    Signed::new(jwk, key.expect("a key"), |message| {
+    Signed::new(&jwk, key.expect("a key"), |message| {
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
             .expect("a signature");
@@ -104,7 +104,7 @@ pub fn es256() -> Signed {
         "y": BASE64_URL_SAFE_NO_PAD.encode(y),
     });
     let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
-    Signed::new(jwk, key.expect("a key"), |message| {
+    Signed::new(&jwk, key.expect("a key"), |message| {
         pair.sign(&SystemRandom::new(), message).expect("a signature").as_ref().to_vec()
     })
 }
