@@ -1,7 +1,5 @@
 //! The shipped policy folder: it reads, compiles, and validates as strictly as a hand-written policy.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
-
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use cedar_policy::{ValidationMode, Validator};
