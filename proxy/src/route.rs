@@ -3,10 +3,14 @@
 //! Compiled once per snapshot from the products' manifests and this installation's configuration.
 //! Each method has a table of its own, so a path that is literal for one method is a parameter for
 //! another, as in the products' own routers; a literal segment goes before a parameter whatever the
-//! order of the rows. `HEAD` without a row of its own needs what `GET` does (RFC 9110, section
-//! 9.3.2: it is the same request without the content).
+//! order of the rows. A row for any method stands in every table, and a `GET` row in that of `HEAD`
+//! (RFC 9110, section 9.3.2: it is the same request without the content), except where the method has
+//! a row for the very same paths.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use matchit::Router;
 use policy::{
@@ -35,13 +39,12 @@ pub struct Product {
     unmatched: Unmatched,
     encoded_slash: EncodedSlash,
     prefix: Option<String>,
-    methods: HashMap<String, Router<Row>>,
-    any: Router<Row>,
-}
-
-#[derive(Debug, Clone)]
-struct Row {
-    needs: Needs,
+    /// A table a method that some row names.
+    methods: HashMap<String, Router<Needs>>,
+    /// For every other method.
+    others: Router<Needs>,
+    /// The paths that some row guards, as a careless product reads them.
+    guarded: Router<()>,
 }
 
 /// What a route asks of its caller, in the engine's terms.
@@ -196,7 +199,8 @@ fn target(product: &Arc<Product>, method: &str, path: Path) -> Result<Target, Wh
     };
     let (needs, parameters) = match product.row(method, path.text()) {
         Some((needs, parameters)) => (Some(needs), parameters),
-        None if product.unmatched == Unmatched::Authenticated => {
+        // A product may read `/V1/things/` as the `/v1/things` that a row guards.
+        None if product.unmatched == Unmatched::Authenticated && !product.guards(&path) => {
             (Some(Needs::Authenticated), SmallVec::new())
         }
         None => (None, SmallVec::new()),
@@ -206,16 +210,26 @@ fn target(product: &Arc<Product>, method: &str, path: Path) -> Result<Target, Wh
 
 impl Product {
     fn row(&self, method: &str, path: &str) -> Option<(Needs, Parameters)> {
-        let table = |method: &str| self.methods.get(method).and_then(|table| table.at(path).ok());
-        let found = table(method)
-            .or_else(|| if method == "HEAD" { table("GET") } else { None })
-            .or_else(|| self.any.at(path).ok())?;
+        let found = self.methods.get(method).unwrap_or(&self.others).at(path).ok()?;
         let parameters = found
             .params
             .iter()
             .map(|(name, value)| (name.to_owned(), canonical::decoded(value).into_owned()))
             .collect();
-        Some((found.value.needs.clone(), parameters))
+        Some((found.value.clone(), parameters))
+    }
+
+    /// Whether some row guards the path in another spelling of it: in capitals, with a slash or a
+    /// dot at its end, with parameters after `;`; under any method.
+    fn guards(&self, path: &Path) -> bool {
+        let plain = |segment: &str| {
+            let name = segment.split(';').next().unwrap_or_default();
+            name.trim_end_matches("%20").trim_end_matches('.').to_lowercase()
+        };
+        let segments: Vec<String> = path.text().split('/').map(plain).collect();
+        let path = segments.join("/");
+        let path = path.trim_end_matches('/');
+        self.guarded.at(if path.is_empty() { "/" } else { path }).is_ok()
     }
 }
 
@@ -232,7 +246,8 @@ fn product(engine: &Engine, config: &ProductConfig) -> Result<Product, Complaint
         })?,
         None => Vec::new(),
     };
-    let mut product = Product {
+    let tables = Tables::build(engine, &rows)?;
+    Ok(Product {
         name: name.shared(),
         upstream: config.upstream.clone(),
         mode: config.mode,
@@ -240,25 +255,91 @@ fn product(engine: &Engine, config: &ProductConfig) -> Result<Product, Complaint
         unmatched: config.unmatched,
         encoded_slash: config.encoded_slash,
         prefix: config.prefix.clone(),
-        methods: HashMap::new(),
-        any: Router::new(),
-    };
-    let mut complaints = Vec::new();
-    for row in rows {
-        let table = match &row.method {
-            Some(method) => product.methods.entry(method.clone()).or_default(),
-            None => &mut product.any,
-        };
-        let inserted = needs(engine, &row.needs)
-            .ok_or_else(|| "it needs a permission that nobody declares".to_owned())
-            .and_then(|needs| {
-                table.insert(&row.path, Row { needs }).map_err(|error| error.to_string())
-            });
-        if let Err(error) = inserted {
-            complaints.push(complaint(row, &error));
+        methods: tables.methods,
+        others: tables.others,
+        guarded: tables.guarded,
+    })
+}
+
+/// The rows of a product, a table a method.
+#[derive(Default)]
+struct Tables {
+    methods: HashMap<String, Router<Needs>>,
+    others: Router<Needs>,
+    guarded: Router<()>,
+}
+
+impl Tables {
+    fn build(engine: &Engine, rows: &[&Route]) -> Result<Self, Complaints> {
+        let mut complaints = Vec::new();
+        let mut known = Vec::new();
+        for row in rows {
+            match needs(engine, &row.needs) {
+                Some(needs) => known.push((*row, needs)),
+                None => complaints.push(complaint(row, "it needs a permission nobody declares")),
+            }
         }
+        let mut methods: BTreeSet<&str> =
+            known.iter().filter_map(|(row, _)| row.method.as_deref()).collect();
+        if methods.contains("GET") {
+            methods.insert("HEAD");
+        }
+        let mut tables = Self::default();
+        for method in methods {
+            let table = table(&known, Some(method), &mut complaints);
+            tables.methods.insert(method.to_owned(), table);
+        }
+        tables.others = table(&known, None, &mut complaints);
+        let mut seen = HashSet::new();
+        for (row, _) in known.iter().filter(|(_, needs)| matches!(needs, Needs::Permissions(_))) {
+            let path = shape(&row.path).to_lowercase();
+            // Rows that clash here clash above, and are told there.
+            if seen.insert(path.clone()) {
+                let _ = tables.guarded.insert(path, ());
+            }
+        }
+        Complaints::unless(complaints, tables)
     }
-    Complaints::unless(complaints, product)
+}
+
+/// The table of one method, or of all that no row names: its own rows, then those it inherits.
+fn table(
+    known: &[(&Route, Needs)],
+    method: Option<&str>,
+    complaints: &mut Vec<Complaint>,
+) -> Router<Needs> {
+    let mut router = Router::new();
+    let mut taken: HashSet<String> = HashSet::new();
+    let of = |wanted: Option<&'static str>| move |row: &Route| row.method.as_deref() == wanted;
+    let own = |row: &Route| row.method.as_deref() == method;
+    let as_get = |row: &Route| method == Some("HEAD") && of(Some("GET"))(row);
+    let as_any = |row: &Route| method.is_some() && of(None)(row);
+    let mut add = |wanted: &dyn Fn(&Route) -> bool, inherited: bool| {
+        for (row, needs) in known.iter().filter(|(row, _)| wanted(row)) {
+            let mine = taken.insert(shape(&row.path));
+            if !mine && inherited {
+                continue;
+            }
+            if let Err(error) = router.insert(&row.path, needs.clone()) {
+                complaints.push(complaint(row, &error.to_string()));
+            }
+        }
+    };
+    add(&own, false);
+    add(&as_get, true);
+    add(&as_any, true);
+    router
+}
+
+/// A template without the names of its parameters: two of one shape match the same paths.
+fn shape(path: &str) -> String {
+    let segments =
+        path.split('/').enumerate().map(|(n, segment)| match segment.strip_prefix('{') {
+            Some(name) if name.starts_with('*') => format!("{{*p{n}}}"),
+            Some(_) => format!("{{p{n}}}"),
+            None => segment.to_owned(),
+        });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 fn complaint(row: &Route, error: &str) -> Complaint {
@@ -281,5 +362,109 @@ fn needs(engine: &Engine, need: &Need) -> Option<Needs> {
         Need::Permissions(guards) => {
             guards.iter().map(permission).collect::<Option<_>>().map(Needs::Permissions)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::{
+        catalog::Catalog,
+        model::{decision::Revision, manifest::Manifest},
+        snapshot::Snapshot,
+    };
+
+    use super::*;
+
+    fn routes(table: &str, config: &str) -> Result<Routes, Complaints> {
+        let text = format!(
+            "product: demo\nresources: {{secrets: [get], things: [get]}}\nroutes: v1\n\
+             route_sets:\n  v1:\n    table:\n{table}"
+        );
+        let manifest = Arc::new(Manifest::parse("demo.yaml", &text)?);
+        let catalog = Catalog::new(vec![manifest], Vec::new())?;
+        let snapshot = Snapshot {
+            revision: Revision(1),
+            products: catalog.products,
+            roles: Vec::new(),
+            groups: Vec::new(),
+            policies: Vec::new(),
+            issuer: None,
+        };
+        let engine = Engine::compile(Arc::new(snapshot))?;
+        let config = toml::from_str(&format!("name = 'demo'\n{config}")).unwrap();
+        Routes::compile(&engine, &[config])
+    }
+
+    fn asked(routes: &Routes, method: &str, path: &str) -> String {
+        let path = canonical::path(path).unwrap();
+        match routes.at_door(Some("demo"), "", method, path).unwrap().needs {
+            None => "no route".to_owned(),
+            Some(Needs::Public) => "public".to_owned(),
+            Some(Needs::Authenticated) => "authenticated".to_owned(),
+            Some(Needs::Permissions(ids)) => format!("{} permission", ids.len()),
+        }
+    }
+
+    #[test]
+    fn p_a_literal_goes_before_a_parameter_whatever_their_methods() {
+        let routes = routes(
+            "      - GET /x/{id} -> public\n      - ANY /x/admin -> secrets:get\n\
+             \u{20}     - GET /w/{*rest} -> public\n      - ANY /w/a/b -> secrets:get\n\
+             \u{20}     - GET /z/admin -> secrets:get\n      - HEAD /z/{id} -> public\n\
+             \u{20}     - GET /y/{a} -> things:get\n      - ANY /y/{b} -> public\n",
+            "",
+        )
+        .unwrap();
+        for (method, path, expected) in [
+            ("GET", "/x/admin", "1 permission"),
+            ("POST", "/x/admin", "1 permission"),
+            ("HEAD", "/x/admin", "1 permission"),
+            ("GET", "/x/1", "public"),
+            ("HEAD", "/x/1", "public"),
+            ("POST", "/x/1", "no route"),
+            ("GET", "/w/a/b", "1 permission"),
+            ("GET", "/w/a/c", "public"),
+            ("HEAD", "/z/admin", "1 permission"),
+            ("HEAD", "/z/1", "public"),
+            // The same paths: the method's own row counts.
+            ("GET", "/y/1", "1 permission"),
+            ("HEAD", "/y/1", "1 permission"),
+            ("PUT", "/y/1", "public"),
+            ("GET", "/x", "no route"),
+            ("GET", "/x/", "no route"),
+            ("GET", "/x/admin/", "no route"),
+        ] {
+            assert_eq!(asked(&routes, method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn p_what_a_row_guards_is_no_unmatched_path_in_another_spelling() {
+        let table =
+            "      - GET /v1/things/{id} -> things:get\n      - GET /v1/things -> things:get\n";
+        let routes = routes(table, "unmatched = 'authenticated'").unwrap();
+        for (method, path, expected) in [
+            ("GET", "/v1/things", "1 permission"),
+            ("GET", "/elsewhere", "authenticated"),
+            ("GET", "/", "authenticated"),
+            ("GET", "/V1/Things", "no route"),
+            ("GET", "/v1/things/", "no route"),
+            ("GET", "/v1/things;x", "no route"),
+            ("GET", "/v1;x/things", "no route"),
+            ("GET", "/v1/things.", "no route"),
+            ("GET", "/v1/things%20", "no route"),
+            ("GET", "/v1/THINGS/7", "no route"),
+            ("POST", "/v1/things", "no route"),
+            ("OPTIONS", "/v1/things/7", "no route"),
+        ] {
+            assert_eq!(asked(&routes, method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn rows_that_contradict_each_other_are_told_with_their_line() {
+        let table = "      - GET /a/{x} -> public\n      - GET /a/{y} -> things:get\n";
+        let told = routes(table, "").unwrap_err().to_string();
+        assert!(told.starts_with("demo.yaml:8:9: the route `GET /a/{y}` cannot be used"), "{told}");
     }
 }
