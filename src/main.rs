@@ -7,6 +7,11 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+/// A request makes and drops a hundred small things; the system's allocator takes a sixth of its time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The gate beside the door: who is this, and may they do that?
 #[derive(Parser)]

@@ -86,6 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     let (identity, first) = identity_runtime.block_on(opening).map_err(anyhow::Error::new)?;
 
+    make_room(config.proxy.max_connections);
     let proxy_runtime = runtime("proxy", std::thread::available_parallelism()?.get())?;
     let (stop, stopped) = watch::channel(false);
     if args.demo {
@@ -144,6 +145,18 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Every connection takes a descriptor or two, and the usual limit is a thousand.
+fn make_room(connections: usize) {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(0);
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(3);
+    if descriptors < wanted {
+        tracing::warn!(
+            "this process may open {descriptors} files, and `proxy.max_connections` wants {wanted}: \
+             raise the limit (`ulimit -n`), or lower the setting"
+        );
+    }
 }
 
 /// A service that ends before it is told to has failed, whatever it says.

@@ -28,6 +28,8 @@ async fn a_product_is_told_who_asks_and_a_client_cannot_say_otherwise() {
         .bearer_auth(&admin)
         .header("X-Postern-Subject", "mallory")
         .header("X_Postern_Groups", "everything")
+        .header("X.Postern.Name", "mallory")
+        .header("X-Rewrite-URL", "/v1/nothing")
         .header("X-Postern-Something", "x")
         .header("X-HTTP-Method-Override", "DELETE")
         .header("Connection", "X-Postern-Organization, X-Request-Id, X-Hop")
@@ -48,7 +50,14 @@ async fn a_product_is_told_who_asks_and_a_client_cannot_say_otherwise() {
     assert_eq!(header(&seen, "x-postern-decision-id"), [decision.as_str()]);
     assert_eq!(header(&seen, "x-request-id"), ["req-1"]);
     assert_ne!(header(&seen, "x-postern-subject"), ["mallory"]);
-    for gone in ["x_postern_groups", "x-postern-something", "x-http-method-override", "x-hop"] {
+    for gone in [
+        "x_postern_groups",
+        "x.postern.name",
+        "x-rewrite-url",
+        "x-postern-something",
+        "x-http-method-override",
+        "x-hop",
+    ] {
         assert!(header(&seen, gone).is_empty(), "{gone}");
     }
     // The record of the decision names what it was made by.
@@ -108,7 +117,7 @@ async fn forwarded_headers_are_believed_from_trusted_peers_only() {
     let product =
         format!("[[product]]\nname = 'midaz'\nupstream = 'http://{}'\n", upstream.address);
     for (trusted, chain, proto) in
-        [("['127.0.0.1']", "9.9.9.9, 127.0.0.1", "https"), ("[]", "127.0.0.1", "http")]
+        [("['127.0.0.1']", "6.6.6.6, 9.9.9.9, 127.0.0.1", "https"), ("[]", "127.0.0.1", "http")]
     {
         let postern =
             Postern::with(&format!("[proxy]\ntrusted_proxies = {trusted}\n{product}")).await;
@@ -116,6 +125,7 @@ async fn forwarded_headers_are_believed_from_trusted_peers_only() {
         let request = postern
             .get(PATH)
             .bearer_auth(&admin)
+            .header("x-forwarded-for", "6.6.6.6")
             .header("x-forwarded-for", "9.9.9.9")
             .header("x-forwarded-proto", "https")
             .header("x_forwarded_for", "8.8.8.8")
@@ -280,6 +290,7 @@ async fn a_request_that_says_two_things_is_refused() {
         (format!("{line}host: a\r\n{bearer}authorization: Bearer x\r\n"), 400),
         (format!("get {PATH} HTTP/1.1\r\nhost: a\r\n{bearer}"), 400),
         (format!("TRACE {PATH} HTTP/1.1\r\nhost: a\r\n{bearer}"), 400),
+        (format!("{line}host: a\r\n{bearer}content-length: 0\r\ncontent-length: 0\r\n"), 400),
         (format!("CONNECT a:1 HTTP/1.1\r\nhost: a\r\n{bearer}"), 405),
         (format!("{line}host: a\r\n{bearer}{large}"), 431),
         (format!("{line}host: a\r\n{bearer}"), 200),
@@ -289,6 +300,15 @@ async fn a_request_that_says_two_things_is_refused() {
         assert_eq!(status(&answer), expected, "{}\n{answer}", &request[..request.len().min(200)]);
     }
     assert_eq!(upstream.seen(), 2);
+}
+
+#[tokio::test]
+async fn the_shortest_request_is_answered() {
+    let postern = Postern::with("").await;
+    for at in [postern.gateway, postern.doors, postern.health] {
+        let answer = raw(at, b"GET / HTTP/1.0\r\n\r\n").await;
+        assert!(matches!(status(&answer), 403 | 404), "{answer}");
+    }
 }
 
 #[tokio::test]

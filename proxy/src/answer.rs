@@ -19,6 +19,7 @@ pub const TOKEN_MISSING: Code = Code("AUT-0006", "Token Missing", StatusCode::UN
 pub const INVALID_TOKEN: Code = Code("AUT-0007", "Invalid Token", StatusCode::UNAUTHORIZED);
 pub const BAD_REQUEST: Code = Code("AUT-0009", "Bad Request", StatusCode::BAD_REQUEST);
 pub const TOO_LARGE: Code = Code("AUT-0009", "Bad Request", StatusCode::PAYLOAD_TOO_LARGE);
+pub const TOO_SLOW: Code = Code("AUT-0009", "Bad Request", StatusCode::REQUEST_TIMEOUT);
 pub const HEADERS_TOO_LARGE: Code =
     Code("AUT-0009", "Bad Request", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 pub const UNAVAILABLE: Code =

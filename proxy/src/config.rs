@@ -37,7 +37,7 @@ pub struct Config {
     /// bodies of any size.
     pub max_body_bytes: usize,
     /// How many connections one listener holds at a time; more wait to be accepted. Each listener
-    /// counts its own, so a flood at the gateway leaves the doors alone. Default: 10000.
+    /// counts its own, so a flood at the gateway leaves the doors alone. Default: 4096.
     pub max_connections: usize,
     /// How long requests in flight may take to end after a signal to stop, in seconds. Default: 10.
     pub shutdown_secs: u64,
@@ -55,7 +55,7 @@ impl Default for Config {
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
             max_body_bytes: 64 * 1024,
-            max_connections: 10_000,
+            max_connections: 4096,
             shutdown_secs: 10,
         }
     }
@@ -93,11 +93,19 @@ impl<'de> Deserialize<'de> for Networks {
 fn network(text: &str) -> Result<IpNet, String> {
     let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     match parsed {
-        Ok(network) if network.prefix_len() == 0 => Err(format!(
-            "`{text}` is everybody, and then any client may claim to be a proxy; name the proxies' own networks"
+        Ok(network) if network.prefix_len() < least(&network) => Err(format!(
+            "`{text}` is everybody, or nearly, and then any client may claim to be a proxy; name the proxies' own networks"
         )),
         Ok(network) => Ok(network),
         Err(_) => Err(format!("`{text}` is no address or network such as `10.0.0.0/8`")),
+    }
+}
+
+/// The widest network that may be somebody's own: `10.0.0.0/8`, `fc00::/7`.
+fn least(network: &IpNet) -> u8 {
+    match network {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 7,
     }
 }
 
@@ -227,7 +235,16 @@ mod tests {
 
     #[test]
     fn everybody_is_no_trusted_proxy() {
-        for bad in ["0.0.0.0/0", "::/0", "10.0.0.0/33", "proxy", ""] {
+        for bad in [
+            "0.0.0.0/0",
+            "::/0",
+            "0.0.0.0/1",
+            "128.0.0.0/1",
+            "8000::/1",
+            "10.0.0.0/33",
+            "proxy",
+            "",
+        ] {
             assert!(network(bad).is_err(), "{bad}");
         }
         for good in ["10.0.0.0/8", "127.0.0.1", "::1", "fd00::/8"] {

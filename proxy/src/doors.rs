@@ -10,7 +10,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 
-use crate::{answer, forward, gate::Gate, health, relay::Relay, request_id};
+use crate::{
+    answer, connection::HEADER_TIME, forward, gate::Gate, health, relay::Relay, request_id,
+};
 
 /// What identity owns of the Auth API; a trailing slash changes nothing.
 const RELAYED: [&str; 9] = [
@@ -55,10 +57,10 @@ impl Doors {
             return answer::error(answer::HEADERS_TOO_LARGE, message);
         }
         let path = request.uri().path().to_owned();
-        let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&path);
         if let Some(rest) = path.strip_prefix("/forward-auth/") {
             return self.forward_auth(peer, rest, &request, id);
         }
+        let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&path);
         match path {
             "/health" => only_get(&request, health::healthy),
             "/version" => only_get(&request, health::version),
@@ -127,7 +129,11 @@ impl Doors {
         if body.size_hint().lower() > most {
             return Err(too_large());
         }
-        let body = Limited::new(body, self.max_body_bytes).collect().await;
+        let body = Limited::new(body, self.max_body_bytes).collect();
+        let Ok(body) = tokio::time::timeout(HEADER_TIME, body).await else {
+            let message = "The body took too long to arrive.";
+            return Err(Box::new(answer::error(answer::TOO_SLOW, message)));
+        };
         body.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 too_large()

@@ -26,8 +26,9 @@ pub const REQUEST: &str = "x-request-id";
 /// out, and the product asks for it.
 const MOST_GROUP_BYTES: usize = 2 * 1024;
 
-/// Headers by which some frameworks replace the method that was decided on.
-const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+/// Headers by which some frameworks replace the method or the target that was decided on.
+const OVERRIDES: [&str; 4] =
+    ["x-http-method-override", "x-http-method", "x-method-override", "x-rewrite-url"];
 
 /// The identity headers of a permit. A value that is no header text is left out: a name from
 /// elsewhere cannot break the message.
@@ -93,7 +94,7 @@ impl Forbidden {
                 self.is_identity(&folded)
                     || OVERRIDES.contains(&folded.as_ref())
                     || nominated.iter().any(|nominated| nominated == name.as_str())
-                    || peer::is_forwarded(&folded) && (!trusted || name.as_str().contains('_'))
+                    || peer::is_forwarded(&folded) && (!trusted || folded != name.as_str())
             })
             .cloned()
             .collect()
@@ -127,6 +128,10 @@ mod tests {
             "x-postern-anything",
             "X_Postern_Subject",
             "x-postern_subject",
+            "X.Postern.Subject",
+            "X!Postern~Subject",
+            "X-Rewrite-URL",
+            "X.HTTP.Method.Override",
             "X-Auth-User",
             "X_AUTH_USER",
             "X-HTTP-Method-Override",

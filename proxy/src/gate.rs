@@ -204,9 +204,10 @@ pub fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a
 /// When there is one.
 pub fn no_twins(headers: &HeaderMap) -> Result<(), Why> {
     let twin = headers.keys().any(|name| {
-        name.as_str().contains('_') && peer::is_forwarded(&peer::folded(name.as_str()))
+        let folded = peer::folded(name.as_str());
+        folded != name.as_str() && peer::is_forwarded(&folded)
     });
-    if twin { Err(Why::Headers("a forwarded header is spelt with `_`")) } else { Ok(()) }
+    if twin { Err(Why::Headers("a forwarded header in another spelling")) } else { Ok(()) }
 }
 
 fn printable(method: &str) -> &str {

@@ -17,6 +17,7 @@ use crate::{
     answer,
     authorize::Permit,
     canonical::{self, NotCanonical},
+    connection::PHASE,
     forward::{self, Forbidden},
     gate::{self, Ask, Find, Gate},
     refusal::Why,
@@ -58,6 +59,8 @@ impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
+        // Streams of HTTP/2 have tasks of their own, and their connection another clock.
+        let _ = PHASE.try_with(|phase| phase.serving());
         Ctx {
             permit: None,
             request_id: String::new(),
@@ -82,6 +85,8 @@ impl ProxyHttp for Gateway {
         let scheme = if trusted { forwarded_scheme(&request.headers) } else { Ok("http") };
         let named = if has_fragment(session) {
             Err(Why::NotCanonical(NotCanonical::Character))
+        } else if many_lengths(&request.headers) {
+            Err(Why::Headers("more than one `Content-Length`"))
         } else {
             let sent = sent(request);
             scheme.and_then(|scheme| {
@@ -96,6 +101,8 @@ impl ProxyHttp for Gateway {
             }
             Err(why) => Err(self.unreadable(ctx, why)),
         };
+        // Whoever does not read the answer gives its place to somebody else.
+        session.as_downstream_mut().set_write_timeout(Some(READ_TIME));
         match admitted {
             Ok(permit) if permit.target().product.upstream.is_some() => {
                 ctx.permit = Some(permit);
@@ -186,10 +193,17 @@ impl ProxyHttp for Gateway {
         let response = self.failure(e, ctx);
         let error_code = response.status().as_u16();
         // The answer may have begun already; then there is nothing left to say.
-        if session.response_written().is_none() {
+        let written = session.response_written();
+        if written.is_none_or(|response| response.status.is_informational()) {
+            // The connection ends with this answer, and says so.
+            session.set_keepalive(None);
             let _ = write(session, ctx, response).await;
         }
         FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, _: &mut Session, _: Option<&Error>, _: &mut Ctx) {
+        let _ = PHASE.try_with(|phase| phase.waiting());
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
@@ -255,12 +269,12 @@ impl Gateway {
         trusted: bool,
     ) -> Result<()> {
         if let Some(peer) = peer_address(session) {
-            let before = upstream.headers.get("x-forwarded-for").and_then(|v| v.to_str().ok());
-            let chain = match before.filter(|_| trusted) {
-                Some(before) => format!("{before}, {peer}"),
-                None => peer.to_string(),
-            };
-            upstream.insert_header("x-forwarded-for", chain)?;
+            // A proxy may add a line of its own to those that it received.
+            let before = upstream.headers.get_all("x-forwarded-for").iter().filter(|_| trusted);
+            let mut chain: Vec<String> =
+                before.filter_map(|line| line.to_str().ok()).map(str::to_owned).collect();
+            chain.push(peer.to_string());
+            upstream.insert_header("x-forwarded-for", chain.join(", "))?;
         }
         upstream.insert_header("x-forwarded-proto", ctx.scheme)?;
         if !upstream.headers.contains_key("x-forwarded-host") && !ctx.host.is_empty() {
@@ -388,12 +402,20 @@ fn host<'a>(
     }
 }
 
+/// Whether the length is told more than once, which two servers may read in two ways.
+fn many_lengths(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let listed = values.next().is_some_and(|value| value.as_bytes().contains(&b','));
+    listed || values.next().is_some()
+}
+
 /// Whether the request line holds a fragment. Pingora drops it, so nothing would be forwarded that
 /// was not decided on; but a sender that means one is confused, and who knows what by.
 fn has_fragment(session: &Session) -> bool {
     let Some(http1) = session.as_downstream().as_http1() else { return false };
     let raw = http1.get_headers_raw_bytes();
-    raw.iter().take_while(|byte| **byte != b'\n').any(|byte| *byte == b'#')
+    let start = raw.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    raw[start..].iter().take_while(|byte| **byte != b'\n').any(|byte| *byte == b'#')
 }
 
 fn same_target(permit: &Permit, query: Option<&str>) -> Result<Uri> {

@@ -11,6 +11,7 @@ mod authorize;
 pub mod canonical;
 mod clock;
 pub mod config;
+mod connection;
 pub mod doors;
 mod forward;
 mod gate;

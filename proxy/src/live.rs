@@ -4,7 +4,10 @@
 //! One pointer, so a request that takes it at its start sees one revision to its end. A snapshot
 //! that does not compile is dropped; the one before it stays. Fed by `sync`, read by `gate`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use policy::{
@@ -23,6 +26,9 @@ use crate::{config::ProductConfig, route::Routes};
 /// Tokens whose signature has been checked, by their SHA-256. Time and revocation are checked at
 /// every use.
 pub type Verified = moka::sync::Cache<[u8; 32], Arc<Caller>>;
+
+/// How long a verified token is remembered at the most; then its signature is checked again.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// One revision of everything a request needs.
 #[derive(Debug)]
@@ -107,7 +113,10 @@ impl Live {
             Some(before) => (Arc::clone(&before.verifier), before.verified.clone()),
             None => (
                 Arc::new(Verifier::new(&issuer.issuer, &self.audience, &issuer.jwks)?),
-                Verified::new(self.remembered_tokens),
+                Verified::builder()
+                    .max_capacity(self.remembered_tokens)
+                    .time_to_live(REMEMBERED)
+                    .build(),
             ),
         };
         let engine = Arc::new(Engine::compile(snapshot).map_err(SnapshotError::Policies)?);

@@ -21,14 +21,16 @@ pub const FORWARDED: [&str; 10] = [
     "x-original-url",
 ];
 
-/// A header's name as a careless backend reads it: `X_Forwarded_Host` is `x-forwarded-host` there.
+/// A header's name as a careless backend reads it: `X_Forwarded_Host` is `x-forwarded-host` there,
+/// and where names become variables of an environment, any sign is like any other.
 pub fn folded(name: &str) -> Cow<'_, str> {
-    // Names of parsed headers are in lower case already, and few have an underscore.
-    if name.bytes().any(|byte| byte == b'_' || byte.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase().replace('_', "-"))
-    } else {
-        Cow::Borrowed(name)
+    // Names of parsed headers are in lower case already, and few have another sign than `-`.
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.bytes().all(plain) {
+        return Cow::Borrowed(name);
     }
+    let sign = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    Cow::Owned(name.chars().map(sign).collect())
 }
 
 /// Whether a header claims something about the request on a proxy's behalf.

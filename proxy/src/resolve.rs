@@ -14,6 +14,9 @@ use crate::config::Upstream;
 /// How long an answer is used before the system is asked again.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// How long the system may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The answers so far: one an upstream of the configuration.
 #[derive(Debug, Default)]
 pub struct Resolver {
@@ -32,8 +35,9 @@ impl Resolver {
         {
             return Some(SocketAddr::new(address.ip(), upstream.port));
         }
-        let found = tokio::net::lookup_host((upstream.host.as_str(), upstream.port)).await;
-        let address = found.ok().and_then(|mut addresses| addresses.next());
+        let asked = tokio::net::lookup_host((upstream.host.as_str(), upstream.port));
+        let found = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
+        let address = found.and_then(|mut addresses| addresses.next());
         let address = address.or(known.map(|(_, address)| address))?;
         let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
         answers.insert(upstream.host.clone(), (Instant::now(), address));

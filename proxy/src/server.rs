@@ -32,6 +32,7 @@ use pingora::{
     server::configuration::ServerConf,
 };
 use policy::feed::Subscription;
+use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -40,6 +41,7 @@ use tokio::{
 
 use crate::{
     config::{Config, ProductConfig},
+    connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
     doors::Doors,
     forward::Forbidden,
     gate::Gate,
@@ -52,9 +54,6 @@ use crate::{
     resolve::Resolver,
     sync,
 };
-
-/// How long a client may take to send its headers.
-const HEADER_TIME: Duration = Duration::from_secs(15);
 
 /// How many connections the operators' listener holds.
 const OPERATORS: usize = 64;
@@ -209,7 +208,9 @@ impl Server {
         let doors = serve(listeners.doors, accepting.with_slots(slots), in_flight.clone(), answer)?;
         let app = gateway(&config, gate, in_flight.clone());
         let accepting = accepting.with_slots(slots);
-        let gateway = serve_gateway(listeners.gateway, accepting, Arc::clone(&app))?;
+        let max_header_bytes = config.max_header_bytes;
+        let gateway =
+            serve_gateway(listeners.gateway, accepting, Arc::clone(&app), max_header_bytes)?;
 
         stop(&mut stopped).await;
         for task in [operators, doors, gateway] {
@@ -247,6 +248,7 @@ fn gateway(
     let mut app = http_proxy(&Arc::new(ServerConf::default()), inner);
     let mut options = HttpServerOptions::default();
     options.h2c = true;
+    options.h2_idle_timeout = Some(IDLE_TIME);
     app.server_options = Some(options);
     Arc::new(app)
 }
@@ -283,10 +285,9 @@ impl Accepting {
             let serving = connection(stream, peer);
             let metrics = self.metrics.clone();
             tokio::spawn(async move {
-                metrics.connections.inc();
+                let _slot = slot;
+                let _counted = Counted::new(&metrics.connections);
                 serving.await;
-                metrics.connections.dec();
-                drop(slot);
             });
         }
     }
@@ -309,6 +310,22 @@ impl Accepting {
     }
 }
 
+/// A connection that is counted until it is dropped, however it ends.
+struct Counted<'a>(&'a IntGauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Serve a listener with hyper, HTTP/1.1 and HTTP/2 without TLS.
 fn serve<A, F>(
     listener: std::net::TcpListener,
@@ -323,7 +340,11 @@ where
     let listener = TcpListener::from_std(listener)?;
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_buf_size(128 * 1024);
-    http.http2().timer(TokioTimer::new()).max_header_list_size(128 * 1024);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(128 * 1024)
+        .keep_alive_interval(HEADER_TIME)
+        .keep_alive_timeout(HEADER_TIME);
     let shutdown = accepting.shutdown.clone();
     Ok(tokio::spawn(accepting.run(listener, move |stream, peer| {
         let (answer, mut shutdown) = (answer.clone(), shutdown.clone());
@@ -334,7 +355,7 @@ where
                 let answer = answer(peer.ip(), request);
                 async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
             });
-            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let connection = http.serve_connection(TokioIo::new(Bounded::new(stream)), service);
             tokio::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -356,14 +377,17 @@ fn serve_gateway(
     listener: std::net::TcpListener,
     accepting: Accepting,
     app: Arc<HttpProxy<Gateway>>,
+    max_header_bytes: usize,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
     let listener = TcpListener::from_std(listener)?;
     let shutdown = accepting.shutdown.clone();
     Ok(tokio::spawn(accepting.run(listener, move |stream, peer| {
         let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
         async move {
-            let stream = Box::new(dressed(stream, peer));
-            app.process_new(stream, &shutdown).await;
+            let phase = Arc::new(Phase::default());
+            let stream = dressed(stream, peer);
+            let stream = Box::new(Client::new(stream, Arc::clone(&phase), max_header_bytes));
+            PHASE.scope(phase, app.process_new(stream, &shutdown)).await;
         }
     })))
 }

@@ -60,7 +60,11 @@ pub fn answer(
     };
     let question = match Question::read(headers, body) {
         Ok(question) => question,
-        Err(response) => return *response,
+        Err(response) => {
+            let why = Why::Headers("a question that is malformed");
+            gate.unreadable(DOOR, Some(client), request_id, why);
+            return *response;
+        }
     };
     let id = DecisionId::fresh();
     let verdict = question.settle(&in_force, &bearer);
@@ -106,7 +110,8 @@ impl Question {
         };
         let client = text("clientIp")?
             .map(|text| text.parse().map_err(|_| bad("The member `clientIp` is no address.")))
-            .transpose()?;
+            .transpose()?
+            .map(|address: IpAddr| address.to_canonical());
         Ok(Self { subject: text("sub")?, product: text("product")?, resource, action, client })
     }
 
@@ -205,7 +210,7 @@ impl Heard<'_> {
         let known = verdict.permission.and_then(|permission| engine.name(permission));
         let product = known.map(|(product, _)| product.as_str());
         let permission = known.map_or_else(
-            || format!("{}:{}", question.resource, question.action),
+            || format!("{}:{}", short(&question.resource), short(&question.action)),
             |(product, permission)| format!("{product}::{permission}"),
         );
         let asked = Asked {
@@ -228,6 +233,11 @@ impl Heard<'_> {
             self.gate.refuse(&asked, why, id, engine.revision(), product);
         }
     }
+}
+
+/// As much of a name as a log needs: one that is longer means nothing here.
+fn short(name: &str) -> String {
+    name.chars().take(128).collect()
 }
 
 fn reply(id: DecisionId, verdict: &Verdict) -> Response<Bytes> {
