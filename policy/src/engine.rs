@@ -73,6 +73,8 @@ struct Product {
 struct Known {
     product: usize,
     permission: Permission,
+    /// `midaz::accounts:get`, as logs name it.
+    label: Arc<str>,
     /// The action with the groups it is in: Cedar looks for them among the entities, and a policy
     /// over an action group would not hold without them.
     action: Entity,
@@ -162,6 +164,11 @@ impl Engine {
     pub fn name(&self, id: PermissionId) -> Option<(&ProductName, &Permission)> {
         let known = self.permissions.get(id.0 as usize)?;
         Some((&self.products[known.product].manifest.product, &known.permission))
+    }
+
+    /// What an id stands for, as logs name it: `midaz::accounts:get`.
+    pub fn label(&self, id: PermissionId) -> Arc<str> {
+        self.permissions.get(id.0 as usize).map_or_else(Arc::default, |k| Arc::clone(&k.label))
     }
 
     /// The product whose manifest declares that name.
@@ -468,6 +475,7 @@ impl Build<'_> {
                 });
                 known.push(Known {
                     product: n,
+                    label: format!("{}::{permission}", manifest.product).into(),
                     action: schema::action(&manifest.product, &permission),
                     resource: schema::resource_uid(&manifest.product, &permission.resource),
                     permission,

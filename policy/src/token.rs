@@ -278,12 +278,24 @@ pub fn bearer(header: &str) -> Option<&str> {
         }
         Some(_) => return None,
     };
-    let good = |b: u8| {
-        b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b'=')
-    };
-    (!token.is_empty() && !token.eq_ignore_ascii_case("bearer") && token.bytes().all(good))
-        .then_some(token)
+    let none = token.is_empty() || token.eq_ignore_ascii_case("bearer");
+    (!none && token.bytes().all(|byte| TOKEN_BYTES[usize::from(byte)])).then_some(token)
 }
+
+/// The bytes of a bearer token (`b64token`, RFC 6750, section 2.1), as a table: every request's token
+/// is looked through.
+const TOKEN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b'=');
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)

@@ -136,7 +136,7 @@ pub fn refused(asked: &Asked<'_>, refusal: &Refusal) {
         principal = denial.map(|d| d.principal.as_str()),
         method = asked.method,
         path = asked.path,
-        permission = denial.map(|d| d.permission.as_str()),
+        permission = denial.map(|d| &*d.permission),
         policies = %Spaced(policies),
         client = asked.client.map(tracing::field::display),
         request_id = asked.request_id,

@@ -27,7 +27,7 @@ pub struct Permit {
     target: Target,
     bearer: Option<Bearer>,
     basis: Basis,
-    permission: Option<String>,
+    permission: Option<Arc<str>>,
 }
 
 /// Why it was allowed.
@@ -174,7 +174,7 @@ fn decide(
     bearer: &Bearer,
     circumstances: Circumstances,
     needed: &[PermissionId],
-) -> Result<(Decision, String), Denial> {
+) -> Result<(Decision, Arc<str>), Denial> {
     let parameters: Vec<(&str, &str)> =
         target.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let facts = Facts {
@@ -183,11 +183,11 @@ fn decide(
         authentication: Some(&bearer.caller.authentication),
         parameters: &parameters,
     };
-    let mut settled: Option<(Decision, String)> = None;
+    let mut settled: Option<(Decision, Arc<str>)> = None;
     for permission in needed {
         let query = Query { subject: &bearer.subject, permission: *permission, facts: &facts };
         let decision = engine.decide(&query);
-        let name = name(engine, *permission);
+        let name = engine.label(*permission);
         if !decision.allowed() {
             return Err(denial(engine, &bearer.subject.principal, name, decision));
         }
@@ -197,13 +197,13 @@ fn decide(
                 before.policies.extend(decision.policies);
                 before.policies.sort_unstable();
                 before.policies.dedup();
-                (before, format!("{names} {name}"))
+                (before, format!("{names} {name}").into())
             }
         });
     }
     settled.ok_or_else(|| {
         let nothing = Decision::deny(engine.revision());
-        denial(engine, &bearer.subject.principal, String::new(), nothing)
+        denial(engine, &bearer.subject.principal, Arc::default(), nothing)
     })
 }
 
@@ -211,15 +211,10 @@ fn decide(
 pub fn denial(
     engine: &Engine,
     principal: &Principal,
-    permission: String,
+    permission: Arc<str>,
     decision: Decision,
 ) -> Denial {
     let reason = decision.policies.iter().find_map(|policy| engine.reason(policy));
     let reason = reason.map(ToString::to_string);
     Denial { principal: principal.to_string(), permission, decision, reason }
-}
-
-/// `midaz::accounts:get`.
-pub fn name(engine: &Engine, permission: PermissionId) -> String {
-    engine.name(permission).map_or_else(String::new, |(product, p)| format!("{product}::{p}"))
 }

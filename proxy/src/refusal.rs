@@ -1,5 +1,7 @@
 //! Why a request stops. Each door turns it into a status its server understands.
 
+use std::sync::Arc;
+
 use policy::{
     model::decision::{Decision, Revision},
     token::TokenError,
@@ -46,7 +48,7 @@ pub enum Why {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     pub principal: String,
-    pub permission: String,
+    pub permission: Arc<str>,
     pub decision: Decision,
     /// What the author of the forbidding policy tells whoever it turns away.
     pub reason: Option<String>,

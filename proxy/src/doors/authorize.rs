@@ -209,9 +209,9 @@ impl Heard<'_> {
         let engine = &in_force.engine;
         let known = verdict.permission.and_then(|permission| engine.name(permission));
         let product = known.map(|(product, _)| product.as_str());
-        let permission = known.map_or_else(
-            || format!("{}:{}", short(&question.resource), short(&question.action)),
-            |(product, permission)| format!("{product}::{permission}"),
+        let permission = verdict.permission.map_or_else(
+            || format!("{}:{}", short(&question.resource), short(&question.action)).into(),
+            |permission| engine.label(permission),
         );
         let asked = Asked {
             door: DOOR,
