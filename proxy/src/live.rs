@@ -28,7 +28,7 @@ use crate::{config::ProductConfig, route::Routes};
 pub type Verified = moka::sync::Cache<[u8; 32], Arc<Caller>>;
 
 /// How long a verified token is remembered at the most; then its signature is checked again.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const REMEMBERED: Duration = Duration::from_hours(1);
 
 /// One revision of everything a request needs.
 #[derive(Debug)]
