@@ -1,22 +1,34 @@
 //! `Admin`: a caller whom the policy lets administer; made nowhere else.
 //!
 //! The service guards itself as it guards the products: with permissions of a product of its own,
-//! decided by the engine in force.
+//! decided by the engine in force. Whoever is admitted may lose everything before the request has
+//! come in whole, so a change asks again in its own transaction, with [`Admin::begin`].
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use http::Method;
-use policy::model::{
-    caller::Principal,
-    name::{OrgId, UserId},
-    query::Query,
+use policy::{
+    changes::Standing,
+    engine::Engine,
+    model::{
+        caller::{Authentication, Principal, Subject},
+        grant,
+        name::{GroupName, OrgId, ProductName, RoleName, UserId},
+        query::{Facts, Query},
+    },
+    snapshot::Snapshot,
 };
 
 use crate::{
     app::App,
-    bearer::Bearer,
+    bearer::{self, Bearer},
+    clock,
     error::Error,
     holdings::{IDENTITY, Power},
+    store::{Committed, Tx},
 };
 
 /// What each route needs. A route that does not stand here admits nobody.
@@ -49,11 +61,21 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
 #[derive(Debug)]
 pub struct Admin {
     bearer: Bearer,
+    need: Need,
 }
 
-/// What a caller may do, and so may give.
+/// A resource and an action of this service's own product.
+type Need = (&'static str, &'static str);
+
+/// What a caller may do as of one transaction, and so may give.
 #[derive(Debug)]
-pub struct Reach(HashSet<Power>);
+pub struct Reach {
+    held: HashSet<Power>,
+    /// What it was found with, to find what others may do by the same.
+    engine: Arc<Engine>,
+    now: u64,
+    authentication: Authentication,
+}
 
 impl Admin {
     /// Admit a bearer to a route, named by its template.
@@ -66,30 +88,67 @@ impl Admin {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let need = NEEDS.iter().find(|(on, at, ..)| method.as_str() == *on && path == *at);
         let &(_, _, resource, action) = need.ok_or(Error::NoSuchPath)?;
-        let admin = Self { bearer };
-        if admin.may(app, resource, action) {
-            return Ok(admin);
+        let admin = Self { bearer, need: (resource, action) };
+        admin.check(&app.live.load(), &admin.bearer.caller.subject, app.clock.now())?;
+        Ok(admin)
+    }
+
+    /// Start to change something: the turn to write, and what the caller may do, now that nobody
+    /// else can change it.
+    ///
+    /// # Errors
+    ///
+    /// When the caller is gone, signed out, or may not do what the route does any more.
+    pub async fn begin(&self, app: &App) -> Result<(Tx, Reach), Error> {
+        let mut tx = app.store.begin(self.org()).await?;
+        // A policy that has been committed and is being compiled decides this already.
+        let revision = Some(tx.revision().await?);
+        if Some(app.live.load().revision()) < revision {
+            app.progress.in_force(Committed { revision, sequence: None }).await;
+        }
+        let reach = self.reach(app, &mut tx).await?;
+        Ok((tx, reach))
+    }
+
+    /// What the caller may do as of a transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admin::begin`].
+    pub async fn reach(&self, app: &App, tx: &mut Tx) -> Result<Reach, Error> {
+        let caller = &self.bearer.caller;
+        if app.changes.standing(caller) == Standing::Revoked {
+            return Err(Error::TokenInvalid);
+        }
+        let (subject, _) = bearer::present(app, tx, caller).await?;
+        let (engine, now) = (app.live.load_full(), app.clock.now());
+        self.check(&engine, &subject, now)?;
+        let held = engine.what_can(&subject, &self.bearer.facts(now)).into_iter().collect();
+        Ok(Reach { held, engine, now, authentication: caller.authentication.clone() })
+    }
+
+    /// Check that the policy lets a subject do what the route does.
+    fn check(&self, engine: &Engine, subject: &Subject, now: u64) -> Result<(), Error> {
+        let (resource, action) = self.need;
+        if self.allowed(engine, subject, now, self.need) {
+            return Ok(());
         }
         tracing::info!(
-            principal = %admin.principal(), resource, action, "administration was refused"
+            principal = %self.principal(), resource, action, "administration was refused"
         );
         Err(Error::Forbidden { resource, action })
     }
 
-    /// Whether the caller may do this, too.
-    pub fn may(&self, app: &App, resource: &str, action: &str) -> bool {
-        let engine = app.live.load();
-        let Some(permission) = engine.permission(IDENTITY, resource, action) else { return false };
-        let facts = self.bearer.facts(app.clock.now());
-        let subject = &self.bearer.caller.subject;
+    fn allowed(&self, engine: &Engine, subject: &Subject, now: u64, need: Need) -> bool {
+        let Some(permission) = engine.permission(IDENTITY, need.0, need.1) else { return false };
+        let facts = self.bearer.facts(now);
         engine.decide(&Query { subject, permission, facts: &facts }).allowed()
     }
 
-    /// What the caller may do.
-    pub fn reach(&self, app: &App) -> Reach {
-        let facts = self.bearer.facts(app.clock.now());
-        let held = app.live.load().what_can(&self.bearer.caller.subject, &facts);
-        Reach(held.into_iter().collect())
+    /// Whether the caller may do this, too.
+    pub fn may(&self, app: &App, resource: &'static str, action: &'static str) -> bool {
+        let subject = &self.bearer.caller.subject;
+        self.allowed(&app.live.load(), subject, app.clock.now(), (resource, action))
     }
 
     /// The organization that is administered.
@@ -120,7 +179,7 @@ impl Reach {
     ///
     /// Names the first power that is out of reach.
     pub fn gives(&self, powers: &BTreeSet<Power>) -> Result<(), Error> {
-        match powers.iter().find(|power| !self.holds(power)) {
+        match powers.iter().find(|power| !holds(&self.held, power)) {
             None => Ok(()),
             Some((product, permission)) => {
                 Err(Error::Exceeds(format!("`{permission}` of `{product}`")))
@@ -128,18 +187,148 @@ impl Reach {
         }
     }
 
-    /// Whether a power is within reach. `head` shows no more than `get` does, and there are products
-    /// whose viewers hold it while their editors do not; so whoever holds `get` may give it.
-    fn holds(&self, power: &Power) -> bool {
-        let (product, permission) = power;
-        self.0.contains(power)
-            || permission.action.as_str() == "head"
-                && self.0.iter().any(|(of, held)| {
-                    of == product
-                        && held.resource == permission.resource
-                        && held.action.as_str() == "get"
-                })
+    /// Check that whoever has this reach may make one subject of another. Roles tell only a part of
+    /// what that gives: a policy written by hand may permit more under the name of a group or role.
+    ///
+    /// # Errors
+    ///
+    /// Names the first power that is out of reach.
+    pub fn makes(&self, of: &Subject, would_be: &Subject) -> Result<(), Error> {
+        self.makes_in(&self.engine, of, would_be)
     }
+
+    /// Check that whoever has this reach may let a group of the organization be as it is in `then`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reach::makes`].
+    pub fn shapes(&self, org: &OrgId, then: &Foreseen) -> Result<(), Error> {
+        let Some(engine) = &then.engine else { return Ok(()) };
+        let somebody = Principal::User { org: org.clone(), id: then.somebody.clone() };
+        let outside = person(somebody.clone(), &[]);
+        let inside = person(somebody, std::slice::from_ref(&then.group));
+        // One that is there already gives what it gives, whoever changes it.
+        let now = if then.is_new { &outside } else { &inside };
+        self.makes_in(engine, now, &inside)
+    }
+
+    fn makes_in(&self, then: &Engine, of: &Subject, would_be: &Subject) -> Result<(), Error> {
+        if self.engine.snapshot().policies.is_empty() {
+            return Ok(());
+        }
+        let before = self.can(&self.engine, of);
+        self.gives(&self.can(then, would_be).difference(&before).cloned().collect())
+    }
+
+    /// What a subject may do in the caller's circumstances, or in none.
+    fn can(&self, engine: &Engine, subject: &Subject) -> BTreeSet<Power> {
+        let none = Facts { now: self.now, ..Facts::default() };
+        let same = Facts { authentication: Some(&self.authentication), ..none.clone() };
+        [none, same].iter().flat_map(|facts| engine.what_can(subject, facts)).collect()
+    }
+}
+
+/// A group as it is about to be, in a policy that has it so.
+pub struct Foreseen {
+    /// `None` where no policy is written by hand: then the roles tell everything.
+    engine: Option<Engine>,
+    group: GroupName,
+    is_new: bool,
+    /// An id that nobody has.
+    somebody: UserId,
+}
+
+impl Foreseen {
+    /// A group that is about to hold these roles.
+    ///
+    /// # Errors
+    ///
+    /// When the policy cannot be made.
+    pub async fn group(
+        app: &App,
+        org: &OrgId,
+        name: &GroupName,
+        roles: &[RoleName],
+        is_new: bool,
+    ) -> Result<Self, Error> {
+        Self::compile(app, name, is_new, |snapshot| {
+            snapshot.groups.retain(|group| group.org.as_ref() != Some(org) || group.name != *name);
+            snapshot.groups.push(own_group(org, name, roles));
+        })
+        .await
+    }
+
+    /// A role that is about to be made, in a group that holds nothing else.
+    ///
+    /// # Errors
+    ///
+    /// When the policy cannot be made.
+    pub async fn role(
+        app: &App,
+        org: &OrgId,
+        name: &RoleName,
+        product: &ProductName,
+    ) -> Result<Self, Error> {
+        let holder = clock::random_id()?.to_string();
+        let holder: GroupName = holder.parse().map_err(|_| Error::BadId("group id"))?;
+        Self::compile(app, &holder, true, |snapshot| {
+            snapshot.roles.retain(|role| role.org.as_ref() != Some(org) || role.name != *name);
+            snapshot.roles.push(grant::Role {
+                name: name.clone(),
+                org: Some(org.clone()),
+                product: product.clone(),
+                title: String::new(),
+                // What it grants is measured by itself.
+                grants: Vec::new(),
+            });
+            snapshot.groups.push(own_group(org, &holder, std::slice::from_ref(name)));
+        })
+        .await
+    }
+
+    async fn compile(
+        app: &App,
+        group: &GroupName,
+        is_new: bool,
+        change: impl FnOnce(&mut Snapshot),
+    ) -> Result<Self, Error> {
+        let somebody = clock::random_id()?.to_string();
+        let somebody = somebody.parse().map_err(|_| Error::BadId("user id"))?;
+        let mut snapshot = Snapshot::clone(app.live.load().snapshot());
+        let engine = if snapshot.policies.is_empty() {
+            None
+        } else {
+            change(&mut snapshot);
+            let compile = move || Engine::compile(Arc::new(snapshot));
+            let compiled = tokio::task::spawn_blocking(compile).await;
+            let fault = |error: policy::complaint::Complaints| Error::Fault(Box::new(error));
+            Some(compiled.map_err(|error| Error::Fault(Box::new(error)))?.map_err(fault)?)
+        };
+        Ok(Self { engine, group: group.clone(), is_new, somebody })
+    }
+}
+
+fn own_group(org: &OrgId, name: &GroupName, roles: &[RoleName]) -> grant::Group {
+    let (name, org, title) = (name.clone(), Some(org.clone()), String::new());
+    grant::Group { name, org, title, roles: roles.to_vec() }
+}
+
+/// A person in these groups.
+pub fn person(principal: Principal, groups: &[GroupName]) -> Subject {
+    Subject { principal, groups: groups.into(), roles: [].into() }
+}
+
+/// Whether a power is among those that are held. `head` shows no more than `get` does, and there are
+/// products whose viewers hold it while their editors do not; so whoever holds `get` may give it.
+fn holds(held: &HashSet<Power>, power: &Power) -> bool {
+    let (product, permission) = power;
+    held.contains(power)
+        || permission.action.as_str() == "head"
+            && held.iter().any(|(of, held)| {
+                of == product
+                    && held.resource == permission.resource
+                    && held.action.as_str() == "get"
+            })
 }
 
 #[cfg(test)]
@@ -152,12 +341,13 @@ mod tests {
 
     #[test]
     fn what_is_held_may_be_given_and_looking_without_the_body_with_it() {
-        let reach = Reach(powers(&["things:get", "parts:post"]).into_iter().collect());
+        let held = powers(&["things:get", "parts:post"]).into_iter().collect();
+        let all = |names: &[&str]| powers(names).iter().all(|power| holds(&held, power));
         for given in [&["things:get"][..], &["things:head"], &["parts:post", "things:get"], &[]] {
-            assert!(reach.gives(&powers(given)).is_ok(), "{given:?}");
+            assert!(all(given), "{given:?}");
         }
         for kept in [&["things:post"][..], &["parts:head"], &["parts:get"]] {
-            assert!(reach.gives(&powers(kept)).is_err(), "{kept:?}");
+            assert!(!all(kept), "{kept:?}");
         }
     }
 

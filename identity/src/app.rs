@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How much longer than a token a change is told, for clocks that disagree.
-const MARGIN: u64 = 60;
+pub const MARGIN: u64 = 60;
 
 /// The service, as a request sees it.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ pub struct Parts {
     /// What has happened since the oldest living token was made.
     pub changes: Changes,
     pub progress: Progress,
+    /// The lifetime of the longest access token that may be about, in seconds.
+    pub longest_token_secs: u64,
 }
 
 impl Deref for App {
@@ -82,7 +84,7 @@ impl App {
     ///
     /// When the database fails.
     pub async fn record(&self, tx: &mut Tx, fact: Fact) -> Result<(), Error> {
-        let until = self.clock.now() + self.config.access_token_secs + MARGIN;
+        let until = self.clock.now() + self.longest_token_secs + MARGIN;
         Ok(tx.record(&fact, until).await?)
     }
 

@@ -3,8 +3,8 @@
 use policy::{
     changes::Fact,
     model::{
-        caller::Principal,
-        name::{AppId, OrgId},
+        caller::{Principal, Subject},
+        name::{AppId, OrgId, RoleName},
     },
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -106,7 +106,6 @@ pub async fn create(
         return Err(Error::ApplicationName(names));
     }
     words::line(&description).map_err(|rule| Error::rule("description", rule))?;
-    let reach = by.reach(app);
     let roles = app.roles_of_application(&name);
     let credentials = Credentials::make()?;
     let vault = app.config.retrievable_secrets.then_some(&app.master);
@@ -116,8 +115,14 @@ pub async fn create(
         &app.secret_hasher,
         vault,
     )?;
-    let mut tx = app.store.begin(by.org()).await?;
-    reach.gives(&Holdings::read(app, &mut tx).await?.of_roles(&roles)?)?;
+    let (mut tx, reach) = by.begin(app).await?;
+    reach.gives(&Holdings::read(app, &mut tx).await?.of_application(&roles)?)?;
+    let machine = |roles: &[RoleName]| Subject {
+        principal: principal(by.org(), &new.id),
+        groups: [].into(),
+        roles: roles.into(),
+    };
+    reach.makes(&machine(&[]), &machine(&roles))?;
     tx.add_application(&new, app.clock.now()).await?;
     let made = tx.application(&new.id).await?.ok_or(Error::NoSuchApplication)?;
     app.commit(tx).await?;
@@ -133,7 +138,7 @@ pub async fn describe(
     description: &str,
 ) -> Result<Shown, Error> {
     words::line(description).map_err(|rule| Error::rule("description", rule))?;
-    let mut tx = app.store.begin(by.org()).await?;
+    let (mut tx, _) = by.begin(app).await?;
     tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
     tx.describe_application(id, description).await?;
     app.commit(tx).await?;
@@ -143,7 +148,7 @@ pub async fn describe(
 /// Remove an application. Its tokens, and the sign-ins made through it, stop working before this
 /// returns.
 pub async fn remove(app: &App, by: &Admin, id: &AppId) -> Result<(), Error> {
-    let mut tx = app.store.begin(by.org()).await?;
+    let (mut tx, _) = by.begin(app).await?;
     tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
     if tx.organization().await?.is_some_and(|org| org.default_application == *id) {
         return Err(Error::DefaultApplication);

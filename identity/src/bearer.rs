@@ -14,7 +14,7 @@ use policy::{
     token::{self, Kind},
 };
 
-use crate::{app::App, error::Error, model::user::User};
+use crate::{app::App, error::Error, model::user::User, store::Tx};
 
 /// Whoever presents a token that holds.
 #[derive(Debug)]
@@ -69,34 +69,36 @@ pub async fn of_token(app: &App, token: &str, kind: Kind) -> Result<Bearer, Erro
     if app.changes.standing(&caller) == Standing::Revoked {
         return Err(Error::TokenInvalid);
     }
-    let (subject, user) = present(app, &caller, now).await?.ok_or(Error::TokenInvalid)?;
+    let mut tx = app.store.read(caller.subject.principal.org()).await?;
+    let (subject, user) = present(app, &mut tx, &caller).await?;
     caller.subject = subject;
     Ok(Bearer { caller, claims, user })
 }
 
-/// What the caller is and holds now; `None` when it is gone or its sign-in has ended.
-async fn present(
+/// What the caller is and holds as of a transaction.
+///
+/// # Errors
+///
+/// When it is gone or its sign-in has ended.
+pub async fn present(
     app: &App,
+    tx: &mut Tx,
     caller: &Caller,
-    now: u64,
-) -> Result<Option<(Subject, Option<User>)>, Error> {
+) -> Result<(Subject, Option<User>), Error> {
     let principal = caller.subject.principal.clone();
-    let mut tx = app.store.read(principal.org()).await?;
     match &principal {
         Principal::User { id, .. } => {
-            let Some(session) = &caller.session else { return Ok(None) };
-            let Some(session) = tx.living_session(session, now).await? else { return Ok(None) };
-            let Some(user) = tx.user(id).await? else { return Ok(None) };
-            if session.user != *id {
-                return Ok(None);
-            }
+            let session = caller.session.as_ref().ok_or(Error::TokenInvalid)?;
+            let session = tx.living_session(session, app.clock.now()).await?;
+            session.filter(|session| session.user == *id).ok_or(Error::TokenInvalid)?;
+            let user = tx.user(id).await?.ok_or(Error::TokenInvalid)?;
             let groups = user.groups.clone().into();
-            Ok(Some((Subject { principal, groups, roles: [].into() }, Some(user))))
+            Ok((Subject { principal, groups, roles: [].into() }, Some(user)))
         }
         Principal::Application { id, .. } => {
-            let Some(client) = tx.client_of(id).await? else { return Ok(None) };
+            let client = tx.client_of(id).await?.ok_or(Error::TokenInvalid)?;
             let roles = app.roles_of_application(&client.name).into();
-            Ok(Some((Subject { principal, groups: [].into(), roles }, None)))
+            Ok((Subject { principal, groups: [].into(), roles }, None))
         }
     }
 }

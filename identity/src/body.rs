@@ -9,7 +9,7 @@ use axum::body::Body;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use policy::strict;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, error::Category};
 
 use crate::{
     config::Config,
@@ -59,9 +59,23 @@ pub async fn json(config: &Config, headers: &HeaderMap, body: Body) -> Result<Fi
         return Err(BodyFault::Unreadable(what.to_owned()));
     }
     let bytes = read(config, body).await?;
-    let members = strict::from_slice(&bytes)
-        .map_err(|error| BodyFault::Unreadable(format!("the body is no JSON object: {error}")))?;
+    let members = strict::from_slice(&bytes).map_err(|error| unreadable(&error))?;
     Ok(Fields::new(members))
+}
+
+/// Where the JSON stops being right, and in what way. The parser's own words may hold a piece of the
+/// body, which may be a secret.
+fn unreadable(error: &serde_json::Error) -> BodyFault {
+    let what = match error.classify() {
+        Category::Io => "it cannot be read",
+        Category::Syntax => "it is not JSON",
+        Category::Data => "it is another kind of JSON, or repeats a member",
+        Category::Eof => "it ends too early",
+    };
+    let (line, column) = (error.line(), error.column());
+    BodyFault::Unreadable(format!(
+        "the body is no JSON object: {what}, at line {line}, column {column}"
+    ))
 }
 
 /// Read a form.

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,7 +26,7 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    app::{App, Parts},
+    app::{App, MARGIN, Parts},
     apps::Credentials,
     bootstrap::{Bootstrap, FirstStart, Secrets},
     clock::{self, Clock, NoRandom},
@@ -62,6 +62,8 @@ pub enum OpenError {
     Folder(PathBuf, #[source] std::io::Error),
     #[error("{} cannot be written; give this user write permission on it and on its folder", .0.display())]
     ReadOnly(PathBuf, #[source] sqlx::Error),
+    #[error("{} can be read by others, and this user may not change that; make it its own, with `chown` and `chmod 600`", .0.display())]
+    Exposed(PathBuf, #[source] std::io::Error),
     #[error("{} is damaged or no database; restore it from a backup, or move it away to start anew", .0.display())]
     Corrupt(PathBuf),
     #[error("{} was last used by a newer version; run that version, or restore a backup from before it", .0.display())]
@@ -182,6 +184,8 @@ impl Identity {
             Some(seed) => Some(seed.plant(&store, &bootstrap, clock.now()).await?),
             None => None,
         };
+        let longest_token_secs =
+            store.longest_token(config.access_token_secs, clock.now(), MARGIN).await?;
         let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
         let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
         let app = App::new(Parts {
@@ -200,6 +204,7 @@ impl Identity {
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
             progress: Progress::default(),
+            longest_token_secs,
         });
         Ok((Self { app }, first))
     }
@@ -287,10 +292,31 @@ fn private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Take from others what they may do with the database and what SQLite keeps beside it: a copy from
+/// a backup, say, is often readable for all.
+fn close_to_others(database: &Path) -> std::io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(suffix);
+        let path = PathBuf::from(path);
+        let mode = match fs::metadata(&path) {
+            Ok(metadata) => metadata.permissions().mode(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if mode & 0o077 != 0 {
+            tracing::warn!(file = %path.display(), "others could read {}", path.display());
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(())
+}
+
 async fn database(folder: &Path) -> Result<Store, OpenError> {
     let file = folder.join(DATABASE);
     // SQLite would make the file readable for others; what it makes beside it copies the mode.
     private(&file).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
+    close_to_others(&file).map_err(|error| OpenError::Exposed(file.clone(), error))?;
     let fault = |error: sqlx::Error| database_fault(&file, error);
     let store = Store::open(&file).await.map_err(fault)?;
     if store.damage().await.map_err(fault)?.is_some() {

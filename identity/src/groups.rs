@@ -4,7 +4,14 @@ use std::collections::HashMap;
 
 use policy::model::name::{GroupName, RoleName};
 
-use crate::{admin::Admin, app::App, error::Error, holdings::Holdings, model::group::Group, words};
+use crate::{
+    admin::{Admin, Foreseen},
+    app::App,
+    error::Error,
+    holdings::Holdings,
+    model::group::Group,
+    words,
+};
 
 /// A group and the user names of its members.
 pub type Populated = (Group, Vec<String>);
@@ -47,13 +54,14 @@ pub async fn create(
 ) -> Result<Group, Error> {
     words::line(&title).map_err(|rule| Error::rule("name", rule))?;
     let roles = roles(names)?;
-    let reach = by.reach(app);
-    let mut tx = app.store.begin(by.org()).await?;
+    let then = Foreseen::group(app, by.org(), &name, &roles, true).await?;
+    let (mut tx, reach) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     if imitates(app, &name, &title) || tx.group_taken(&name).await? {
         return Err(Error::GroupTaken);
     }
     reach.gives(&holdings.of_roles(&roles)?)?;
+    reach.shapes(by.org(), &then)?;
     let group = Group { name, title, roles, built_in: false, created_at: app.clock.now() };
     tx.add_group(&group).await?;
     tx.move_revision().await?;
@@ -70,8 +78,11 @@ pub async fn patch(
     patch: Patch,
 ) -> Result<Populated, Error> {
     let wanted = patch.roles.as_deref().map(roles).transpose()?;
-    let reach = by.reach(app);
-    let mut tx = app.store.begin(by.org()).await?;
+    let then = match &wanted {
+        Some(roles) => Some(Foreseen::group(app, by.org(), name, roles, false).await?),
+        None => None,
+    };
+    let (mut tx, reach) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     let mut group = own(&holdings, name)?;
     if let Some(title) = patch.title {
@@ -87,6 +98,7 @@ pub async fn patch(
         reach.gives(&holdings.of_roles(&added)?)?;
         group.roles = wanted;
     }
+    then.map_or(Ok(()), |then| reach.shapes(by.org(), &then))?;
     let before = holdings.administered(&mut tx).await?;
     tx.update_group(&group).await?;
     holdings.still_administered(&mut tx, before).await?;
@@ -99,7 +111,7 @@ pub async fn patch(
 
 /// Remove a group that nobody is in.
 pub async fn remove(app: &App, by: &Admin, name: &GroupName) -> Result<(), Error> {
-    let mut tx = app.store.begin(by.org()).await?;
+    let (mut tx, _) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     own(&holdings, name)?;
     if tx.member_count(name).await? > 0 {

@@ -3,7 +3,7 @@
 //! Two rules rest on it: nobody gives what they do not hold, and somebody must be left to
 //! administer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use policy::model::{
     grant::Permission,
@@ -19,9 +19,6 @@ use crate::{
 
 /// The product whose permissions administer this service.
 pub const IDENTITY: &str = "plugin-identity";
-
-/// What makes an administrator: whoever may do these can repair everything else.
-const ADMINISTERS: [(&str, &str); 2] = [("users", "post"), ("users", "patch")];
 
 /// A permission of a product.
 pub type Power = (ProductName, Permission);
@@ -73,20 +70,33 @@ impl<'a> Holdings<'a> {
 
     /// What a role permits; `None` where there is no such role.
     pub fn of_role(&self, name: &RoleName) -> Option<BTreeSet<Power>> {
-        let own = self.own_role(name);
-        if own.is_none()
-            && let Some(role) = self.app.catalog.role(name)
-        {
-            let product = self.app.catalog.product(role.product.as_str());
-            let permissions = product.into_iter().flat_map(|product| product.permissions());
-            let held = permissions
-                .filter(|permission| role.grants.iter().any(|grant| grant.covers(permission)))
-                .map(|permission| (role.product.clone(), permission));
-            return Some(held.collect());
-        }
-        let role = own?;
+        let Some(role) = self.own_role(name) else { return self.of_built_in_role(name) };
         let power = |permission: &Permission| (role.product.clone(), permission.clone());
         Some(role.permissions.iter().map(power).collect())
+    }
+
+    fn of_built_in_role(&self, name: &RoleName) -> Option<BTreeSet<Power>> {
+        let role = self.app.catalog.role(name)?;
+        let product = self.app.catalog.product(role.product.as_str());
+        let permissions = product.into_iter().flat_map(|product| product.permissions());
+        let held = permissions
+            .filter(|permission| role.grants.iter().any(|grant| grant.covers(permission)))
+            .map(|permission| (role.product.clone(), permission));
+        Some(held.collect())
+    }
+
+    /// What an application with these roles may do. They are a product's, whatever an organization
+    /// has named its own: so the engine takes them, too.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such role.
+    pub fn of_application(&self, names: &[RoleName]) -> Result<BTreeSet<Power>, Error> {
+        let mut powers = BTreeSet::new();
+        for name in names {
+            powers.extend(self.of_built_in_role(name).ok_or(Error::NoSuchRole)?);
+        }
+        Ok(powers)
     }
 
     /// What these roles permit together.
@@ -129,29 +139,39 @@ impl<'a> Holdings<'a> {
         group.roles.iter().filter_map(|role| self.of_role(role)).flatten().collect()
     }
 
-    fn administers(&self, group: &Group) -> bool {
-        let powers = self.of_group(group);
-        ADMINISTERS.iter().all(|(resource, action)| {
-            powers.iter().any(|(product, permission)| {
-                product.as_str() == IDENTITY
-                    && permission.resource.as_str() == *resource
-                    && permission.action.as_str() == *action
-            })
-        })
+    /// What of the powers over this service membership in a group gives.
+    fn administers(&self, group: &Group) -> BTreeSet<Power> {
+        let mut powers = self.of_group(group);
+        powers.retain(|(product, _)| product.as_str() == IDENTITY);
+        powers
     }
 
-    /// Whether anybody administers the organization.
+    /// What makes an administrator: every power over this service that the products' groups give.
+    /// Whoever lacks one of them could not repair everything.
+    fn administration(&self) -> BTreeSet<Power> {
+        let roles = self.app.catalog.groups().flat_map(|group| &group.roles);
+        let powers = roles.filter_map(|role| self.of_built_in_role(role)).flatten();
+        powers.filter(|(product, _)| product.as_str() == IDENTITY).collect()
+    }
+
+    /// Whether anybody administers the organization, by one group or by several.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn administered(&self, tx: &mut Tx) -> Result<bool, Error> {
+        let needed = self.administration();
+        let mut people: HashMap<String, BTreeSet<Power>> = HashMap::new();
         for group in &self.groups {
-            if self.administers(group) && tx.member_count(&group.name).await? > 0 {
-                return Ok(true);
+            let powers = self.administers(group);
+            if powers.is_empty() {
+                continue;
+            }
+            for member in tx.members_of(&group.name).await? {
+                people.entry(member).or_default().extend(powers.iter().cloned());
             }
         }
-        Ok(false)
+        Ok(people.values().any(|powers| powers.is_superset(&needed)))
     }
 
     /// Check that what was done in this transaction left an administrator, where there was one.

@@ -21,7 +21,7 @@ use hyper_util::{
 };
 use serde_json::json;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, watch},
 };
 use tower::ServiceExt;
@@ -33,6 +33,7 @@ use crate::{
     app::App,
     clock::{self, rfc3339},
     error::Error,
+    hearing::Hearing,
     oauth::{self, refusal::Refusal},
 };
 
@@ -131,6 +132,7 @@ pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bo
     let server = Arc::new(server(&app));
     let places = Arc::new(Semaphore::new(app.config.max_connections));
     let graceful = GracefulShutdown::new();
+    let patience = Duration::from_secs(app.config.read_timeout_secs);
     loop {
         let place = Arc::clone(&places).acquire_owned();
         let accepted = tokio::select! {
@@ -149,7 +151,7 @@ pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bo
         let watcher = graceful.watcher();
         let (server, router) = (Arc::clone(&server), router.clone());
         tokio::spawn(async move {
-            converse(&server, router, stream, watcher).await;
+            converse(&server, router, Hearing::new(stream, patience), watcher).await;
             drop(place);
         });
     }
@@ -172,9 +174,7 @@ fn server(app: &App) -> http1::Builder {
     server
 }
 
-async fn converse(server: &http1::Builder, router: Router, stream: TcpStream, watcher: Watcher) {
-    // Small answers go out at once. A socket that does not take the option works without it.
-    let _ = stream.set_nodelay(true);
+async fn converse(server: &http1::Builder, router: Router, stream: Hearing, watcher: Watcher) {
     let service = service_fn(move |request: http::Request<Incoming>| {
         router.clone().oneshot(request.map(Body::new))
     });

@@ -11,7 +11,7 @@ use aws_lc_rs::{
     signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use policy::model::claims::Claims;
+use policy::{model::claims::Claims, token::MOST_BYTES};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -39,6 +39,8 @@ pub enum KeyError {
     Damaged,
     #[error("no signature could be made")]
     Sign,
+    #[error("a token would be longer than any verifier reads")]
+    TooLong,
     #[error(transparent)]
     Random(#[from] NoRandom),
 }
@@ -106,7 +108,8 @@ impl Signer {
             .map_err(|_| KeyError::Sign)?;
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok(token)
+        // Better no token than one that opens nothing.
+        if token.len() > MOST_BYTES { Err(KeyError::TooLong) } else { Ok(token) }
     }
 }
 

@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod error;
 mod groups;
+mod hearing;
 mod holdings;
 mod http;
 mod jobs;

@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     model::{
         app::{Client, GrantType},
-        user::User,
+        user::{Credentials, User},
     },
     passwords::Match,
     sessions,
@@ -65,12 +65,13 @@ pub async fn password(
         tracing::info!(user.id = user, client = client.client_id, "a sign-in failed");
     }
     let known = known.filter(|_| verdict != Match::No).ok_or(Error::InvalidCredentials)?;
-    if verdict == Match::Outdated {
-        strengthen(app, client, &known.id, &known.password_hash, password).await?;
-    }
+    let proved = match verdict {
+        Match::Outdated => strengthen(app, client, &known, password).await?,
+        Match::Yes | Match::No => known.password_hash,
+    };
     let user = app.store.read(&client.org).await?.user(&known.id).await?;
     let user: User = user.ok_or(Error::InvalidCredentials)?;
-    match sessions::start(app, &user, client).await {
+    match sessions::start(app, &user, &proved, client).await {
         // Removed while the password was being compared.
         Err(Error::Conflict) => Err(Error::InvalidCredentials),
         other => other,
@@ -101,19 +102,20 @@ fn permitted(client: &Client, grant: GrantType) -> Result<(), Error> {
     if client.may(grant) { Ok(()) } else { Err(Error::GrantNotAllowed) }
 }
 
-/// Hash the password with the work that is asked for today, unless it was changed meanwhile.
+/// Hash the password with the work that is asked for today, unless it was changed meanwhile; the hash
+/// that has been proved.
 async fn strengthen(
     app: &App,
     client: &Client,
-    id: &policy::model::name::UserId,
-    outdated: &str,
+    known: &Credentials,
     password: &SecretString,
-) -> Result<(), Error> {
+) -> Result<String, Error> {
     let hash = app.passwords.hash(password).await?;
     let mut tx = app.store.begin(&client.org).await?;
-    if tx.password_hash(id).await?.as_deref() == Some(outdated) {
-        tx.set_password_hash(id, &hash).await?;
-        app.commit(tx).await?;
+    if tx.password_hash(&known.id).await?.as_ref() != Some(&known.password_hash) {
+        return Err(Error::InvalidCredentials);
     }
-    Ok(())
+    tx.set_password_hash(&known.id, &hash).await?;
+    app.commit(tx).await?;
+    Ok(hash)
 }

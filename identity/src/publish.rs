@@ -52,6 +52,9 @@ pub struct Progress {
     wake: Notify,
     delivered: watch::Sender<Marks>,
     well: AtomicBool,
+    /// Whether the newest policy compiles. Apart from `well`, for telling something else does not
+    /// mend it.
+    compiles: AtomicBool,
     failures: AtomicU64,
 }
 
@@ -61,6 +64,7 @@ impl Default for Progress {
             wake: Notify::new(),
             delivered: watch::Sender::new(Marks::default()),
             well: AtomicBool::new(true),
+            compiles: AtomicBool::new(true),
             failures: AtomicU64::new(0),
         }
     }
@@ -87,9 +91,13 @@ impl Progress {
         let _ = reached.await;
     }
 
-    /// Whether the last attempt to tell the world went well.
+    /// Whether the last attempt to tell the world went well, and there was a policy to tell.
     pub fn is_well(&self) -> bool {
-        self.well.load(Ordering::Acquire)
+        self.well.load(Ordering::Acquire) && self.compiles()
+    }
+
+    fn compiles(&self) -> bool {
+        self.compiles.load(Ordering::Acquire)
     }
 
     /// How often telling the world, or compiling what to tell, has failed.
@@ -100,6 +108,19 @@ impl Progress {
     fn failed(&self) {
         self.well.store(false, Ordering::Release);
         self.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn told(&self) {
+        self.well.store(true, Ordering::Release);
+    }
+
+    fn no_policy(&self) {
+        self.compiles.store(false, Ordering::Release);
+        self.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn compiled(&self) {
+        self.compiles.store(true, Ordering::Release);
     }
 
     fn marks(&self) -> Marks {
@@ -150,15 +171,11 @@ async fn tell(app: App, publisher: Publisher) -> Result<std::convert::Infallible
 async fn catch_up(app: &App, publisher: &Publisher) -> Result<(), PublishError> {
     let marks = app.store.marks().await?;
     let told = app.progress.marks();
-    // Who has just come needs the policy before anything else; afterwards a revocation does not
-    // wait for a compilation.
-    if told.revision == Revision::default() {
-        tell_policy(app, publisher, told.revision, marks.revision).await?;
-        tell_changes(app, publisher, told.sequence, marks.sequence).await?;
-    } else {
-        tell_changes(app, publisher, told.sequence, marks.sequence).await?;
-        tell_policy(app, publisher, told.revision, marks.revision).await?;
-    }
+    // Changes go first, always: a proxy begins to admit with its first policy, and by then must know
+    // who is admitted no more; and a revocation does not wait for a compilation.
+    tell_changes(app, publisher, told.sequence, marks.sequence).await?;
+    tell_policy(app, publisher, told.revision, marks.revision).await?;
+    app.progress.told();
     Ok(())
 }
 
@@ -180,7 +197,6 @@ async fn tell_changes(
     }
     // Those in between have run out: nobody needs them any more.
     app.progress.reach(|marks| marks.sequence = marks.sequence.max(newest));
-    app.progress.well.store(true, Ordering::Release);
     Ok(())
 }
 
@@ -190,7 +206,8 @@ async fn tell_policy(
     told: Revision,
     newest: Revision,
 ) -> Result<(), PublishError> {
-    if told >= newest {
+    // One that did not compile is tried again each time: nobody else would.
+    if told >= newest && app.progress.compiles() {
         return Ok(());
     }
     let in_force = app.live.load_full();
@@ -202,15 +219,18 @@ async fn tell_policy(
         match compiled {
             Ok(engine) => Arc::new(engine),
             Err(complaints) => {
-                // The one before stays in force. Nobody waits for this one: it will not come.
-                app.progress.failed();
-                tracing::error!(revision = %newest, %complaints, "a policy does not compile");
+                // The one before stays in force. Nobody waits for this one: it may never come.
+                app.progress.no_policy();
+                if told < newest {
+                    tracing::error!(revision = %newest, %complaints, "a policy does not compile");
+                }
                 app.progress.reach(|marks| marks.revision = newest);
                 return Ok(());
             }
         }
     };
     app.live.store(Arc::clone(&engine));
+    app.progress.compiled();
     publisher.send(News::Snapshot(Arc::clone(engine.snapshot()))).await?;
     app.progress.reach(|marks| marks.revision = engine.revision());
     Ok(())
@@ -250,4 +270,25 @@ pub async fn first_snapshot(
         issuer: Some(issuer),
     };
     Ok(snapshot(store.additions().await?, &base))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_does_not_compile_is_shown_until_one_does() {
+        let progress = Progress::default();
+        progress.no_policy();
+        progress.told();
+        assert!(!progress.is_well(), "telling something else does not mend it");
+        progress.compiled();
+        assert!(progress.is_well());
+        progress.failed();
+        progress.compiled();
+        assert!(!progress.is_well(), "nor does a policy mend the telling");
+        progress.told();
+        assert!(progress.is_well());
+        assert_eq!(progress.failures(), 2);
+    }
 }

@@ -6,7 +6,7 @@ use policy::model::{
 };
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, Foreseen},
     app::App,
     error::Error,
     holdings::{Holdings, Power},
@@ -66,11 +66,13 @@ pub async fn create(
     words::line(&title).map_err(|rule| Error::rule("name", rule))?;
     let product = product_named(app, product)?;
     let permissions = declared(app, &product, permissions)?;
-    by.reach(app).gives(&powers(&product, &permissions))?;
-    let mut tx = app.store.begin(by.org()).await?;
+    let then = Foreseen::role(app, by.org(), &name, &product).await?;
+    let (mut tx, reach) = by.begin(app).await?;
+    reach.gives(&powers(&product, &permissions))?;
     if imitates(app, &name) || tx.role_taken(&name).await? {
         return Err(Error::RoleTaken);
     }
+    reach.shapes(by.org(), &then)?;
     let role = Role { name, product, title, permissions, created_at: app.clock.now() };
     tx.add_role(&role).await?;
     tx.move_revision().await?;
@@ -87,8 +89,7 @@ pub async fn patch(
     title: Option<String>,
     permissions: Option<&[String]>,
 ) -> Result<Shown, Error> {
-    let reach = by.reach(app);
-    let mut tx = app.store.begin(by.org()).await?;
+    let (mut tx, reach) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     let mut role = own(app, &holdings, name)?;
     if let Some(title) = title {
@@ -116,7 +117,7 @@ pub async fn patch(
 
 /// Remove a role that no group holds.
 pub async fn remove(app: &App, by: &Admin, name: &RoleName) -> Result<(), Error> {
-    let mut tx = app.store.begin(by.org()).await?;
+    let (mut tx, _) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     own(app, &holdings, name)?;
     if tx.holder_count(name).await? > 0 {

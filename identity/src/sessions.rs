@@ -1,7 +1,7 @@
 //! Rules of sign-ins: how one goes on, and how it ends.
 
 use policy::{
-    changes::Fact,
+    changes::{Fact, Standing},
     model::name::{OrgId, SessionId},
     token::{self, Kind},
 };
@@ -22,12 +22,12 @@ use crate::{
 /// How long an answer that got lost can be asked for again, in seconds.
 const RETRY: u64 = 60;
 
-/// Start a sign-in of a person who has proved who they are.
+/// Start a sign-in of a person who has proved to know the password of that hash.
 ///
 /// # Errors
 ///
-/// When the person or the application is gone by now.
-pub async fn start(app: &App, user: &User, client: &Client) -> Result<Issued, Error> {
+/// When the person or the application is gone by now, or the password is another one.
+pub async fn start(app: &App, user: &User, proved: &str, client: &Client) -> Result<Issued, Error> {
     let now = app.clock.now();
     let session = Session {
         id: session_id()?,
@@ -39,6 +39,10 @@ pub async fn start(app: &App, user: &User, client: &Client) -> Result<Issued, Er
     let refresh = tokens::refresh(app, &note, &session, client)?;
     let issued = tokens::for_user(app, user, &session, client, refresh.clone())?;
     let mut tx = app.store.begin(&client.org).await?;
+    // A reset ends the sign-ins that are there. This one was not there yet, and must not outlive it.
+    if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {
+        return Err(Error::InvalidCredentials);
+    }
     tx.add_session(&session, lifetime(app, &note)).await?;
     tx.add_refresh_token(&note, &app.refresh_hasher.hash(&refresh)).await?;
     app.commit(tx).await?;
@@ -75,6 +79,10 @@ pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<I
         app.commit(tx).await?;
         return tokens::for_user(app, &user, &session, &own, next_text);
     }
+    // Late is not stolen: clocks that disagree let a token through that has just run out.
+    if tx.refresh_token(&hash).await?.is_none_or(|token| token.expires_at <= now) {
+        return Err(Error::InvalidRefreshToken);
+    }
     if let Some(successor) = lost_answer(&mut tx, &hash, now).await? {
         let text = tokens::refresh(app, &successor, &session, &own)?;
         return tokens::for_user(app, &user, &session, &own, text);
@@ -109,7 +117,9 @@ async fn lost_answer(tx: &mut Tx, hash: &[u8], now: u64) -> Result<Option<Refres
     let Some(used) = tx.refresh_token(hash).await? else { return Ok(None) };
     let (Some(at), Some(successor)) = (used.consumed_at, used.successor) else { return Ok(None) };
     let successor = tx.refresh_token_by_id(&successor).await?;
-    Ok(successor.filter(|next| now < at + RETRY && next.consumed_at.is_none()))
+    // A time that is still to come proves nothing of how long ago it was.
+    let just_now = at <= now && now < at + RETRY;
+    Ok(successor.filter(|next| just_now && next.consumed_at.is_none()))
 }
 
 /// Log out: whose token this is, an id token or an access token, is signed in no more. That it was
@@ -126,6 +136,10 @@ pub async fn log_out(app: &App, hint: &str) -> Result<(), Error> {
         .or_else(|_| app.verifier.verify(hint, Kind::Access, now))
         .map_err(|_| Error::BadHint)?;
     let caller = token::caller(&claims).map_err(|_| Error::BadHint)?;
+    // Said again and again, it is noted once.
+    if app.changes.standing(&caller) == Standing::Revoked {
+        return Ok(());
+    }
     let mut tx = app.store.begin(caller.subject.principal.org()).await?;
     match (caller.session, caller.token_id) {
         (Some(session), _) => end_in(app, &mut tx, &session).await?,

@@ -19,6 +19,9 @@ use crate::{
 /// What a person's tokens may be used for.
 pub const SCOPE: &str = "openid profile email";
 
+/// The longest name that a token shows, in bytes.
+const LONGEST_NAME: usize = 256;
+
 /// The tokens that one request gave.
 pub struct Issued {
     pub access: String,
@@ -49,7 +52,8 @@ pub fn for_user(
     claims.kind = Some(claims::PERSON.to_owned());
     claims.owner = Some(client.org.to_string());
     claims.name = Some(user.username.clone());
-    claims.display_name = Some(user.display_name());
+    // A token that is too long opens nothing: who has a very long name goes without it.
+    claims.display_name = Some(user.display_name()).filter(|name| name.len() <= LONGEST_NAME);
     claims.scope = Some(SCOPE.to_owned());
     claims.groups.clone_from(&user.groups);
     claims.sid = Some(session.id.clone());

@@ -10,7 +10,7 @@ use policy::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, Reach, person},
     app::App,
     clock,
     error::Error,
@@ -23,6 +23,8 @@ use crate::{
 
 /// The most groups of one person: all of them stand in every token.
 const MOST_GROUPS: usize = 32;
+/// The most bytes of their names together: a token that is too long opens nothing.
+const MOST_GROUP_BYTES: usize = 2048;
 
 /// What is asked for a new person.
 pub struct Wanted {
@@ -65,10 +67,11 @@ pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error
     let Wanted { username, email, first_name, last_name, .. } = wanted;
     let new = NewUser { id, username, email, first_name, last_name, groups, password_hash };
 
-    let reach = by.reach(app);
-    let mut tx = app.store.begin(by.org()).await?;
+    let (mut tx, reach) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     reach.gives(&holdings.of_groups(&new.groups)?)?;
+    let made = principal(by.org(), &new.id);
+    reach.makes(&person(made.clone(), &[]), &person(made, &new.groups))?;
     if tx.username_taken(&new.username).await? {
         return Err(Error::UsernameTaken);
     }
@@ -82,12 +85,12 @@ pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error
     Ok(made)
 }
 
-/// Change a person. Groups that are added may permit no more than the caller may do.
+/// Change a person. Groups that are added may permit no more than the caller may do; and nobody takes
+/// groups from a person who may do more.
 pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<User, Error> {
     names(patch.first_name.as_deref(), patch.last_name.as_deref(), patch.email.as_deref())?;
     let wanted = patch.groups.as_deref().map(groups).transpose()?;
-    let reach = by.reach(app);
-    let mut tx = app.store.begin(by.org()).await?;
+    let (mut tx, reach) = by.begin(app).await?;
     let mut user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
     user.first_name = patch.first_name.unwrap_or(user.first_name);
     user.last_name = patch.last_name.unwrap_or(user.last_name);
@@ -101,6 +104,11 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
         let added: Vec<_> =
             wanted.iter().filter(|group| !user.groups.contains(group)).cloned().collect();
         reach.gives(&holdings.of_groups(&added)?)?;
+        let changed = principal(by.org(), id);
+        reach.makes(&person(changed.clone(), &user.groups), &person(changed, &wanted))?;
+        if user.groups.iter().any(|group| !wanted.contains(group)) {
+            covers(&reach, &holdings, by.org(), &user)?;
+        }
         let before = holdings.administered(&mut tx).await?;
         tx.set_groups(id, &wanted).await?;
         holdings.still_administered(&mut tx, before).await?;
@@ -117,11 +125,13 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
     Ok(user)
 }
 
-/// Remove a person. Their tokens stop working before this returns.
+/// Remove a person, who may do no more than the caller. Their tokens stop working before this
+/// returns.
 pub async fn remove(app: &App, by: &Admin, id: &UserId) -> Result<(), Error> {
-    let mut tx = app.store.begin(by.org()).await?;
-    tx.user(id).await?.ok_or(Error::NoSuchUser)?;
+    let (mut tx, reach) = by.begin(app).await?;
+    let user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
     let holdings = Holdings::read(app, &mut tx).await?;
+    covers(&reach, &holdings, by.org(), &user)?;
     let before = holdings.administered(&mut tx).await?;
     tx.remove_user(id).await?;
     holdings.still_administered(&mut tx, before).await?;
@@ -149,7 +159,7 @@ pub async fn update_password(
         return Err(Error::WrongPassword);
     }
     let hash = app.passwords.hash(new).await?;
-    let mut tx = app.store.begin(by.org()).await?;
+    let (mut tx, _) = by.begin(app).await?;
     // Two changes at once: the one that comes second proved a password that is no more.
     if tx.password_hash(id).await?.as_ref() != Some(&known) {
         return Err(Error::Conflict);
@@ -170,21 +180,30 @@ pub async fn reset_password(
     new: &SecretString,
 ) -> Result<(), Error> {
     passwords::check(new.expose_secret())?;
-    let reach = by.reach(app);
-    let allowed = async |tx: &mut Tx| {
+    let allowed = async |tx: &mut Tx, reach: &Reach| {
         let user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
-        reach.gives(&Holdings::read(app, tx).await?.of_member(&user.groups))
+        covers(reach, &Holdings::read(app, tx).await?, by.org(), &user)
     };
     // Before the work of a hash, and again once nobody else can change anything.
-    allowed(&mut app.store.read(by.org()).await?).await?;
+    let mut tx = app.store.read(by.org()).await?;
+    let reach = by.reach(app, &mut tx).await?;
+    allowed(&mut tx, &reach).await?;
+    drop(tx);
     let hash = app.passwords.hash(new).await?;
-    let mut tx = app.store.begin(by.org()).await?;
-    allowed(&mut tx).await?;
+    let (mut tx, reach) = by.begin(app).await?;
+    allowed(&mut tx, &reach).await?;
     tx.set_password_hash(id, &hash).await?;
     end_sessions(app, &mut tx, id, None).await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %id, "reset the password of user {id}");
     Ok(())
+}
+
+/// Check that whoever has this reach holds all that a person holds.
+fn covers(reach: &Reach, holdings: &Holdings<'_>, org: &OrgId, user: &User) -> Result<(), Error> {
+    reach.gives(&holdings.of_member(&user.groups))?;
+    let them = principal(org, &user.id);
+    reach.makes(&person(them.clone(), &[]), &person(them, &user.groups))
 }
 
 async fn end_sessions(
@@ -227,6 +246,10 @@ fn groups(names: &[String]) -> Result<Vec<GroupName>, Error> {
     groups.dedup();
     if groups.len() > MOST_GROUPS {
         return Err(Error::rule("groups", format!("a user is in at most {MOST_GROUPS} groups")));
+    }
+    if groups.iter().map(|group| group.as_str().len()).sum::<usize>() > MOST_GROUP_BYTES {
+        let rule = format!("the names of a user's groups have at most {MOST_GROUP_BYTES} bytes");
+        return Err(Error::rule("groups", rule));
     }
     Ok(groups)
 }

@@ -7,6 +7,8 @@ mod harness;
 
 #[path = "service/administration.rs"]
 mod administration;
+#[path = "service/attacks.rs"]
+mod attacks;
 #[path = "service/hostile.rs"]
 mod hostile;
 #[path = "service/sign_in.rs"]

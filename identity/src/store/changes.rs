@@ -65,6 +65,34 @@ impl Store {
         rows.into_iter().map(change).collect()
     }
 
+    /// The lifetime of the longest access token that may be about, now that new ones live for
+    /// `configured` seconds. What was longer counts until the last token of it has run out, and
+    /// `margin` longer.
+    pub async fn longest_token(
+        &self,
+        configured: u64,
+        now: u64,
+        margin: u64,
+    ) -> Result<u64, StoreError> {
+        const SET: &str = "UPDATE counters SET value = $2 WHERE name = $1";
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut kept = [0; 3];
+        let names = ["longest_token_secs", "longest_token_until", "last_token_secs"];
+        for (value, name) in kept.iter_mut().zip(names) {
+            let stored: i64 = sqlx::query_scalar(COUNTER).bind(name).fetch_one(&mut *tx).await?;
+            *value = count(stored);
+        }
+        let [longest, until, last] = kept;
+        let before = if now < until { longest.max(last) } else { last };
+        let longest = before.max(configured);
+        let until = if configured == last { until } else { now + longest + margin };
+        for (value, name) in [longest, until, configured].into_iter().zip(names) {
+            sqlx::query(SET).bind(name).bind(sql(value)).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(longest)
+    }
+
     /// The organizations' own roles and groups, with the revision they are of.
     pub async fn additions(&self) -> Result<Additions, StoreError> {
         let mut tx = self.readers.begin().await?;
@@ -95,6 +123,13 @@ impl Tx {
     pub async fn move_revision(&mut self) -> Result<(), StoreError> {
         self.committed.revision = Some(Revision(self.advance("revision").await?));
         Ok(())
+    }
+
+    /// The revision of the policy.
+    pub async fn revision(&mut self) -> Result<Revision, StoreError> {
+        let revision: i64 =
+            sqlx::query_scalar(COUNTER).bind("revision").fetch_one(&mut *self.conn).await?;
+        Ok(Revision(count(revision)))
     }
 
     async fn advance(&mut self, counter: &'static str) -> Result<u64, StoreError> {

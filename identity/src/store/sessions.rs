@@ -81,13 +81,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Let a sign-in last longer.
+    /// Let a sign-in last longer, and never shorter than it was promised.
     pub async fn extend_session(
         &mut self,
         id: &SessionId,
         expires_at: u64,
     ) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE sessions SET expires_at = $3 WHERE org_id = $1 AND id = $2";
+        const SQL: &str = "UPDATE sessions SET expires_at = MAX(expires_at, $3) \
+                           WHERE org_id = $1 AND id = $2";
         sqlx::query(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())

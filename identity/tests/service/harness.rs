@@ -20,10 +20,11 @@ use policy::{
     changes::{Change, Fact},
     feed::{self, News},
     model::manifest::Manifest,
-    snapshot::Snapshot,
+    snapshot::{PolicyText, Snapshot},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -97,12 +98,21 @@ pub async fn open_with(
     clock: &Clock,
     config: Config,
 ) -> Result<(Identity, Option<FirstStart>), OpenError> {
+    open_on(folder, clock, config, catalog()).await
+}
+
+async fn open_on(
+    folder: &Path,
+    clock: &Clock,
+    config: Config,
+    catalog: Catalog,
+) -> Result<(Identity, Option<FirstStart>), OpenError> {
     let secrets = Secrets {
         admin_password: Some(SecretString::from(ADMIN_PASSWORD)),
         client_id: Some("ac56c81d4d6d95c0ac12".to_owned()),
         client_secret: Some(SecretString::from("secret-of-the-default-application")),
     };
-    Identity::open(config, folder, catalog(), bootstrap(), secrets, clock.clone()).await
+    Identity::open(config, folder, catalog, bootstrap(), secrets, clock.clone()).await
 }
 
 /// What the follower of the feed has been told.
@@ -110,6 +120,8 @@ pub async fn open_with(
 pub struct Told {
     pub snapshots: Vec<Arc<Snapshot>>,
     pub changes: Vec<Change>,
+    /// How many changes came before the first snapshot.
+    pub before_policy: Option<usize>,
 }
 
 /// A running service.
@@ -119,7 +131,7 @@ pub struct Service {
     pub told: Arc<Mutex<Told>>,
     pub client_id: String,
     pub client_secret: String,
-    address: SocketAddr,
+    pub address: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), identity::ServeError>>,
@@ -149,6 +161,12 @@ impl Answer {
         self.json()
     }
 
+    /// That it is well, and says that.
+    #[track_caller]
+    pub fn expect_text(self, text: &str) {
+        assert_eq!((self.status.as_u16(), self.bytes.as_ref()), (200, text.as_bytes()));
+    }
+
     /// That it is a refusal with that code, in the shape of all refusals.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str) -> Value {
@@ -166,11 +184,23 @@ impl Service {
 
     pub async fn start_with(config: Config) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self::run(folder, Clock::standing_at(NOW), config).await
+        Self::run(folder, Clock::standing_at(NOW), config, catalog()).await
     }
 
-    async fn run(folder: Arc<TempDir>, clock: Clock, config: Config) -> Self {
-        let (identity, _) = open_with(folder.path(), &clock, config).await.unwrap();
+    /// Start with a policy that somebody wrote by hand.
+    pub async fn start_under(policy: &str) -> Self {
+        let mut catalog = catalog();
+        catalog.policies.push(PolicyText {
+            file: "hand.cedar".into(),
+            product: None,
+            text: policy.into(),
+        });
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::run(folder, Clock::standing_at(NOW), Config::default(), catalog).await
+    }
+
+    async fn run(folder: Arc<TempDir>, clock: Clock, config: Config, catalog: Catalog) -> Self {
+        let (identity, _) = open_on(folder.path(), &clock, config, catalog).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (publisher, mut subscription) = feed::channel();
@@ -180,7 +210,10 @@ impl Service {
             while let Some(delivery) = subscription.next().await {
                 match &delivery.news {
                     News::Snapshot(snapshot) => {
-                        ears.lock().unwrap().snapshots.push(Arc::clone(snapshot));
+                        let mut told = ears.lock().unwrap();
+                        let changes = told.changes.len();
+                        told.before_policy.get_or_insert(changes);
+                        told.snapshots.push(Arc::clone(snapshot));
                     }
                     News::Change(change) => ears.lock().unwrap().changes.push(change.clone()),
                 }
@@ -211,8 +244,18 @@ impl Service {
 
     /// Stop, and start again on the same folder.
     pub async fn restart(self) -> Self {
+        self.restart_with(Config::default()).await
+    }
+
+    pub async fn restart_with(self, config: Config) -> Self {
         let clock = self.clock.clone();
-        Self::run(self.stop().await, clock, Config::default()).await
+        Self::run(self.stop().await, clock, config, catalog()).await
+    }
+
+    /// The database itself, beside the service.
+    pub async fn database(&self) -> SqliteConnection {
+        let file = self.folder.path().join(identity::DATABASE);
+        SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
     }
 
     pub async fn send(

@@ -34,6 +34,8 @@ async fn a_restart_finds_everything_as_it_was() {
     // Whoever follows now has missed what happened before, and is told again.
     assert_eq!(service.facts().len(), 1);
     assert_eq!(service.snapshot().groups.len(), 1);
+    // And before the policy, with which a proxy begins to admit: nobody gets in in between.
+    assert_eq!(service.told.lock().unwrap().before_policy, Some(1));
 }
 
 #[tokio::test]
@@ -168,7 +170,10 @@ async fn a_newer_database_stops_the_start() {
     open(folder.path(), &Clock::standing_at(NOW)).await.unwrap();
     let file = folder.path().join("postern.db");
     let mut db = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
-    sqlx::query("UPDATE _sqlx_migrations SET version = 9999").execute(&mut db).await.unwrap();
+    sqlx::query("UPDATE _sqlx_migrations SET version = version + 9998")
+        .execute(&mut db)
+        .await
+        .unwrap();
     db.close().await.unwrap();
     let told = complaint(folder.path()).await;
     assert!(told.contains("newer version"), "{told}");
