@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::rand;
@@ -20,14 +20,15 @@ pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    Machine,
+    /// With the time that it told at first, and the moment of that on a clock that is never set.
+    Machine(u64, Instant),
     Hand(Arc<AtomicU64>),
 }
 
 impl Clock {
     /// The machine's clock.
     pub fn machine() -> Self {
-        Self(Source::Machine)
+        Self(Source::Machine(machine_now(), Instant::now()))
     }
 
     /// A clock that stands at `now` until it is set.
@@ -38,13 +39,17 @@ impl Clock {
     /// Seconds since the epoch.
     pub fn now(&self) -> u64 {
         match &self.0 {
-            // A machine whose clock stands before 1970 gets 0: every token is expired or not valid
-            // yet, and everything is refused.
-            #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-            Source::Machine => {
-                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-            }
+            Source::Machine(..) => machine_now(),
             Source::Hand(now) => now.load(Ordering::Acquire),
+        }
+    }
+
+    /// The time that has come for sure: not what the clock says after somebody put it forward. What
+    /// is forgotten by this time, a clock that is set back cannot bring to life again.
+    pub fn certain(&self) -> u64 {
+        match &self.0 {
+            Source::Machine(first, at) => self.now().min(first + at.elapsed().as_secs()),
+            Source::Hand(_) => self.now(),
         }
     }
 
@@ -54,6 +59,13 @@ impl Clock {
             now.fetch_add(seconds, Ordering::AcqRel);
         }
     }
+}
+
+/// A machine whose clock stands before 1970 gets 0: every token is expired or not valid yet, and
+/// everything is refused.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+fn machine_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The system gave no random bytes. Nothing that needs them may go on.

@@ -23,7 +23,7 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
 }
 
 async fn clean(app: &App) -> Result<(), StoreError> {
-    let now = app.clock.now();
+    let now = app.clock.certain();
     app.changes.forget(now);
     while app.store.purge(now).await? {
         tokio::task::yield_now().await;

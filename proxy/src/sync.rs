@@ -15,6 +15,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// Follow the feed until its publisher is gone.
 pub async fn follow(mut feed: Subscription, live: Arc<Live>, metrics: Metrics) {
     let mut forget = tokio::time::interval(FORGET_EVERY);
+    let certain = clock::Certain::new();
     loop {
         tokio::select! {
             delivery = feed.next() => {
@@ -22,7 +23,7 @@ pub async fn follow(mut feed: Subscription, live: Arc<Live>, metrics: Metrics) {
                 take(&live, &metrics, delivery.news.clone()).await;
                 delivery.done();
             }
-            _ = forget.tick() => live.changes.forget(clock::now()),
+            _ = forget.tick() => live.changes.forget(certain.now()),
         }
         metrics.changes.set(i64::try_from(live.changes.len()).unwrap_or(i64::MAX));
     }
