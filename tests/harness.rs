@@ -29,6 +29,14 @@ pub fn policies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
 }
 
+/// A copy of them in that folder, to be changed.
+pub fn copied(folder: &Path) -> PathBuf {
+    let to = folder.join("policies");
+    let status = Command::new("cp").arg("-r").arg(policies()).arg(&to).status().unwrap();
+    assert!(status.success());
+    to
+}
+
 /// A secret that nobody has ever seen: a test's own, made when it runs.
 pub fn secret() -> String {
     format!("Aa1-{}", uuid::Uuid::new_v4().simple()).chars().fold(String::new(), |mut text, c| {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Postern, Setup, policies, text, upstream::Upstream};
+use crate::harness::{Postern, Setup, copied, text, upstream::Upstream};
 
 const PATH: &str = "/v1/organizations";
 
@@ -134,17 +134,35 @@ async fn what_was_revoked_stays_revoked_over_a_restart() {
 }
 
 #[tokio::test]
+async fn d_a_policy_that_cannot_be_evaluated_denies_and_is_told() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let policies = copied(folder.path());
+    let text = "@id(\"overflows\")\n\
+        forbid (principal, action == Midaz::Action::\"organizations:get\", resource)\n\
+        when { 9223372036854775807 + 1 == 0 };\n";
+    std::fs::write(policies.join("midaz/extra.cedar"), text).unwrap();
+    let config = format!("[[product]]\nname = 'midaz'\nupstream = 'http://{}'\n", upstream.address);
+    let postern =
+        Postern::set_up(Setup { config, policies: Some(policies), ..Setup::default() }).await;
+    let admin = postern.admin().await;
+    // Cedar alone would pass over the policy, and allow.
+    assert_eq!(everywhere(&postern, &admin, "GET").await, [403; 3]);
+    assert_eq!(everywhere(&postern, &admin, "POST").await, [200; 3]);
+    let record = postern.logged("\"reason\":\"policy-error\"").await;
+    assert!(record.contains("\"revision\":1") && record.contains("organizations:get"), "{record}");
+    postern.logged("policy overflows failed").await;
+    let metrics = postern.request(Method::GET, postern.health, "/metrics").send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains("postern_policy_errors_total{policy=\"overflows\"} 3"), "{metrics}");
+    assert_eq!(upstream.seen(), 1);
+}
+
+#[tokio::test]
 async fn a_hand_written_policy_takes_part() {
     let upstream = Upstream::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let copied = std::process::Command::new("cp")
-        .arg("-r")
-        .arg(policies())
-        .arg(folder.path().join("policies"))
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    let policies = folder.path().join("policies");
+    let policies = copied(folder.path());
     let text = "@id(\"deletes-need-a-second-factor\")\n\
         @reason(\"Sign in with a second factor.\")\n\
         forbid (principal is User, action in Midaz::Action::\"*:delete\", resource)\n\

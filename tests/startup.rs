@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{PATIENCE, Postern, command, policies};
+use crate::harness::{PATIENCE, Postern, command, copied, policies};
 
 /// Start it, and return what it said before it gave up.
 fn refused(folder: &Path, config: &str, policies: &Path, environment: &[(&str, &str)]) -> String {
@@ -29,14 +29,6 @@ fn refused(folder: &Path, config: &str, policies: &Path, environment: &[(&str, &
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(output.stdout.is_empty(), "it greeted before it failed");
     told
-}
-
-fn copied(folder: &Path) -> std::path::PathBuf {
-    let to = folder.join("policies");
-    let status =
-        std::process::Command::new("cp").arg("-r").arg(policies()).arg(&to).status().unwrap();
-    assert!(status.success());
-    to
 }
 
 #[test]
