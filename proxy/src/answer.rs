@@ -36,6 +36,21 @@ pub fn error(Code(code, title, status): Code, message: &str) -> Response<Bytes> 
     json(status, &json!({ "code": code, "title": title, "message": message }))
 }
 
+/// An error as it stands on the wire of HTTP/1.1, for a connection that ends with it.
+pub fn wire(code: Code, message: &str) -> Vec<u8> {
+    let response = error(code, message);
+    let status = response.status();
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{}",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        response.body().len(),
+        String::from_utf8_lossy(response.body()),
+    )
+    .into_bytes()
+}
+
 /// A JSON answer that nobody may keep.
 pub fn json(status: StatusCode, value: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(value.to_string()));

@@ -25,6 +25,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use crate::answer;
+
 /// How long a client may take to send the header of a request, from its first byte; and a new
 /// connection to send that byte.
 pub const HEADER_TIME: Duration = Duration::from_secs(15);
@@ -143,6 +145,8 @@ pub struct Client {
     max_header_bytes: usize,
     /// The turn of the last read.
     turn: u64,
+    /// Whether the connection has been told why it ends.
+    told: bool,
 }
 
 impl Client {
@@ -157,6 +161,7 @@ impl Client {
             // A header is measured exactly once it is whole; this bounds what is held until then.
             max_header_bytes: max_header_bytes.saturating_mul(2),
             turn: 0,
+            told: false,
         }
     }
 
@@ -172,6 +177,23 @@ impl Client {
 
     fn is_serving(&self) -> bool {
         self.turn % 2 == 1
+    }
+
+    /// Whether what is written now answers a header that the gateway has not seen: Pingora refuses
+    /// by itself what it cannot parse.
+    fn is_unseen(&self) -> bool {
+        !self.is_serving() && self.turn == self.phase.turn() && self.header_bytes > 0
+    }
+
+    /// Say why a header was refused, once, in the shape of our own refusals.
+    fn tell(&mut self, cx: &mut Context<'_>, code: answer::Code, message: &str) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        // Nothing waits in the buffer, and the answer fits in it; whoever does not read it is gone.
+        let bytes = answer::wire(code, message);
+        let _ = Pin::new(&mut self.inner).poll_write(cx, &bytes);
+        let _ = Pin::new(&mut self.inner).poll_flush(cx);
     }
 
     /// Count what has come of a header.
@@ -207,7 +229,11 @@ impl AsyncRead for Client {
         let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(self.inner.get_mut()).poll_read(cx, buf) {
             let came = buf.filled().len() - before;
-            return Poll::Ready(read.and_then(|()| self.came(came)));
+            let counted = read.and_then(|()| self.came(came));
+            if counted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+                self.tell(cx, answer::HEADERS_TOO_LARGE, "The request's headers are too large.");
+            }
+            return Poll::Ready(counted);
         }
         if !self.is_serving() {
             ready!(self.limit.as_mut().poll(cx));
@@ -223,6 +249,15 @@ impl AsyncWrite for Client {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_unseen() {
+            let code = if buf.starts_with(b"HTTP/1.1 405") {
+                answer::BAD_METHOD
+            } else {
+                answer::BAD_REQUEST
+            };
+            self.tell(cx, code, "The request is malformed.");
+            return Poll::Ready(Ok(buf.len()));
+        }
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
@@ -239,6 +274,10 @@ impl AsyncWrite for Client {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_unseen() {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_write(cx, first);
+        }
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 
