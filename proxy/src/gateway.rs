@@ -23,6 +23,7 @@ use crate::{
     refusal::Why,
     request_id,
     resolve::Resolver,
+    upgrade,
 };
 
 /// A denied request's body is read to its end when it is this small, so that the connection can
@@ -121,7 +122,7 @@ impl ProxyHttp for Gateway {
     }
 
     /// A permitted request goes to its product's upstream, and no other request goes anywhere.
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         let product = ctx.permit.as_ref().map(|permit| &permit.target().product);
         let (Some(product), Some(upstream)) = (product, product.and_then(|p| p.upstream.as_ref()))
         else {
@@ -139,6 +140,8 @@ impl ProxyHttp for Gateway {
         peer.options.write_timeout = Some(READ_TIME);
         if product.h2c {
             peer.options.set_http_version(2, 2);
+        } else if session.is_upgrade_req() && session.is_body_empty() {
+            upgrade::over_own_connection(&mut peer);
         }
         Ok(Box::new(peer))
     }

@@ -27,6 +27,7 @@ mod resolve;
 mod route;
 pub mod server;
 mod sync;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -1,0 +1,134 @@
+//! Connections to upstreams for requests that ask for another protocol (RFC 9110, section 7.8).
+//!
+//! Pingora 0.9 takes the end of such a request's empty content for the end of the new protocol when it
+//! notes that end only after the upstream's 101. An upstream that answers within microseconds made one
+//! WebSocket in ten end as it began. Here the answer is not read before that end has been noted: Pingora
+//! flushes the connection once behind the header, and once more when it has.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use async_trait::async_trait;
+use pingora::{
+    Error, ErrorType, OrErr, Result,
+    connectors::L4Connect,
+    prelude::HttpPeer,
+    protocols::l4::{
+        ext::set_tcp_keepalive,
+        socket::SocketAddr as PeerAddress,
+        stream::Stream,
+        virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream},
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// The flush behind the header, and the one behind the empty content.
+const FLUSHES_OF_A_REQUEST: u8 = 2;
+
+/// Send one upgrade request without content to `peer` over a connection of its own.
+pub fn over_own_connection(peer: &mut HttpPeer) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    peer.options.custom_l4 = Some(Arc::new(Connect));
+    // A connection from the pool would not hold back its answer.
+    peer.group_key = NEXT.fetch_add(1, Ordering::Relaxed);
+}
+
+#[derive(Debug)]
+struct Connect;
+
+#[async_trait]
+impl L4Connect for Connect {
+    async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
+        let PeerAddress::Inet(address) = address else {
+            return Error::e_explain(ErrorType::ConnectError, "the upstream is not an address");
+        };
+        let inner = TcpStream::connect(address)
+            .await
+            .or_err_with(ErrorType::ConnectError, || format!("connecting to {address}"))?;
+        let upstream = Upstream { inner, flushes: 0, waiting: None };
+        Ok(VirtualSocketStream::new(Box::new(upstream)).into())
+    }
+}
+
+/// A connection that answers when the request has been noted whole.
+#[derive(Debug)]
+struct Upstream {
+    inner: TcpStream,
+    flushes: u8,
+    /// Who reads too early.
+    waiting: Option<Waker>,
+}
+
+impl AsyncRead for Upstream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.flushes < FLUSHES_OF_A_REQUEST {
+            self.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Upstream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        if flushed.is_ready() && self.flushes < FLUSHES_OF_A_REQUEST {
+            self.flushes += 1;
+            if self.flushes == FLUSHES_OF_A_REQUEST
+                && let Some(waiting) = self.waiting.take()
+            {
+                waiting.wake();
+            }
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+impl VirtualSocket for Upstream {
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        match option {
+            VirtualSockOpt::NoDelay => self.inner.set_nodelay(true),
+            VirtualSockOpt::KeepAlive(keep) => set_tcp_keepalive(&self.inner, &keep)
+                .map_err(|error| io::Error::other(error.to_string())),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
