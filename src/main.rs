@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod policy;
 mod serve;
 
 use std::process::ExitCode;
@@ -25,12 +26,15 @@ struct Cli {
 enum Command {
     /// Run the identity service and the proxy in one process
     Serve(serve::Args),
+    /// The policy author's tools
+    Policy(policy::Args),
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where the command line hears of a failure")]
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Policy(args) => return policy::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

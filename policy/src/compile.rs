@@ -9,7 +9,7 @@ use miette::Diagnostic;
 
 use crate::{
     complaint::{Complaint, Complaints, Place},
-    model::{grant::Grant, manifest::Manifest},
+    model::{grant::Grant, manifest::Manifest, name::ProductName},
     schema,
     snapshot::PolicyText,
 };
@@ -18,9 +18,13 @@ use crate::{
 const RESERVED: [&str; 2] = ["role/", "everyone/"];
 
 /// A policy that a person wrote.
-#[derive(Debug)]
-pub(crate) struct Authored {
+#[derive(Debug, Clone)]
+pub struct Authored {
     pub id: Arc<str>,
+    /// Where it begins.
+    pub place: Place,
+    /// The product beside whose manifest it lies; `None` for all.
+    pub product: Option<ProductName>,
     pub policy: Policy,
     /// What is told to whoever it turns away, if its author says so (`@reason`).
     pub reason: Option<Arc<str>>,
@@ -58,7 +62,9 @@ pub(crate) fn authored(
             }
             check_product(text, &id, policy, products, &mut complaints);
             let reason = policy.annotation("reason").map(Arc::from);
-            policies.push(Authored { policy: policy.new_id(PolicyId::new(&id)), id, reason });
+            let product = text.product.clone();
+            let policy = policy.new_id(PolicyId::new(&id));
+            policies.push(Authored { id, place, product, policy, reason });
         }
     }
     Complaints::unless(complaints, policies)
@@ -155,7 +161,7 @@ fn place_of_id(text: &PolicyText, id: &str) -> Place {
     }
 }
 
-fn diagnosed(text: &PolicyText, error: &dyn Diagnostic) -> Place {
+pub(crate) fn diagnosed(text: &PolicyText, error: &dyn Diagnostic) -> Place {
     let label = error.labels().and_then(|mut labels| labels.next());
     match label {
         Some(label) => Place::of_byte(&text.file, &text.text, label.offset()),
@@ -163,7 +169,7 @@ fn diagnosed(text: &PolicyText, error: &dyn Diagnostic) -> Place {
     }
 }
 
-fn told(error: &dyn Diagnostic) -> String {
+pub(crate) fn told(error: &dyn Diagnostic) -> String {
     // Cedar numbers the policies of a file; the place says it better.
     let text = error.to_string();
     let text = match text.split_once("`, ") {

@@ -51,6 +51,7 @@ pub struct Engine {
     /// Hand-written policies, once for each different list of them that some permission has.
     slices: Vec<PolicySet>,
     reasons: HashMap<Arc<str>, Arc<str>>,
+    written: Vec<compile::Authored>,
     whole: PolicySet,
     authorizer: Authorizer,
 }
@@ -144,6 +145,11 @@ impl Engine {
     /// Every policy, generated and written: what plain Cedar would be asked with.
     pub fn policies(&self) -> &PolicySet {
         &self.whole
+    }
+
+    /// The policies that people wrote, in the order of files and lines.
+    pub fn written(&self) -> &[compile::Authored] {
+        &self.written
     }
 
     /// A permission by its names; `None` when the product does not declare it.
@@ -444,6 +450,7 @@ impl Build<'_> {
             everyone,
             slices,
             reasons,
+            written: self.authored,
             whole,
             authorizer: Authorizer::new(),
         })

@@ -5,7 +5,12 @@
 //!   base.cedar            policies for every product
 //!   midaz/product.yaml    a manifest
 //!   midaz/*.cedar         policies beside it
+//!   midaz/tests/*.yaml    decision tables
 //! ```
+//!
+//! A folder with one product may have its `product.yaml` at the top. One with a
+//! `schema.cedarschema` and no product is a plain Cedar [`store`]: `*.cedar`, `entities.json`,
+//! `tests/*.yaml`.
 
 use std::{
     fs, io,
@@ -18,18 +23,67 @@ use crate::{
     complaint::{Complaint, Complaints, Place},
     model::{manifest::Manifest, name::ProductName},
     snapshot::PolicyText,
+    store,
 };
 
 /// The manifest's name in a product's folder.
 pub const MANIFEST: &str = "product.yaml";
 
-/// Read a folder.
+/// What a policy folder can be.
+#[derive(Debug)]
+pub enum Folder {
+    /// Products with their manifests, and the policies beside them.
+    Catalog(Catalog),
+    /// Plain Cedar with a schema of its author's own.
+    Store(store::Source),
+}
+
+/// Read a folder of either kind: one with a schema of its own and no product is a plain store.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn open(folder: &Path) -> Result<Folder, Complaints> {
+    let schema = folder.join(store::SCHEMA);
+    if !schema.exists() {
+        return read(folder).map(Folder::Catalog);
+    }
+    let mut reading = Reading::default();
+    reading.cedar(folder, None);
+    let text = |path: PathBuf, text: String| PolicyText {
+        file: path.display().to_string().into(),
+        product: None,
+        text: text.into(),
+    };
+    let schema = reading.text(&schema).map(|read| text(schema, read));
+    let entities = folder.join(store::ENTITIES);
+    let entities = if entities.exists() {
+        reading.text(&entities).map(|read| text(entities, read))
+    } else {
+        None
+    };
+    Complaints::unless(reading.complaints, ())?;
+    let Some(schema) = schema else {
+        return Err(at(folder).complain("the schema cannot be read").into());
+    };
+    Ok(Folder::Store(store::Source { schema, policies: reading.policies, entities }))
+}
+
+/// Read a folder of products.
 ///
 /// # Errors
 ///
 /// Every file that cannot be read, parsed, or brought together with the others.
 pub fn read(folder: &Path) -> Result<Catalog, Complaints> {
     let mut reading = Reading::default();
+    let alone = folder.join(MANIFEST);
+    if alone.exists() {
+        if let Some(product) = reading.manifest(&alone) {
+            reading.cedar(folder, Some(&product));
+        }
+        Complaints::unless(reading.complaints, ())?;
+        return Catalog::new(reading.products, reading.policies);
+    }
     reading.cedar(folder, None);
     for path in reading.entries(folder) {
         let manifest = path.join(MANIFEST);

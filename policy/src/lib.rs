@@ -16,5 +16,6 @@ mod generate;
 pub mod model;
 pub mod schema;
 pub mod snapshot;
+pub mod store;
 pub mod strict;
 pub mod token;

@@ -1,0 +1,53 @@
+//! `postern policy …`: the policy author's tools, a file each.
+//!
+//! Every command works on what `source` opens, prints for people, or with `--json` for programs, and
+//! ends with 0, with 1 when what it checked does not hold, or with 2 when it could not run.
+
+mod check;
+mod source;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args as ClapArgs, Subcommand};
+
+#[derive(ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Parse and validate; say what is wrong, where, and what to do about it
+    Check(check::Args),
+}
+
+/// How a command that could run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Holds,
+    /// What was checked does not hold; it has been told why.
+    Fails,
+}
+
+/// Run one of the tools.
+#[expect(clippy::print_stderr, reason = "here the command line hears of a failure")]
+pub fn run(args: Args) -> ExitCode {
+    match args.command.run() {
+        Ok(Outcome::Holds) => ExitCode::SUCCESS,
+        Ok(Outcome::Fails) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("postern: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<Outcome> {
+        match self {
+            Self::Check(args) => check::run(&args),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the author's tools work on: a policy folder, a snapshot in a file, or a running Postern.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use policy::{
+    engine::Engine,
+    folder::{self, Folder},
+    model::decision::Revision,
+    snapshot::Snapshot,
+    store::{self, Store},
+};
+
+/// Where the policies are.
+#[derive(Args, Debug, Clone)]
+pub struct Where {
+    /// A policy folder, or a snapshot in a file [default: the folder `policies`]
+    #[arg(value_name = "FOLDER|FILE")]
+    path: Option<PathBuf>,
+}
+
+/// Policies, compiled.
+#[derive(Debug)]
+pub enum Policies {
+    /// Products with roles, groups and routes.
+    Catalog(Arc<Engine>),
+    /// A plain Cedar store.
+    Store(Arc<Store>),
+}
+
+/// Policies, as they were read: not yet known to hold.
+#[derive(Debug, Clone)]
+pub enum Source {
+    Catalog(Arc<Snapshot>),
+    Store(store::Source),
+}
+
+impl Where {
+    /// The folder, where the policies come from one: its tests lie there too.
+    pub fn folder(&self) -> Option<&Path> {
+        let path = self.path.as_deref().unwrap_or(Path::new("policies"));
+        path.is_dir().then_some(path)
+    }
+
+    /// Read.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or has another shape; complaints about its text are the error's text.
+    pub fn read(&self) -> Result<Source> {
+        let path = self.path.as_deref().unwrap_or(Path::new("policies"));
+        Source::read(path)
+    }
+
+    /// Read and compile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Where::read`], and when the policies do not hold.
+    pub fn open(&self) -> Result<Policies> {
+        self.read()?.compile()
+    }
+}
+
+impl Source {
+    /// Read a folder or a file.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or has another shape; complaints about its text are the error's text.
+    pub fn read(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return match folder::open(path).map_err(|complaints| anyhow!("{complaints}"))? {
+                Folder::Catalog(catalog) => Ok(Self::Catalog(Arc::new(Snapshot {
+                    revision: Revision::default(),
+                    products: catalog.products,
+                    roles: Vec::new(),
+                    groups: Vec::new(),
+                    policies: catalog.policies,
+                    issuer: None,
+                }))),
+                Folder::Store(store) => Ok(Self::Store(store)),
+            };
+        }
+        if !path.exists() {
+            bail!("`{}`: no such policy folder or snapshot file", path.display());
+        }
+        let text = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let snapshot = serde_json::from_slice(&text)
+            .with_context(|| format!("`{}` is no snapshot", path.display()))?;
+        Ok(Self::Catalog(Arc::new(snapshot)))
+    }
+
+    /// Compile.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the policies.
+    pub fn compile(self) -> Result<Policies> {
+        let told = |complaints| anyhow!("{complaints}");
+        match self {
+            Self::Catalog(snapshot) => {
+                Ok(Policies::Catalog(Arc::new(Engine::compile(snapshot).map_err(told)?)))
+            }
+            Self::Store(source) => {
+                Ok(Policies::Store(Arc::new(Store::compile(&source).map_err(told)?)))
+            }
+        }
+    }
+}
