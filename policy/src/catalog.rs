@@ -43,6 +43,8 @@ impl Catalog {
         let mut complaints = Vec::new();
         catalog.check_names(&mut complaints);
         catalog.check_uses(&mut complaints);
+        let complaints =
+            complaints.into_iter().map(|complaint| complaint.coded("catalog")).collect();
         Complaints::unless(complaints, catalog)
     }
 

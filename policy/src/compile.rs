@@ -1,6 +1,6 @@
 //! Text and schema → policies that hold; every complaint has a file, a line and a column.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, str::FromStr, sync::Arc};
 
 use cedar_policy::{
     ActionConstraint, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
@@ -23,6 +23,8 @@ pub struct Authored {
     pub id: Arc<str>,
     /// Where it begins.
     pub place: Place,
+    /// Its bytes in the file, from the first annotation to the semicolon.
+    pub span: Range<usize>,
     /// The product beside whose manifest it lies; `None` for all.
     pub product: Option<ProductName>,
     pub policy: Policy,
@@ -40,34 +42,49 @@ pub(crate) fn authored(
     schema: &Schema,
     products: &[Arc<Manifest>],
 ) -> Result<Vec<Authored>, Complaints> {
-    let validator = Validator::new(schema.clone());
     let mut complaints = Vec::new();
+    let policies = examine(texts, Some(schema), products, &mut complaints);
+    Complaints::unless(complaints, policies)
+}
+
+/// Every policy that parses, whatever else is wrong with it. Without a schema nothing is validated.
+pub(crate) fn examine(
+    texts: &[PolicyText],
+    schema: Option<&Schema>,
+    products: &[Arc<Manifest>],
+    complaints: &mut Vec<Complaint>,
+) -> Vec<Authored> {
+    let validator = schema.map(|schema| Validator::new(schema.clone()));
     let mut ids: BTreeMap<Arc<str>, Place> = BTreeMap::new();
     let mut policies = Vec::new();
     for text in texts {
-        let Some(set) = parse(text, &mut complaints) else { continue };
-        validate(text, &set, &validator, &mut complaints);
-        for policy in in_order(&set) {
+        let Some(set) = parse(text, complaints) else { continue };
+        if let Some(validator) = &validator {
+            validate(text, &set, validator, complaints);
+        }
+        let spans = spans(&text.text);
+        for (number, policy) in in_order(&set) {
+            let span = spans.get(number).cloned().unwrap_or(0..text.text.len());
+            let place = Place::of_byte(&text.file, &text.text, span.start);
             let id = policy
                 .annotation("id")
                 .map_or_else(|| format!("{}#{}", text.file, policy.id()).into(), Arc::<str>::from);
-            let place = place_of_id(text, &id);
             if RESERVED.iter().any(|prefix| id.starts_with(prefix)) {
-                complaints.push(place.complain(format!(
-                    "the id `{id}` looks like a generated policy's; choose another"
-                )));
+                let told = format!("the id `{id}` looks like a generated policy's; choose another");
+                complaints.push(place.complain(told).coded("reserved-id"));
             }
             if let Some(other) = ids.insert(Arc::clone(&id), place.clone()) {
-                complaints.push(place.complain(format!("the id `{id}` stands at {other} already")));
+                let told = format!("the id `{id}` stands at {other} already");
+                complaints.push(place.complain(told).coded("duplicate-id"));
             }
-            check_product(text, &id, policy, products, &mut complaints);
+            check_product(text, &place, &id, policy, products, complaints);
             let reason = policy.annotation("reason").map(Arc::from);
             let product = text.product.clone();
             let policy = policy.new_id(PolicyId::new(&id));
-            policies.push(Authored { id, place, product, policy, reason });
+            policies.push(Authored { id, place, span, product, policy, reason });
         }
     }
-    Complaints::unless(complaints, policies)
+    policies
 }
 
 /// Whether a policy's scope can hold for that permission's action.
@@ -95,15 +112,18 @@ fn parse(text: &PolicyText, complaints: &mut Vec<Complaint>) -> Option<PolicySet
     match PolicySet::from_str(&text.text) {
         Ok(set) => {
             if set.num_of_templates() > 0 {
-                complaints.push(Place::file(Arc::clone(&text.file)).complain(
-                    "a template (`?principal`, `?resource`) is linked to nothing; name the principal or resource",
-                ));
+                let slot = text.text.find("?principal").or_else(|| text.text.find("?resource"));
+                let place = slot.map_or(Place::file(Arc::clone(&text.file)), |byte| {
+                    Place::of_byte(&text.file, &text.text, byte)
+                });
+                let told = "a template (`?principal`, `?resource`) is linked to nothing; name the principal or resource";
+                complaints.push(place.complain(told).coded("template"));
             }
             Some(set)
         }
         Err(errors) => {
             for error in errors.iter() {
-                complaints.push(diagnosed(text, error).complain(told(error)));
+                complaints.push(diagnosed(text, error).complain(told(error)).coded("syntax"));
             }
             None
         }
@@ -118,13 +138,14 @@ fn validate(
 ) {
     let result = validator.validate(set, ValidationMode::Strict);
     for error in result.validation_errors() {
-        complaints.push(diagnosed(text, error).complain(told(error)));
+        complaints.push(diagnosed(text, error).complain(told(error)).coded("validation"));
     }
 }
 
 /// A policy beside one product's manifest speaks of that product alone.
 fn check_product(
     text: &PolicyText,
+    place: &Place,
     id: &Arc<str>,
     policy: &Policy,
     products: &[Arc<Manifest>],
@@ -136,29 +157,61 @@ fn check_product(
     });
     if let Some(other) = stray {
         let own = schema::namespace(product);
-        complaints.push(place_of_id(text, id).complain(format!(
+        let told = format!(
             "policy `{id}` also speaks of product `{}`; write `action in {own}::Action::\"*:*\"`, or move it to the top of the policy folder",
             other.product
-        )));
+        );
+        complaints.push(place.complain(told).coded("other-product"));
     }
 }
 
 /// Cedar numbers the policies of a text `policy0`, `policy1`, …; their order is the file's.
-fn in_order(set: &PolicySet) -> Vec<&Policy> {
+fn in_order(set: &PolicySet) -> Vec<(usize, &Policy)> {
     let number = |policy: &Policy| {
         let id: &str = policy.id().as_ref();
         id.strip_prefix("policy").and_then(|n| n.parse::<usize>().ok()).unwrap_or(usize::MAX)
     };
-    let mut policies: Vec<&Policy> = set.policies().collect();
-    policies.sort_by_key(|policy| number(policy));
+    let mut policies: Vec<(usize, &Policy)> =
+        set.policies().map(|policy| (number(policy), policy)).collect();
+    policies.sort_by_key(|(number, _)| *number);
     policies
 }
 
-fn place_of_id(text: &PolicyText, id: &str) -> Place {
-    match text.text.find(&format!("@id(\"{id}\")")) {
-        Some(byte) => Place::of_byte(&text.file, &text.text, byte),
-        None => Place::file(Arc::clone(&text.file)),
+/// Where each policy of a text that parses stands. A semicolon ends a policy, and stands nowhere
+/// else but in strings and comments.
+pub(crate) fn spans(text: &str) -> Vec<Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut spans = Vec::new();
+    let (mut at, mut start) = (0, None);
+    while let Some(byte) = bytes.get(at) {
+        if bytes[at..].starts_with(b"//") {
+            at += bytes[at..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - at);
+            continue;
+        }
+        if start.is_none() && !byte.is_ascii_whitespace() {
+            start = Some(at);
+        }
+        match byte {
+            b'"' => at = end_of_string(bytes, at),
+            b';' => spans.extend(start.take().map(|start| start..at + 1)),
+            _ => {}
+        }
+        at += 1;
     }
+    spans
+}
+
+/// The closing quote of the string that opens here.
+fn end_of_string(bytes: &[u8], open: usize) -> usize {
+    let mut at = open + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'"' => return at,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
 }
 
 pub(crate) fn diagnosed(text: &PolicyText, error: &dyn Diagnostic) -> Place {
@@ -208,6 +261,17 @@ mod tests {
         assert_eq!(&*policies[0].id, "one");
         assert_eq!(policies[0].reason.as_deref(), Some("No."));
         assert_eq!(&*policies[1].id, "p.cedar#policy1");
+    }
+
+    #[test]
+    fn a_policy_knows_its_own_text() {
+        let text = "// one; two\n@reason(\"a; \\\"b//\")\n@id(\"x\") forbid (principal, action, resource);\n\n  // c\n  permit (principal, action, resource)\n when { 1 == 1 // ;\n };";
+        let policies = compile(None, text).unwrap();
+        assert_eq!(&policies[0].place.to_string(), "p.cedar:2:1");
+        assert!(text[policies[0].span.clone()].ends_with("resource);"));
+        assert_eq!(&policies[1].place.to_string(), "p.cedar:6:3");
+        assert!(text[policies[1].span.clone()].starts_with("permit"));
+        assert!(text[policies[1].span.clone()].ends_with("};"));
     }
 
     #[test]

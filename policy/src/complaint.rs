@@ -31,7 +31,33 @@ impl Place {
 
     /// A complaint about this place.
     pub fn complain(&self, text: impl Into<String>) -> Complaint {
-        Complaint { place: self.clone(), text: text.into() }
+        Complaint { place: self.clone(), text: text.into(), code: "invalid" }
+    }
+
+    /// The line of a text that this place is on, with a caret under the column and a word beside
+    /// it. `None` for a file as a whole, or a text without that line.
+    ///
+    /// ```text
+    ///   |
+    /// 3 | forbid (principal, action, resource);
+    ///   | ^ missing-id
+    /// ```
+    pub fn snippet(&self, text: &str, label: &str) -> Option<String> {
+        let line = text.lines().nth(usize::try_from(self.line.checked_sub(1)?).ok()?)?;
+        let before: String = line
+            .chars()
+            .take(usize::try_from(self.column.saturating_sub(1)).ok()?)
+            // A tab stays one, so the caret stands under its letter however wide tabs are.
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        let number = self.line.to_string();
+        let gutter = " ".repeat(number.len());
+        let shown: String = line
+            .chars()
+            .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
+            .collect();
+        let caret = format!("{before}^ {label}");
+        Some(format!("{gutter} |\n{number} | {shown}\n{gutter} | {}", caret.trim_end()))
     }
 }
 
@@ -49,6 +75,17 @@ impl fmt::Display for Place {
 pub struct Complaint {
     pub place: Place,
     pub text: String,
+    /// What kind of thing it is, in a word that does not change: for programs.
+    pub code: &'static str,
+}
+
+impl Complaint {
+    /// The same, of that kind.
+    #[must_use]
+    pub fn coded(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
+    }
 }
 
 impl fmt::Display for Complaint {
@@ -106,3 +143,19 @@ impl fmt::Display for Complaints {
 }
 
 impl Error for Complaints {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caret_stands_under_the_column() {
+        let place = Place { file: "p".into(), line: 2, column: 5 };
+        assert_eq!(
+            place.snippet("one\n\tä two\n", "here").as_deref(),
+            Some("  |\n2 | \tä two\n  | \t   ^ here")
+        );
+        assert_eq!(place.snippet("one\n", "here"), None);
+        assert_eq!(Place::file("p").snippet("one\n", "here"), None);
+    }
+}

@@ -38,35 +38,63 @@ pub enum Folder {
     Store(store::Source),
 }
 
-/// Read a folder of either kind: one with a schema of its own and no product is a plain store.
+/// What a folder holds, and everything that is wrong with reading it: for a check that tells all of
+/// it in one go.
+#[derive(Debug)]
+pub enum Survey {
+    /// Manifests that hold by themselves, not yet held against each other.
+    Products { products: Vec<Arc<Manifest>>, policies: Vec<PolicyText>, complaints: Vec<Complaint> },
+    /// A plain store; its schema is missing where it could not be read.
+    Store {
+        schema: Option<PolicyText>,
+        policies: Vec<PolicyText>,
+        entities: Option<PolicyText>,
+        complaints: Vec<Complaint>,
+    },
+}
+
+/// Look through a folder of either kind: one with a schema of its own and no product is a plain
+/// store.
+pub fn survey(folder: &Path) -> Survey {
+    let schema = folder.join(store::SCHEMA);
+    if !schema.exists() {
+        return survey_products(folder);
+    }
+    let mut reading = Reading::default();
+    reading.cedar(folder, None);
+    let schema = reading.plain(&schema);
+    let entities = folder.join(store::ENTITIES);
+    let entities = if entities.exists() { reading.plain(&entities) } else { None };
+    let Reading { policies, complaints, .. } = reading;
+    Survey::Store { schema, policies, entities, complaints }
+}
+
+fn survey_products(folder: &Path) -> Survey {
+    let mut reading = Reading::default();
+    reading.products(folder);
+    let Reading { products, policies, complaints } = reading;
+    Survey::Products { products, policies, complaints }
+}
+
+/// Read a folder of either kind.
 ///
 /// # Errors
 ///
 /// As [`read`].
 pub fn open(folder: &Path) -> Result<Folder, Complaints> {
-    let schema = folder.join(store::SCHEMA);
-    if !schema.exists() {
-        return read(folder).map(Folder::Catalog);
+    match survey(folder) {
+        Survey::Products { products, policies, complaints } => {
+            Complaints::unless(complaints, ())?;
+            Catalog::new(products, policies).map(Folder::Catalog)
+        }
+        Survey::Store { schema, policies, entities, complaints } => {
+            Complaints::unless(complaints, ())?;
+            let Some(schema) = schema else {
+                return Err(at(folder).complain("the schema cannot be read").into());
+            };
+            Ok(Folder::Store(store::Source { schema, policies, entities }))
+        }
     }
-    let mut reading = Reading::default();
-    reading.cedar(folder, None);
-    let text = |path: PathBuf, text: String| PolicyText {
-        file: path.display().to_string().into(),
-        product: None,
-        text: text.into(),
-    };
-    let schema = reading.text(&schema).map(|read| text(schema, read));
-    let entities = folder.join(store::ENTITIES);
-    let entities = if entities.exists() {
-        reading.text(&entities).map(|read| text(entities, read))
-    } else {
-        None
-    };
-    Complaints::unless(reading.complaints, ())?;
-    let Some(schema) = schema else {
-        return Err(at(folder).complain("the schema cannot be read").into());
-    };
-    Ok(Folder::Store(store::Source { schema, policies: reading.policies, entities }))
 }
 
 /// Read a folder of products.
@@ -76,30 +104,7 @@ pub fn open(folder: &Path) -> Result<Folder, Complaints> {
 /// Every file that cannot be read, parsed, or brought together with the others.
 pub fn read(folder: &Path) -> Result<Catalog, Complaints> {
     let mut reading = Reading::default();
-    let alone = folder.join(MANIFEST);
-    if alone.exists() {
-        if let Some(product) = reading.manifest(&alone) {
-            reading.cedar(folder, Some(&product));
-        }
-        Complaints::unless(reading.complaints, ())?;
-        return Catalog::new(reading.products, reading.policies);
-    }
-    reading.cedar(folder, None);
-    for path in reading.entries(folder) {
-        let manifest = path.join(MANIFEST);
-        if !path.is_dir() || !manifest.exists() {
-            continue;
-        }
-        if let Some(product) = reading.manifest(&manifest) {
-            reading.cedar(&path, Some(&product));
-        }
-    }
-    if reading.products.is_empty() && reading.complaints.is_empty() {
-        let cure = format!("it needs a folder a product, each with a `{MANIFEST}`");
-        return Err(at(folder)
-            .complain(format!("the policy folder has no product: {cure}"))
-            .into());
-    }
+    reading.products(folder);
     Complaints::unless(reading.complaints, ())?;
     Catalog::new(reading.products, reading.policies)
 }
@@ -112,6 +117,33 @@ struct Reading {
 }
 
 impl Reading {
+    fn products(&mut self, folder: &Path) {
+        let alone = folder.join(MANIFEST);
+        if alone.exists() {
+            let product = self.manifest(&alone);
+            self.cedar(folder, product.as_ref());
+            return;
+        }
+        self.cedar(folder, None);
+        for path in self.entries(folder) {
+            let manifest = path.join(MANIFEST);
+            if path.is_dir() && manifest.exists() {
+                let product = self.manifest(&manifest);
+                self.cedar(&path, product.as_ref());
+            }
+        }
+        if self.products.is_empty() && self.complaints.is_empty() {
+            let cure = format!("it needs a folder a product, each with a `{MANIFEST}`");
+            let told = format!("the policy folder has no product: {cure}");
+            self.complaints.push(at(folder).complain(told).coded("no-product"));
+        }
+    }
+
+    fn plain(&mut self, path: &Path) -> Option<PolicyText> {
+        let text = self.text(path)?.into();
+        Some(PolicyText { file: path.display().to_string().into(), product: None, text })
+    }
+
     fn manifest(&mut self, path: &Path) -> Option<ProductName> {
         let text = self.text(path)?;
         match Manifest::parse(&path.display().to_string(), &text) {
@@ -149,7 +181,9 @@ impl Reading {
             Ok(paths)
         };
         read().unwrap_or_else(|error| {
-            let complaint = at(folder).complain(format!("cannot read the policy folder: {error}"));
+            let complaint = at(folder)
+                .complain(format!("cannot read the policy folder: {error}"))
+                .coded("unreadable");
             self.complaints.push(complaint);
             Vec::new()
         })
@@ -158,7 +192,8 @@ impl Reading {
     fn text(&mut self, path: &Path) -> Option<String> {
         fs::read_to_string(path)
             .inspect_err(|error| {
-                self.complaints.push(at(path).complain(format!("cannot read the file: {error}")));
+                let told = format!("cannot read the file: {error}");
+                self.complaints.push(at(path).complain(told).coded("unreadable"));
             })
             .ok()
     }

@@ -20,7 +20,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     grant::{Grant, Group, Permission, Role},
-    name::{ActionName, ProductName, ResourceName, RoleName},
+    name::{ActionName, GroupName, ProductName, ResourceName, RoleName},
 };
 use crate::complaint::{Complaint, Complaints, Place};
 
@@ -50,6 +50,17 @@ pub struct Manifest {
     /// Where roles are named that another manifest may declare: place, role, and by what.
     #[serde(skip)]
     pub uses: Vec<(Place, RoleName, String)>,
+    /// Where it declares what: for complaints. Empty unless read from a file.
+    #[serde(skip)]
+    pub places: Places,
+}
+
+/// Where a manifest declares what.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    pub permissions: BTreeMap<Permission, Place>,
+    pub roles: BTreeMap<RoleName, Place>,
+    pub groups: BTreeMap<GroupName, Place>,
 }
 
 /// The routes of one release of a product.
@@ -118,9 +129,10 @@ impl Manifest {
                 line: u32::try_from(at.line()).unwrap_or(0),
                 column: u32::try_from(at.column()).unwrap_or(0),
             });
-            Complaints::from(place.complain(plain(&error)))
+            Complaints::from(place.complain(plain(&error)).coded("manifest"))
         })?;
-        Reader { file, complaints: Vec::new(), uses: Vec::new() }.read(raw)
+        let places = Places::default();
+        Reader { file, complaints: Vec::new(), uses: Vec::new(), places }.read(raw)
     }
 
     /// Whether the product declares that permission.
@@ -239,6 +251,7 @@ struct Reader {
     file: Arc<str>,
     complaints: Vec<Complaint>,
     uses: Vec<(Place, RoleName, String)>,
+    places: Places,
 }
 
 impl Reader {
@@ -274,6 +287,7 @@ impl Reader {
             route_sets,
             place,
             uses: std::mem::take(&mut self.uses),
+            places: std::mem::take(&mut self.places),
         };
         Complaints::unless(self.complaints, manifest)
     }
@@ -287,9 +301,16 @@ impl Reader {
             if actions.is_empty() {
                 self.complain(&name, format!("resource `{}` has no action", name.value));
             }
-            let actions = actions.iter().filter_map(|action| self.name(action)).collect();
-            if let Some(name) = self.name(&name) {
-                resources.insert(name, actions);
+            let at = actions.iter().map(|action| self.place(action)).collect::<Vec<_>>();
+            let names: Vec<Option<ActionName>> =
+                actions.iter().map(|action| self.name(action)).collect();
+            if let Some(resource) = self.name::<ResourceName>(&name) {
+                for (action, at) in names.iter().zip(at) {
+                    let Some(action) = action.clone() else { continue };
+                    let permission = Permission { resource: resource.clone(), action };
+                    self.places.permissions.insert(permission, at);
+                }
+                resources.insert(resource, names.into_iter().flatten().collect());
             }
         }
         resources
@@ -325,7 +346,9 @@ impl Reader {
         let mut roles = Vec::new();
         for (name, role) in raw.0 {
             let grants = self.grants(resources, role.permissions);
+            let at = self.place(&name);
             if let Some(name) = self.name::<RoleName>(&name) {
+                self.places.roles.insert(name.clone(), at);
                 let product = product.clone();
                 roles.push(Role { name, org: None, product, title: role.title, grants });
             }
@@ -380,7 +403,9 @@ impl Reader {
         let mut groups = Vec::new();
         for (name, group) in raw.0 {
             let roles = self.role_names(&group.roles, &format!("group `{}`", name.value));
-            if let Some(name) = self.name(&name) {
+            let at = self.place(&name);
+            if let Some(name) = self.name::<GroupName>(&name) {
+                self.places.groups.insert(name.clone(), at);
                 groups.push(Group { name, org: None, title: group.title, roles });
             }
         }
@@ -461,7 +486,7 @@ impl Reader {
 
     fn complain<T>(&mut self, at: &Spanned<T>, text: String) {
         let place = self.place(at);
-        self.complaints.push(place.complain(text));
+        self.complaints.push(place.complain(text).coded("manifest"));
     }
 }
 
