@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, ops::Range, str::FromStr, sync::Arc};
 
 use cedar_policy::{
-    ActionConstraint, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
+    ActionConstraint, Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode,
+    Validator,
 };
 use miette::Diagnostic;
 
@@ -137,9 +138,29 @@ fn validate(
     complaints: &mut Vec<Complaint>,
 ) {
     let result = validator.validate(set, ValidationMode::Strict);
+    let spans = spans(&text.text);
     for error in result.validation_errors() {
-        complaints.push(diagnosed(text, error).complain(told(error)).coded("validation"));
+        let mut place = diagnosed(text, error);
+        if place.line == 0 {
+            // Cedar knows the policy, but no place in it.
+            let number = number(error.policy_id());
+            let start = number.and_then(|n| spans.get(n)).map_or(0, |span| span.start);
+            place = Place::of_byte(&text.file, &text.text, start);
+        }
+        let complaint = match error {
+            ValidationError::EmptySetForbidden(_) => place
+                .complain(format!("{}; write out what it holds, or leave it out", told(error)))
+                .coded("empty-set"),
+            _ => place.complain(told(error)).coded("validation"),
+        };
+        complaints.push(complaint);
     }
+}
+
+/// The `n` of `policy<n>`, as Cedar numbers the policies of a text.
+fn number(id: &PolicyId) -> Option<usize> {
+    let id: &str = id.as_ref();
+    id.strip_prefix("policy")?.parse().ok()
 }
 
 /// A policy beside one product's manifest speaks of that product alone.
@@ -167,12 +188,8 @@ fn check_product(
 
 /// Cedar numbers the policies of a text `policy0`, `policy1`, …; their order is the file's.
 fn in_order(set: &PolicySet) -> Vec<(usize, &Policy)> {
-    let number = |policy: &Policy| {
-        let id: &str = policy.id().as_ref();
-        id.strip_prefix("policy").and_then(|n| n.parse::<usize>().ok()).unwrap_or(usize::MAX)
-    };
     let mut policies: Vec<(usize, &Policy)> =
-        set.policies().map(|policy| (number(policy), policy)).collect();
+        set.policies().map(|policy| (number(policy.id()).unwrap_or(usize::MAX), policy)).collect();
     policies.sort_by_key(|(number, _)| *number);
     policies
 }

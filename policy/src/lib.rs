@@ -13,6 +13,7 @@ mod entities;
 pub mod feed;
 pub mod folder;
 mod generate;
+pub mod lint;
 pub mod model;
 pub mod schema;
 pub mod snapshot;

@@ -11,7 +11,7 @@ use cedar_policy::{
 
 use crate::{
     compile::{self, Authored},
-    complaint::{Complaints, Place},
+    complaint::{Complaint, Complaints, Place},
     model::decision::{Decision, PolicyError, Revision, Verdict},
     snapshot::PolicyText,
 };
@@ -55,8 +55,7 @@ impl Store {
             })?;
         let policies = compile::authored(&source.policies, &schema, &[])?;
         let entities = match &source.entities {
-            Some(text) => Entities::from_json_str(&text.text, Some(&schema))
-                .map_err(|error| file(text).complain(compile::told(&error)))?,
+            Some(text) => entities(text, &schema)?,
             None => Entities::from_entities([], Some(&schema))
                 .map_err(|error| file(&source.schema).complain(compile::told(&error)))?,
         };
@@ -100,4 +99,11 @@ impl Store {
         }
         decision
     }
+}
+
+/// Read a store's entities.
+pub(crate) fn entities(text: &PolicyText, schema: &Schema) -> Result<Entities, Complaint> {
+    Entities::from_json_str(&text.text, Some(schema)).map_err(|error| {
+        Place::file(Arc::clone(&text.file)).complain(compile::told(&error)).coded("entities")
+    })
 }

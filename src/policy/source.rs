@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use http::Uri;
 use policy::{
     engine::Engine,
     folder::{self, Folder},
@@ -16,12 +17,20 @@ use policy::{
     store::{self, Store},
 };
 
+mod remote;
+
+/// The folder that is meant where none is named.
+const DEFAULT: &str = "policies";
+
 /// Where the policies are.
 #[derive(Args, Debug, Clone)]
 pub struct Where {
     /// A policy folder, or a snapshot in a file [default: the folder `policies`]
-    #[arg(value_name = "FOLDER|FILE")]
+    #[arg(value_name = "FOLDER|FILE", conflicts_with = "url")]
     path: Option<PathBuf>,
+    /// A running Postern: its operators' listener, as in `http://127.0.0.1:9090`
+    #[arg(long, value_name = "URL")]
+    url: Option<Uri>,
 }
 
 /// Policies, compiled.
@@ -43,8 +52,8 @@ pub enum Source {
 impl Where {
     /// The folder, where the policies come from one: its tests lie there too.
     pub fn folder(&self) -> Option<&Path> {
-        let path = self.path.as_deref().unwrap_or(Path::new("policies"));
-        path.is_dir().then_some(path)
+        let path = self.path.as_deref().unwrap_or(Path::new(DEFAULT));
+        (self.url.is_none() && path.is_dir()).then_some(path)
     }
 
     /// Read.
@@ -53,8 +62,14 @@ impl Where {
     ///
     /// When it is not there, or has another shape; complaints about its text are the error's text.
     pub fn read(&self) -> Result<Source> {
-        let path = self.path.as_deref().unwrap_or(Path::new("policies"));
-        Source::read(path)
+        match (&self.url, self.path.as_deref()) {
+            (Some(url), _) => Ok(Source::Catalog(Arc::new(remote::snapshot(url)?))),
+            (None, Some(path)) => Source::read(path),
+            (None, None) if Path::new(DEFAULT).exists() => Source::read(Path::new(DEFAULT)),
+            (None, None) => bail!(
+                "there is no folder `{DEFAULT}` here: name a policy folder or a snapshot file, or a running Postern with `--url`"
+            ),
+        }
     }
 
     /// Read and compile.
