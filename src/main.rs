@@ -1,5 +1,6 @@
 //! `postern`: the one binary. Each sub-command is handed to its file.
 
+mod completions;
 mod config;
 mod demo;
 mod policy;
@@ -7,7 +8,7 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
 /// A request makes and drops a hundred small things; the system's allocator takes a sixth of its time.
@@ -28,6 +29,10 @@ enum Command {
     Serve(serve::Args),
     /// The policy author's tools
     Policy(policy::Args),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Args),
+    /// Write manual pages, one a command
+    Man(completions::ManArgs),
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where the command line hears of a failure")]
@@ -35,6 +40,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Policy(args) => return policy::run(args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //! ends with 0, with 1 when what it checked does not hold, or with 2 when it could not run.
 
 mod check;
+mod fmt;
 mod source;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ pub struct Args {
 enum Command {
     /// Parse and validate; say what is wrong, where, and what to do about it
     Check(check::Args),
+    /// Lay out Cedar files, keeping every comment
+    Fmt(fmt::Args),
 }
 
 /// How a command that could run ended.
@@ -48,6 +51,7 @@ impl Command {
     fn run(self) -> Result<Outcome> {
         match self {
             Self::Check(args) => check::run(&args),
+            Self::Fmt(args) => fmt::run(&args),
         }
     }
 }

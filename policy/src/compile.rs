@@ -109,7 +109,7 @@ pub(crate) fn speaks_of(
     }
 }
 
-fn parse(text: &PolicyText, complaints: &mut Vec<Complaint>) -> Option<PolicySet> {
+pub(crate) fn parse(text: &PolicyText, complaints: &mut Vec<Complaint>) -> Option<PolicySet> {
     match PolicySet::from_str(&text.text) {
         Ok(set) => {
             if set.num_of_templates() > 0 {
@@ -194,15 +194,22 @@ fn in_order(set: &PolicySet) -> Vec<(usize, &Policy)> {
     policies
 }
 
-/// Where each policy of a text that parses stands. A semicolon ends a policy, and stands nowhere
-/// else but in strings and comments.
+/// Where each policy of a text that parses stands.
 pub(crate) fn spans(text: &str) -> Vec<Range<usize>> {
+    scan(text).0
+}
+
+/// Where policies and comments of a text that parses stand. A semicolon ends a policy, and stands
+/// nowhere else but in strings and comments.
+pub(crate) fn scan(text: &str) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
     let bytes = text.as_bytes();
-    let mut spans = Vec::new();
+    let (mut spans, mut comments) = (Vec::new(), Vec::new());
     let (mut at, mut start) = (0, None);
     while let Some(byte) = bytes.get(at) {
         if bytes[at..].starts_with(b"//") {
+            let begin = at;
             at += bytes[at..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - at);
+            comments.push(begin..at);
             continue;
         }
         if start.is_none() && !byte.is_ascii_whitespace() {
@@ -215,7 +222,7 @@ pub(crate) fn spans(text: &str) -> Vec<Range<usize>> {
         }
         at += 1;
     }
-    spans
+    (spans, comments)
 }
 
 /// The closing quote of the string that opens here.

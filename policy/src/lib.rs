@@ -12,6 +12,7 @@ pub mod engine;
 mod entities;
 pub mod feed;
 pub mod folder;
+pub mod format;
 mod generate;
 pub mod lint;
 pub mod model;

@@ -1,0 +1,185 @@
+//! `postern policy fmt`: Cedar files in their one layout.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write, stdin, stdout},
+    path::{Path, PathBuf},
+    process,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args as ClapArgs;
+use policy::{
+    complaint::{Complaint, Complaints},
+    format,
+    snapshot::PolicyText,
+};
+
+use super::Outcome;
+
+/// As much of a difference as is worth a look.
+const MOST_LINES: usize = 24;
+
+#[derive(ClapArgs)]
+#[command(after_help = "\
+Example: postern policy fmt policies
+         postern policy fmt --check policies
+         postern policy fmt - < draft.cedar")]
+pub struct Args {
+    /// Folders, looked through to the bottom, or files; `-` reads from standard input and prints
+    #[arg(value_name = "FOLDER|FILE", default_value = "policies")]
+    paths: Vec<PathBuf>,
+    /// Change nothing; list what would change, and end with 1 if anything would
+    #[arg(long)]
+    check: bool,
+}
+
+/// Lay out, or say what is not laid out.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let mut out = stdout().lock();
+    if args.paths == [Path::new("-")] {
+        return from_stdin(args.check, &mut out);
+    }
+    let mut outcome = Outcome::Holds;
+    let files = files(&args.paths)?;
+    let mut changed = 0;
+    for path in &files {
+        let text = read(path)?;
+        match format::format(&text) {
+            Err(complaints) => {
+                tell(&mut out, &text, &complaints)?;
+                outcome = Outcome::Fails;
+            }
+            Ok(formatted) if *formatted == *text.text => {}
+            Ok(formatted) if args.check => {
+                writeln!(out, "{}: would change\n{}", text.file, differ(&text.text, &formatted))?;
+                outcome = Outcome::Fails;
+            }
+            Ok(formatted) => {
+                replace(path, &formatted)
+                    .with_context(|| format!("cannot write `{}`", path.display()))?;
+                writeln!(out, "{}: laid out", text.file)?;
+                changed += 1;
+            }
+        }
+    }
+    if outcome == Outcome::Holds {
+        let looked = files.len();
+        writeln!(out, "{looked} looked at, {changed} changed")?;
+    }
+    Ok(outcome)
+}
+
+fn from_stdin(check: bool, out: &mut impl Write) -> Result<Outcome> {
+    let mut text = String::new();
+    stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    let text = PolicyText { file: "<stdin>".into(), product: None, text: text.into() };
+    match format::format(&text) {
+        Err(complaints) => {
+            tell(&mut io::stderr(), &text, &complaints)?;
+            Ok(Outcome::Fails)
+        }
+        Ok(formatted) if check => {
+            let same = *formatted == *text.text;
+            if !same {
+                writeln!(out, "{}: would change\n{}", text.file, differ(&text.text, &formatted))?;
+            }
+            Ok(if same { Outcome::Holds } else { Outcome::Fails })
+        }
+        Ok(formatted) => {
+            out.write_all(formatted.as_bytes())?;
+            Ok(Outcome::Holds)
+        }
+    }
+}
+
+fn tell(out: &mut impl Write, text: &PolicyText, complaints: &Complaints) -> Result<()> {
+    let draw = |complaint: &Complaint| complaint.place.snippet(&text.text, complaint.code);
+    for complaint in complaints.iter() {
+        writeln!(out, "{}: [error] {}", complaint.place, complaint.text)?;
+        if let Some(snippet) = draw(complaint) {
+            writeln!(out, "{snippet}")?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<PolicyText> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    Ok(PolicyText { file: path.display().to_string().into(), product: None, text: text.into() })
+}
+
+/// The Cedar files that are meant, in order.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            gather(path, &mut files)?;
+        } else if path.exists() {
+            files.push(path.clone());
+        } else {
+            bail!("`{}`: no such folder or file", path.display());
+        }
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+fn gather(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let unreadable = || format!("cannot read the folder `{}`", folder.display());
+    for entry in fs::read_dir(folder).with_context(unreadable)? {
+        let entry = entry.with_context(unreadable)?;
+        let (path, kind) = (entry.path(), entry.file_type().with_context(unreadable)?);
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if kind.is_dir() && !hidden {
+            gather(&path, files)?;
+        } else if !hidden && path.extension().is_some_and(|end| end == "cedar") && path.is_file() {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Put a new text in a file's place, whole or not at all. What the file is a link to is written.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let mode = fs::metadata(&path)?.permissions();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}.new", process::id()));
+    let written = File::create_new(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(mode)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)
+    });
+    if written.is_err() {
+        // The first error is the one to tell; what is left behind has a name of its own.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// The lines from the first difference to the last.
+fn differ(before: &str, after: &str) -> String {
+    let (before, after): (Vec<&str>, Vec<&str>) =
+        (before.lines().collect(), after.lines().collect());
+    let head = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
+    let rest = before.len().min(after.len()) - head;
+    let tail = before.iter().rev().zip(after.iter().rev()).take(rest);
+    let tail = tail.take_while(|(a, b)| a == b).count();
+    let gone = &before[head..before.len() - tail];
+    let new = &after[head..after.len() - tail];
+    if gone.is_empty() && new.is_empty() {
+        return "  only in how its lines end".to_owned();
+    }
+    let lines = gone.iter().map(|line| format!("- {line}"));
+    let mut lines: Vec<String> = lines.chain(new.iter().map(|line| format!("+ {line}"))).collect();
+    if lines.len() > MOST_LINES {
+        let left = lines.len() - MOST_LINES;
+        lines.truncate(MOST_LINES);
+        lines.push(format!("  and {left} lines more"));
+    }
+    format!("@@ line {} @@\n{}", head + 1, lines.join("\n"))
+}
