@@ -5,6 +5,7 @@
 
 mod check;
 mod fmt;
+mod new;
 mod source;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ enum Command {
     Check(check::Args),
     /// Lay out Cedar files, keeping every comment
     Fmt(fmt::Args),
+    /// Make a policy folder to start from
+    New(new::Args),
 }
 
 /// How a command that could run ended.
@@ -52,6 +55,7 @@ impl Command {
         match self {
             Self::Check(args) => check::run(&args),
             Self::Fmt(args) => fmt::run(&args),
+            Self::New(args) => new::run(&args),
         }
     }
 }

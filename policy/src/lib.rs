@@ -18,6 +18,7 @@ pub mod lint;
 pub mod model;
 pub mod schema;
 pub mod snapshot;
+pub mod start;
 pub mod store;
 pub mod strict;
 pub mod token;

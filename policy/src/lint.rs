@@ -306,3 +306,181 @@ fn place_in(policy: &Authored, texts: &[PolicyText], piece: &str) -> Place {
     };
     text_of(policy, texts).and_then(find).unwrap_or_else(|| policy.place.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRODUCT: &str = "\
+product: demo
+resources:
+  things: [get, put, purge]
+  others: [get]
+roles:
+  demo-editor-role: {permissions: {things: [get, put], others: [get]}}
+  demo-viewer-role: {permissions: {things: [get]}}
+groups: {demo-editors: {roles: [demo-editor-role]}}
+";
+
+    fn text(file: &str, text: &str) -> PolicyText {
+        PolicyText { file: file.into(), product: None, text: text.into() }
+    }
+
+    /// The codes of what is told of policies beside the product, without what is told of it alone.
+    fn codes(policies: &str) -> Vec<String> {
+        let manifest = Arc::new(Manifest::parse("m", PRODUCT).unwrap());
+        let policies = vec![text("p.cedar", policies)];
+        let subject = Subject { products: vec![manifest], policies, snapshot: None };
+        let report = subject.report(Vec::new(), true);
+        let told = |f: &Finding| {
+            (&*f.place.file == "p.cedar").then(|| format!("{}:{}", f.place.line, f.code))
+        };
+        report.findings.iter().filter_map(told).collect()
+    }
+
+    fn store_codes(schema: &str, policies: &str) -> Vec<String> {
+        let source = store::Source {
+            schema: text("s", schema),
+            policies: vec![text("p.cedar", policies)],
+            entities: None,
+        };
+        store(&source).findings.iter().map(|f| format!("{}:{}", f.place.line, f.code)).collect()
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_not_told() {
+        for policy in [
+            "@id(\"x\") @reason(\"y\") forbid (principal is User, action, resource) unless { context.mfa };",
+            "@id(\"x\") permit (principal in Role::\"demo-viewer-role\", action == Demo::Action::\"things:put\", resource);",
+            "@id(\"x\") permit (principal in Role::\"demo-viewer-role\", action in [Demo::Action::\"things:get\", Demo::Action::\"things:put\"], resource);",
+            "@id(\"x\") forbid (principal in Role::\"demo-viewer-role\", action in Demo::Action::\"things:*\", resource);",
+            // An organization's own, which a folder cannot know.
+            "@id(\"x\") forbid (principal in Role::\"acme/theirs\", action in Demo::Action::\"*:get\", resource);",
+            "@id(\"x\") forbid (principal in Group::\"acme/theirs\", action in Demo::Action::\"*:get\", resource);",
+            "@id(\"x\") forbid (principal, action in Demo::Action::\"*:*\", resource == Demo::Resource::\"others\");",
+            // Narrower than the other, but the other has a condition.
+            "@id(\"x1\") forbid (principal is User, action in Demo::Action::\"*:*\", resource) unless { context.mfa };\n@id(\"x2\") forbid (principal is User, action in Demo::Action::\"things:*\", resource) unless { context.mfa };",
+            // They meet, and neither is within the other.
+            "@id(\"x1\") forbid (principal is User, action in Demo::Action::\"*:*\", resource);\n@id(\"x2\") forbid (principal in Role::\"demo-viewer-role\", action in Demo::Action::\"things:*\", resource);",
+            // A series is meant to be near.
+            "@id(\"step-one-1\") forbid (principal is User, action == Demo::Action::\"things:get\", resource);\n@id(\"step-one-2\") forbid (principal is User, action == Demo::Action::\"things:put\", resource);",
+        ] {
+            assert_eq!(codes(policy), [""; 0], "{policy}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_told() {
+        let get = "action == Demo::Action::\"things:get\"";
+        let all = "action in Demo::Action::\"*:*\"";
+        for (policies, expected) in [
+            (format!("forbid (principal is User, {get}, resource);"), &["1:missing-id"][..]),
+            ("@id(\"x\") forbid (principal, action, resource) unless { context.mfa };".into(), &["1:cost-floor"]),
+            (format!("@id(\"x\") @Reason(\"y\") forbid (principal is User, {get}, resource);"), &["1:look-alike-annotation"]),
+            (
+                format!("@id(\"a\") forbid (principal is User, {get}, resource) when {{ context.mfa }};\n@id(\"b\") forbid (principal is User, {all}, resource);"),
+                &["1:shadowed-policy"],
+            ),
+            (
+                format!("@id(\"a\") forbid (principal == User::\"acme/ana\", {get}, resource);\n@id(\"b\") forbid (principal in Organization::\"acme\", {all}, resource);"),
+                &["1:shadowed-policy"],
+            ),
+            (
+                format!("@id(\"a\") forbid (principal is User, {get}, resource);\n@id(\"b\") forbid (principal is User, {get}, resource);"),
+                &["2:shadowed-policy"],
+            ),
+            (
+                format!("@id(\"a\") permit (principal is User, {get}, resource);\n@id(\"b\") forbid (principal, {all}, resource) unless {{ 1 == 2 }};"),
+                &["1:unreachable-permit"],
+            ),
+            (
+                format!("@id(\"a\") permit (principal is User in Role::\"demo-viewer-role\", {get}, resource);"),
+                &["1:shadowed-policy"],
+            ),
+            (
+                "@id(\"a\") permit (principal is User, action == Demo::Action::\"things:purge\", resource);".into(),
+                &["1:permit-beyond-roles"],
+            ),
+            ("@id(\"a\") forbid (principal is User, action == Demo::Action::\"things:*\", resource);".into(), &["1:equals-action-group"]),
+            (format!("@id(\"a\") forbid (principal is User, {get}, resource == Demo::Resource::\"others\");"), &["1:nothing-in-scope"]),
+            (format!("@id(\"a\") forbid (principal is User, {get}, resource == Demo::Resource::\"thing\");"), &["1:unknown-resource"]),
+            (format!("@id(\"a\") forbid (principal in Role::\"demo-viewr-role\", {get}, resource);"), &["1:unknown-role"]),
+            (format!("@id(\"a\") forbid (principal in Group::\"demo-editors\", {get}, resource);"), &["1:unknown-group"]),
+            (format!("@id(\"a\") forbid (principal == User::\"ana\", {get}, resource);"), &["1:unknown-principal"]),
+            (format!("@id(\"a\") forbid (principal == Role::\"demo-viewer-role\", {get}, resource);"), &["1:no-applicable-action"]),
+            (format!("@id(\"a\") forbid (principal is User, {get}, resource) when {{ context.mfa && 1 > 2 }};"), &["1:never-true"]),
+            (format!("@id(\"a\") forbid (principal is User, {get}, resource) when {{ principal in User::\"acme/a\" && principal is Application }};"), &["1:impossible-policy"]),
+            (format!("@id(\"a\") forbid (principal is User, {get}, resource)\nwhen {{ context.organization == \"аcme\" }};"), &["2:confusable-text"]),
+            (
+                format!("@id(\"no-purging\") forbid (principal is User, {get}, resource);\n@id(\"no_purging\") forbid (principal is Application, {get}, resource);"),
+                &["2:look-alike"],
+            ),
+            // One file tells all of it, whatever else is wrong.
+            (
+                format!("@id(\"a\") forbid (principal is User, {get}, resource)\nwhen {{ context.nothing }};\nforbid (principal is User, action in [], resource);"),
+                &["2:validation", "3:empty-set", "3:missing-id"],
+            ),
+        ] {
+            assert_eq!(codes(&policies), expected, "{policies}");
+        }
+    }
+
+    #[test]
+    fn a_plain_store_is_looked_at_too() {
+        let schema = "entity Team; entity User in [Team]; entity Doc;\naction all; action read, write in [all] appliesTo { principal: [User], resource: [Doc] };";
+        for (policies, expected) in [
+            (
+                "@id(\"a\") permit (principal, action in [Action::\"read\"], resource) when { principal in Team::\"t\" };",
+                &[][..],
+            ),
+            (
+                "@id(\"a\") permit (principal, action == Action::\"all\", resource);",
+                &["1:equals-action-group"],
+            ),
+            (
+                "@id(\"a\") permit (principal, action in Action::\"all\", resource);\n@id(\"b\") permit (principal in Team::\"t\", action == Action::\"read\", resource);",
+                &["2:shadowed-policy"],
+            ),
+            (
+                "@id(\"a\") permit (principal is Doc, action in Action::\"all\", resource);",
+                &["1:no-applicable-action"],
+            ),
+            (
+                "permit (principal, action == Action::\"raed\", resource);",
+                &["1:missing-id", "1:validation"],
+            ),
+        ] {
+            assert_eq!(store_codes(schema, policies), expected, "{policies}");
+        }
+        let told = store_codes("entity User", "permit (principal, action, resource)\n@");
+        assert!(told.iter().any(|code| code.ends_with(":schema")), "{told:?}");
+        assert!(told.iter().any(|code| code.ends_with(":syntax")), "{told:?}");
+    }
+
+    #[test]
+    fn a_snapshot_knows_organizations_own_roles_and_groups() {
+        let manifest = Arc::new(Manifest::parse("m", PRODUCT).unwrap());
+        let policies = "@id(\"a\") forbid (principal in Role::\"acme/theirs\", action in Demo::Action::\"*:get\", resource);\n\
+             @id(\"b\") forbid (principal in Role::\"acme/others\", action in Demo::Action::\"*:get\", resource);\n\
+             @id(\"c\") forbid (principal in Group::\"acme/demo-editors\", action in Demo::Action::\"*:get\", resource);\n\
+             @id(\"d\") forbid (principal in Group::\"acme/demo-editor\", action in Demo::Action::\"*:get\", resource);";
+        let role = crate::model::grant::Role {
+            name: "theirs".parse().unwrap(),
+            org: Some("acme".parse().unwrap()),
+            product: "demo".parse().unwrap(),
+            title: String::new(),
+            grants: vec!["things:purge".parse().unwrap()],
+        };
+        let report = snapshot(&Snapshot {
+            revision: crate::model::decision::Revision(3),
+            products: vec![manifest],
+            roles: vec![role],
+            groups: Vec::new(),
+            policies: vec![text("p.cedar", policies)],
+            issuer: None,
+        });
+        let told: Vec<String> =
+            report.findings.iter().map(|f| format!("{}:{}", f.place.line, f.code)).collect();
+        assert_eq!(told, ["2:unknown-role", "4:unknown-group"]);
+    }
+}

@@ -145,7 +145,7 @@ impl Actions {
             ActionConstraint::Any => true,
             ActionConstraint::Eq(own) => own == *action,
             ActionConstraint::In(tops) => {
-                tops.iter().any(|top| self.entities.is_ancestor_of(top, action))
+                tops.iter().any(|top| top == *action || self.entities.is_ancestor_of(top, action))
             }
         };
         self.asked.iter().filter(holds).cloned().collect()
