@@ -19,6 +19,9 @@ use crate::{
     snapshot::PolicyText,
 };
 
+/// The code of complaints that leave no schema to validate with.
+pub(crate) const NAMESPACE: &str = "namespace";
+
 /// The products and the policies that people wrote beside them.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
@@ -94,10 +97,11 @@ impl Catalog {
                 complaints.push(place.complain(format!(
                     "product `{name}` and product `{other}` would share the Cedar namespace `{}`; rename one",
                     schema::namespace(name)
-                )));
+                )).coded(NAMESPACE));
             }
             if schema::RESERVED.contains(&schema::namespace(name).as_str()) {
-                complaints.push(place.complain(format!("product `{name}` has a reserved name")));
+                let told = format!("product `{name}` has a reserved name");
+                complaints.push(place.complain(told).coded(NAMESPACE));
             }
             for role in &manifest.roles {
                 if let Some(other) = roles.insert(&role.name, name) {

@@ -253,8 +253,13 @@ pub(crate) fn told(error: &dyn Diagnostic) -> String {
         Some((head, rest)) if head.starts_with("for policy `policy") => rest.to_owned(),
         _ => text,
     };
-    match error.help() {
-        Some(help) => format!("{text}; {help}"),
+    let label = error.labels().and_then(|mut labels| labels.next());
+    let cure = error
+        .help()
+        .map(|help| help.to_string())
+        .or_else(|| label.and_then(|label| label.label().map(str::to_owned)));
+    match cure {
+        Some(cure) => format!("{text}; {cure}"),
         None => text,
     }
 }

@@ -11,7 +11,7 @@ use cedar_policy::{Schema, SchemaWarning};
 use serde::Serialize;
 
 use crate::{
-    catalog::Catalog,
+    catalog::{self, Catalog},
     compile::{self, Authored},
     complaint::{Complaint, Place},
     folder::{self, Survey},
@@ -149,14 +149,10 @@ pub fn folder(folder: &Path) -> Report {
 fn of_folder(folder: &Path) -> Report {
     match folder::survey(folder) {
         Survey::Products { products, policies, complaints } => {
-            let mut findings: Vec<Finding> = complaints.into_iter().map(Finding::from).collect();
-            if let Err(complaints) = Catalog::new(products.clone(), policies.clone()) {
-                findings.extend(complaints.into_vec().into_iter().map(Finding::from));
-            }
             // With a manifest missing, what speaks of its product would be told as wrong.
-            let whole = findings.is_empty();
-            let subject = Subject { products, policies, snapshot: None };
-            subject.report(findings, whole)
+            let whole = complaints.is_empty();
+            let findings = complaints.into_iter().map(Finding::from).collect();
+            Subject { products, policies, snapshot: None }.report(findings, whole)
         }
         Survey::Store { schema, policies, entities, complaints } => {
             let findings = complaints.into_iter().map(Finding::from).collect();
@@ -172,13 +168,7 @@ pub fn snapshot(snapshot: &Snapshot) -> Report {
         policies: snapshot.policies.clone(),
         snapshot: Some(snapshot),
     };
-    let (products, policies) = (snapshot.products.clone(), snapshot.policies.clone());
-    let findings: Vec<Finding> = match Catalog::new(products, policies) {
-        Ok(_) => Vec::new(),
-        Err(complaints) => complaints.into_vec().into_iter().map(Finding::from).collect(),
-    };
-    let whole = findings.is_empty();
-    subject.report(findings, whole)
+    subject.report(Vec::new(), true)
 }
 
 /// What is looked at, where there are products.
@@ -191,7 +181,8 @@ struct Subject<'a> {
 
 impl Subject<'_> {
     fn report(self, mut findings: Vec<Finding>, whole: bool) -> Report {
-        let schema = if whole { self.schema(&mut findings) } else { None };
+        let clash = self.check_catalog(&mut findings);
+        let schema = if whole && !clash { self.schema(&mut findings) } else { None };
         let mut complaints = Vec::new();
         let products = if schema.is_some() { self.products.as_slice() } else { &[] };
         let written = compile::examine(&self.policies, schema.as_ref(), products, &mut complaints);
@@ -211,11 +202,29 @@ impl Subject<'_> {
         Report::new(findings, self.policies)
     }
 
+    /// Hold the manifests against each other; whether two of them want the same namespace.
+    fn check_catalog(&self, findings: &mut Vec<Finding>) -> bool {
+        let catalog = Catalog::new(self.products.clone(), self.policies.clone());
+        let Err(complaints) = catalog else { return false };
+        let mut complaints = complaints.into_vec();
+        for complaint in complaints.iter_mut().filter(|c| c.place.file.is_empty()) {
+            complaint.place = Place::file(self.name());
+        }
+        let clash = complaints.iter().any(|complaint| complaint.code == catalog::NAMESPACE);
+        findings.extend(complaints.into_iter().map(Finding::from));
+        clash
+    }
+
+    /// What is looked at, where no file is known.
+    fn name(&self) -> String {
+        self.snapshot.map_or("the policy folder".to_owned(), |s| format!("snapshot {}", s.revision))
+    }
+
     fn schema(&self, findings: &mut Vec<Finding>) -> Option<Schema> {
         schema::build(&self.products)
             .inspect_err(|error| {
                 let told = format!("the schema of the products does not hold: {error}");
-                let place = Place::file("product.yaml");
+                let place = Place::file(self.name());
                 findings.push(Finding::new(&place, Severity::Error, "schema", told));
             })
             .ok()
@@ -296,6 +305,14 @@ fn sound<'a>(
 
 fn text_of<'a>(policy: &Authored, texts: &'a [PolicyText]) -> Option<&'a PolicyText> {
     texts.iter().find(|text| text.file == policy.place.file)
+}
+
+/// Where a manifest is read from; one of a snapshot has no file.
+fn place_of(manifest: &Manifest) -> Place {
+    if manifest.place.file.is_empty() {
+        return Place::file(format!("product {}", manifest.product));
+    }
+    manifest.place.clone()
 }
 
 /// Where a piece of text stands in a policy, or where the policy begins.

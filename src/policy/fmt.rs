@@ -161,25 +161,54 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// The lines from the first difference to the last.
+/// What changes, line by line, without what stays.
 fn differ(before: &str, after: &str) -> String {
     let (before, after): (Vec<&str>, Vec<&str>) =
         (before.lines().collect(), after.lines().collect());
-    let head = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
-    let rest = before.len().min(after.len()) - head;
-    let tail = before.iter().rev().zip(after.iter().rev()).take(rest);
-    let tail = tail.take_while(|(a, b)| a == b).count();
-    let gone = &before[head..before.len() - tail];
-    let new = &after[head..after.len() - tail];
-    if gone.is_empty() && new.is_empty() {
+    let mut lines = Vec::new();
+    let (mut from, mut to) = (0, 0);
+    for (same, other) in common(&before, &after).into_iter().chain([(before.len(), after.len())]) {
+        if (from, to) != (same, other) {
+            lines.push(format!("@@ line {} @@", from + 1));
+            lines.extend(before[from..same].iter().map(|line| format!("- {line}")));
+            lines.extend(after[to..other].iter().map(|line| format!("+ {line}")));
+        }
+        (from, to) = (same + 1, other + 1);
+    }
+    if lines.is_empty() {
         return "  only in how its lines end".to_owned();
     }
-    let lines = gone.iter().map(|line| format!("- {line}"));
-    let mut lines: Vec<String> = lines.chain(new.iter().map(|line| format!("+ {line}"))).collect();
     if lines.len() > MOST_LINES {
         let left = lines.len() - MOST_LINES;
         lines.truncate(MOST_LINES);
         lines.push(format!("  and {left} lines more"));
     }
-    format!("@@ line {} @@\n{}", head + 1, lines.join("\n"))
+    lines.join("\n")
+}
+
+/// Pairs of lines that both texts have, in order, as many as there can be.
+fn common(before: &[&str], after: &[&str]) -> Vec<(usize, usize)> {
+    let width = after.len() + 1;
+    let mut most = vec![0_u32; (before.len() + 1) * width];
+    for n in (0..before.len()).rev() {
+        for m in (0..after.len()).rev() {
+            most[n * width + m] = if before[n] == after[m] {
+                most[(n + 1) * width + m + 1] + 1
+            } else {
+                most[(n + 1) * width + m].max(most[n * width + m + 1])
+            };
+        }
+    }
+    let (mut n, mut m, mut pairs) = (0, 0, Vec::new());
+    while n < before.len() && m < after.len() {
+        if before[n] == after[m] {
+            pairs.push((n, m));
+            (n, m) = (n + 1, m + 1);
+        } else if most[(n + 1) * width + m] >= most[n * width + m + 1] {
+            n += 1;
+        } else {
+            m += 1;
+        }
+    }
+    pairs
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Finding, place_in};
+use super::{Finding, place_in, place_of};
 use crate::{
     compile::Authored,
     complaint::Place,
@@ -58,7 +58,7 @@ pub(super) fn products(products: &[Arc<Manifest>], snapshot: Option<&Snapshot>) 
     let mut roles = Vec::new();
     let mut groups = Vec::new();
     for manifest in products {
-        let place = |known: Option<&Place>| known.unwrap_or(&manifest.place).clone();
+        let place = |known: Option<&Place>| known.cloned().unwrap_or_else(|| place_of(manifest));
         for role in &manifest.roles {
             let at = place(manifest.places.roles.get(&role.name));
             roles.push((role.name.to_string(), at));

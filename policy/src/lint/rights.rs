@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cedar_policy::Effect;
 
 use super::{
-    Finding,
+    Finding, place_of,
     reach::{self, Reach, Truth},
 };
 use crate::{
@@ -106,8 +106,9 @@ fn beyond(
 }
 
 fn ungranted(manifest: &Manifest, permission: &Permission) -> Finding {
-    let place = manifest.places.permissions.get(permission).unwrap_or(&manifest.place);
+    let place =
+        manifest.places.permissions.get(permission).cloned().unwrap_or_else(|| place_of(manifest));
     let told = format!("permission `{permission}` is granted by no role and opened by no policy");
-    Finding::info(place, "ungranted-permission", told)
+    Finding::info(&place, "ungranted-permission", told)
         .cure("grant it to a role, or take it out if nothing asks for it")
 }
