@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::Range, str::FromStr, sync::Arc};
 
 use cedar_policy::{
-    ActionConstraint, Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode,
-    Validator,
+    ActionConstraint, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationError,
+    ValidationMode, Validator,
 };
 use miette::Diagnostic;
 
@@ -95,7 +95,7 @@ pub(crate) fn speaks_of(
     permission: &crate::model::grant::Permission,
 ) -> bool {
     let kind = format!("{}::Action", schema::namespace(&manifest.product));
-    let covers = |uid: &cedar_policy::EntityUid| {
+    let covers = |uid: &EntityUid| {
         uid.type_name().to_string() == kind
             && uid.id().unescaped().parse::<Grant>().is_ok_and(|grant| grant.covers(permission))
     };
@@ -151,9 +151,34 @@ fn validate(
             ValidationError::EmptySetForbidden(_) => place
                 .complain(format!("{}; write out what it holds, or leave it out", told(error)))
                 .coded("empty-set"),
+            ValidationError::UnrecognizedActionId(_) => {
+                place.complain(no_such_action(error, validator.schema())).coded("validation")
+            }
             _ => place.complain(told(error)).coded("validation"),
         };
         complaints.push(complaint);
+    }
+}
+
+/// Cedar proposes any action there is; one of the same namespace is what was meant.
+fn no_such_action(error: &ValidationError, schema: &Schema) -> String {
+    let text = told(error);
+    let Some(named) = text.split('`').nth(1).and_then(|name| name.parse::<EntityUid>().ok()) else {
+        return text;
+    };
+    let (head, cure) = text.split_once("; ").unwrap_or((&text, ""));
+    if !cure.is_empty() && !cure.starts_with("did you mean") {
+        return text;
+    }
+    let id = named.id().unescaped();
+    let nearest = schema
+        .actions()
+        .filter(|action| action.type_name() == named.type_name())
+        .map(|action| (strsim::osa_distance(id, action.id().unescaped()), action.to_string()))
+        .min();
+    match nearest {
+        Some((distance, action)) if distance <= 3 => format!("{head}; did you mean `{action}`?"),
+        _ => format!("{head}; declare it, or mend its spelling"),
     }
 }
 

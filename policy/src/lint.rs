@@ -500,4 +500,139 @@ groups: {demo-editors: {roles: [demo-editor-role]}}
             report.findings.iter().map(|f| format!("{}:{}", f.place.line, f.code)).collect();
         assert_eq!(told, ["2:unknown-role", "4:unknown-group"]);
     }
+
+    /// Policies that overlap in many ways.
+    fn policies() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
+        use proptest::{collection::vec, prelude::Strategy, sample::select};
+        let effect = select(vec!["permit", "forbid"]);
+        let principal = select(vec![
+            "principal",
+            "principal is User",
+            "principal is Application",
+            "principal == User::\"acme/ana\"",
+            "principal in Group::\"acme/demo-editors\"",
+            "principal in Organization::\"acme\"",
+            "principal is User in Organization::\"acme\"",
+            "principal in Role::\"demo-editor-role\"",
+            "principal is User in Role::\"demo-viewer-role\"",
+            "principal == User::\"ana\"",
+            "principal in Role::\"demo-role\"",
+        ]);
+        let action = select(vec![
+            "action",
+            "action == Demo::Action::\"things:get\"",
+            "action == Demo::Action::\"things:*\"",
+            "action in Demo::Action::\"things:*\"",
+            "action in Demo::Action::\"*:get\"",
+            "action in [Demo::Action::\"things:get\", Demo::Action::\"others:get\"]",
+            "action in Demo::Action::\"*:*\"",
+        ]);
+        let resource = select(vec![
+            "resource",
+            "resource is Demo::Resource",
+            "resource == Demo::Resource::\"things\"",
+            "resource in Demo::Resource::\"others\"",
+            "resource == Demo::Resource::\"thing\"",
+        ]);
+        let condition = select(vec![
+            "",
+            "",
+            "when { context.mfa }",
+            "unless { context.mfa }",
+            "unless { false && context.mfa }",
+            "when { true || context.mfa }",
+            "when { context.mfa && 1 > 2 }",
+            "when { 1 < 2 } unless { 1 > 2 }",
+        ]);
+        vec((effect, principal, action, resource, condition), 1..5).prop_map(|policies| {
+            let told = |(n, (effect, principal, action, resource, condition)): (usize, _)| {
+                format!("@id(\"p{n}\") {effect} ({principal}, {action}, {resource}) {condition};")
+            };
+            policies.into_iter().enumerate().map(told).collect()
+        })
+    }
+
+    /// Every answer there is, for a few subjects and either way to sign in.
+    fn answers(policies: &[String]) -> Vec<bool> {
+        use crate::{
+            engine::Engine,
+            model::{
+                caller::{Authentication, Principal, Subject},
+                decision::Revision,
+                query::{Facts, Query},
+            },
+        };
+        let manifest = Manifest::parse("m", PRODUCT).unwrap();
+        let permissions: Vec<_> = manifest.permissions().collect();
+        let engine = Engine::compile(Arc::new(Snapshot {
+            revision: Revision(1),
+            products: vec![Arc::new(manifest)],
+            roles: Vec::new(),
+            groups: Vec::new(),
+            policies: vec![text("p.cedar", &policies.join("\n"))],
+            issuer: None,
+        }))
+        .unwrap();
+        let org = |name: &str| name.parse().unwrap();
+        let people = [("acme", "ana", true), ("acme", "bo", false), ("other", "ana", true)];
+        let mut subjects: Vec<Subject> = people
+            .into_iter()
+            .map(|(of, id, grouped)| Subject {
+                principal: Principal::User { org: org(of), id: id.parse().unwrap() },
+                groups: if grouped { vec!["demo-editors".parse().unwrap()] } else { vec![] }.into(),
+                roles: Vec::new().into(),
+            })
+            .collect();
+        subjects.push(Subject {
+            principal: Principal::Application { org: org("acme"), id: "robot".parse().unwrap() },
+            groups: Vec::new().into(),
+            roles: vec!["demo-editor-role".parse().unwrap()].into(),
+        });
+        let mut answers = Vec::new();
+        for subject in &subjects {
+            for amr in [vec![], vec!["mfa".to_owned()]] {
+                let authentication = Authentication { amr, ..Authentication::default() };
+                let facts = Facts { authentication: Some(&authentication), ..Facts::default() };
+                for permission in &permissions {
+                    let id = engine
+                        .permission(
+                            "demo",
+                            permission.resource.as_str(),
+                            permission.action.as_str(),
+                        )
+                        .unwrap();
+                    let query = Query { subject, permission: id, facts: &facts };
+                    answers.push(engine.decide(&query).allowed());
+                }
+            }
+        }
+        answers
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
+
+        /// What is told to decide nothing, or never to apply, can be taken out.
+        #[test]
+        fn a_policy_that_is_told_to_decide_nothing_decides_nothing(all in policies()) {
+            let idle = [
+                "shadowed-policy", "unreachable-permit", "equals-action-group", "nothing-in-scope",
+                "unknown-resource", "unknown-role", "unknown-principal", "never-true",
+                "impossible-policy", "no-applicable-action",
+            ];
+            let told: Vec<usize> = codes(&all.join("\n"))
+                .iter()
+                .filter_map(|told| told.split_once(':'))
+                .filter(|(_, code)| idle.contains(code))
+                .map(|(line, _)| line.parse::<usize>().unwrap() - 1)
+                .collect();
+            let kept: Vec<String> = all
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| !told.contains(n))
+                .map(|(_, policy)| policy.clone())
+                .collect();
+            proptest::prop_assert_eq!(answers(&all), answers(&kept));
+        }
+    }
 }

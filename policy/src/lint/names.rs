@@ -149,7 +149,9 @@ fn near(names: &[(String, Place)]) -> BTreeSet<(usize, usize)> {
         for (at, letter) in name.char_indices() {
             of.insert(format!("{}{}", &name[..at], &name[at + letter.len_utf8()..]));
         }
-        of.into_iter().for_each(|shape| shapes.entry(shape).or_default().push(n));
+        for shape in of {
+            shapes.entry(shape).or_default().push(n);
+        }
     }
     let mut pairs = BTreeSet::new();
     for list in shapes.values() {
