@@ -432,6 +432,12 @@ groups: {demo-editors: {roles: [demo-editor-role]}}
                 format!("@id(\"no-purging\") forbid (principal is User, {get}, resource);\n@id(\"no_purging\") forbid (principal is Application, {get}, resource);"),
                 &["2:look-alike"],
             ),
+            (format!("@id(\"аdmin-2\") forbid (principal is User, {get}, resource);"), &["1:confusable-text"]),
+            (format!("@id(\"a\") @reason(\"no\u{202e}on\") forbid (principal is User, {get}, resource);"), &["1:confusable-text"]),
+            (
+                format!("@id(\"ореn\") forbid (principal is User, {get}, resource);\n@id(\"open\") forbid (principal is Application, {get}, resource);"),
+                &["1:confusable-text", "2:look-alike"],
+            ),
             // One file tells all of it, whatever else is wrong.
             (
                 format!("@id(\"a\") forbid (principal is User, {get}, resource)\nwhen {{ context.nothing }};\nforbid (principal is User, action in [], resource);"),

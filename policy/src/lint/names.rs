@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Finding, place_in, place_of};
+use unicode_security::{MixedScript, skeleton as skeleton_of};
+
+use super::{Finding, never::CONFUSABLE, place_in, place_of};
 use crate::{
     compile::Authored,
     complaint::Place,
@@ -41,10 +43,38 @@ pub(super) fn policies(written: &[Authored], texts: &[PolicyText]) -> Vec<Findin
             }
         }
     }
+    findings.extend(written.iter().flat_map(|policy| disguised(policy, texts)));
     let named = written.iter().filter(|policy| policy.policy.annotation("id").is_some());
     let ids = named.map(|policy| (policy.id.to_string(), policy.place.clone())).collect();
     findings.extend(look_alikes("policy id", ids));
     findings
+}
+
+/// Text that people read and that is not what it seems. Conditions are Cedar's own to look at.
+fn disguised(policy: &Authored, texts: &[PolicyText]) -> Vec<Finding> {
+    READ.into_iter()
+        .filter_map(|name| Some((name, policy.policy.annotation(name)?)))
+        .filter_map(|(name, text)| {
+            let what = if text.contains(turns) {
+                "has characters that turn the direction of writing"
+            } else if name == "id" && !text.is_single_script() {
+                "mixes letters of several scripts"
+            } else {
+                return None;
+            };
+            let place = place_in(policy, texts, &format!("@{name}"));
+            let told = format!("the `@{name}` of policy `{}` {what}", policy.id.escape_debug());
+            Some(
+                Finding::warning(&place, CONFUSABLE, told)
+                    .cure("write it in the letters of one script, without invisible ones"),
+            )
+        })
+        .collect()
+}
+
+/// Characters that turn the direction of what follows (UAX #9, explicit formatting).
+fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn without_id(policy: &Authored) -> Finding {
@@ -102,6 +132,11 @@ fn skeleton(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
 }
 
+/// The same for names that look the same (UTS #39).
+fn seen(name: &str) -> String {
+    skeleton_of(name).collect()
+}
+
 /// Names of one kind that are taken for each other.
 fn look_alikes(kind: &str, mut names: Vec<(String, Place)>) -> Vec<Finding> {
     names.sort_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
@@ -110,6 +145,8 @@ fn look_alikes(kind: &str, mut names: Vec<(String, Place)>) -> Vec<Finding> {
         let ((first, at), (second, place)) = (&names[n], &names[m]);
         let how = if alike(first, second) {
             "only by capitals, `-` or `_`"
+        } else if seen(first) == seen(second) {
+            "only by letters that look the same"
         } else if one_letter(first, second) {
             "by one letter only"
         } else {
@@ -145,7 +182,7 @@ fn one_letter(one: &str, other: &str) -> bool {
 fn near(names: &[(String, Place)]) -> BTreeSet<(usize, usize)> {
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (n, (name, _)) in names.iter().enumerate() {
-        let mut of = BTreeSet::from([name.clone(), skeleton(name)]);
+        let mut of = BTreeSet::from([name.clone(), skeleton(name), seen(name)]);
         for (at, letter) in name.char_indices() {
             of.insert(format!("{}{}", &name[..at], &name[at + letter.len_utf8()..]));
         }

@@ -121,7 +121,8 @@ fn costs(policy: &Authored, reach: &Reach) -> Option<Finding> {
     })
 }
 
-const CONFUSABLE: &str = "confusable-text";
+/// Text that is not what it seems.
+pub(super) const CONFUSABLE: &str = "confusable-text";
 
 /// What Cedar's own validator finds odd, for each policy.
 fn warnings(policies: &[&Authored], schema: &Schema, texts: &[PolicyText]) -> Vec<Vec<Finding>> {
