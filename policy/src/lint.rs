@@ -292,6 +292,9 @@ fn sound<'a>(
         .filter(|complaint| matches!(complaint.code, "validation" | "empty-set"))
         .map(|complaint| &complaint.place)
         .collect();
+    if broken.is_empty() {
+        return written.iter().collect();
+    }
     let within = |policy: &Authored| {
         let end = text_of(policy, texts)
             .map(|text| Place::of_byte(&text.file, &text.text, policy.span.end));

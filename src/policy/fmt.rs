@@ -186,8 +186,22 @@ fn differ(before: &str, after: &str) -> String {
     lines.join("\n")
 }
 
+/// More pairs of lines than this are not compared: the difference is then told from its first line
+/// to its last.
+const MOST_PAIRS: usize = 1 << 22;
+
 /// Pairs of lines that both texts have, in order, as many as there can be.
 fn common(before: &[&str], after: &[&str]) -> Vec<(usize, usize)> {
+    let head = before.iter().zip(after).take_while(|(a, b)| a == b).count();
+    let mut pairs: Vec<(usize, usize)> = (0..head).map(|n| (n, n)).collect();
+    let (before, after) = (&before[head..], &after[head..]);
+    if before.len().saturating_mul(after.len()) <= MOST_PAIRS {
+        pairs.extend(longest(before, after).into_iter().map(|(n, m)| (n + head, m + head)));
+    }
+    pairs
+}
+
+fn longest(before: &[&str], after: &[&str]) -> Vec<(usize, usize)> {
     let width = after.len() + 1;
     let mut most = vec![0_u32; (before.len() + 1) * width];
     for n in (0..before.len()).rev() {

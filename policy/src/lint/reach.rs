@@ -197,14 +197,11 @@ fn nothing(_: &EntityUid, _: &EntityUid) -> bool {
 
 /// With products, users, applications and groups are in the organization that their id names.
 fn of_organization(entity: &EntityUid, top: &EntityUid) -> bool {
-    let kind = entity.type_name().to_string();
-    top.type_name().to_string() == "Organization"
-        && matches!(kind.as_str(), "User" | "Application" | "Group")
-        && entity
-            .id()
-            .unescaped()
-            .split_once('/')
-            .is_some_and(|(org, _)| org == top.id().unescaped())
+    // The ids first: they are compared without a copy, and mostly differ.
+    let names = entity.id().unescaped().split_once('/');
+    names.is_some_and(|(org, _)| org == top.id().unescaped())
+        && top.type_name().to_string() == "Organization"
+        && matches!(entity.type_name().to_string().as_str(), "User" | "Application" | "Group")
 }
 
 /// Whether `when` and `unless` leave anything open.
