@@ -200,11 +200,10 @@ fn a_new_folder_holds_and_is_laid_out() {
             let told = desk.run(&format!("{args} {folder}"));
             assert!(told.ends_with("=> 0\n") && !told.contains('['), "{told}");
         }
-        assert!(
-            desk.read(&format!("{folder}/tests/decisions.yaml"))
-                .starts_with("# yaml-language-server")
-        );
     }
+    let manifest = desk.read("billing/product.yaml");
+    let schema = manifest.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=");
+    assert!(desk.read(&format!("billing/{}", schema.unwrap())).starts_with('{'));
     let refused = ["billing", "full", "file", "Capital", "user"];
     golden("new", &refused.map(|folder| desk.run(&format!("policy new {folder}"))).join("\n"));
 }
