@@ -15,6 +15,7 @@ pub mod folder;
 mod generate;
 pub mod model;
 pub mod schema;
+pub mod signed;
 pub mod snapshot;
 pub mod store;
 pub mod strict;
