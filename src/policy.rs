@@ -4,6 +4,8 @@
 //! ends with 0, with 1 when what it checked does not hold, or with 2 when it could not run.
 
 mod check;
+mod export;
+mod files;
 mod source;
 
 use std::process::ExitCode;
@@ -21,6 +23,8 @@ pub struct Args {
 enum Command {
     /// Parse and validate; say what is wrong, where, and what to do about it
     Check(check::Args),
+    /// Write what is in force as plain Cedar, or as a snapshot under a signature
+    Export(export::Args),
 }
 
 /// How a command that could run ended.
@@ -48,6 +52,7 @@ impl Command {
     fn run(self) -> Result<Outcome> {
         match self {
             Self::Check(args) => check::run(&args),
+            Self::Export(args) => export::run(&args),
         }
     }
 }

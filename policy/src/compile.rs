@@ -52,7 +52,8 @@ pub(crate) fn authored(
                 .annotation("id")
                 .map_or_else(|| format!("{}#{}", text.file, policy.id()).into(), Arc::<str>::from);
             let place = place_of_id(text, &id);
-            if RESERVED.iter().any(|prefix| id.starts_with(prefix)) {
+            // A plain store has no generated policies; it may hold them as files.
+            if !products.is_empty() && RESERVED.iter().any(|prefix| id.starts_with(prefix)) {
                 complaints.push(place.complain(format!(
                     "the id `{id}` looks like a generated policy's; choose another"
                 )));

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod complaint;
 pub mod engine;
 mod entities;
+pub mod export;
 pub mod feed;
 pub mod folder;
 mod generate;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Write, stderr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +13,7 @@ use policy::{
     engine::Engine,
     folder::{self, Folder},
     model::decision::Revision,
+    signed::{self, Trust, VerifyingKey},
     snapshot::Snapshot,
     store::{self, Store},
 };
@@ -22,6 +24,10 @@ pub struct Where {
     /// A policy folder, or a snapshot in a file [default: the folder `policies`]
     #[arg(value_name = "FOLDER|FILE")]
     path: Option<PathBuf>,
+
+    /// The snapshot's signature must be there and hold by this public key
+    #[arg(long, value_name = "PUB.pem")]
+    verify_key: Option<PathBuf>,
 }
 
 /// Policies, compiled.
@@ -54,7 +60,10 @@ impl Where {
     /// When it is not there, or has another shape; complaints about its text are the error's text.
     pub fn read(&self) -> Result<Source> {
         let path = self.path.as_deref().unwrap_or(Path::new("policies"));
-        Source::read(path)
+        match &self.verify_key {
+            Some(key) => Source::read_verified(path, key),
+            None => Source::read(path),
+        }
     }
 
     /// Read and compile.
@@ -90,10 +99,22 @@ impl Source {
         if !path.exists() {
             bail!("`{}`: no such policy folder or snapshot file", path.display());
         }
-        let text = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let snapshot = serde_json::from_slice(&text)
-            .with_context(|| format!("`{}` is no snapshot", path.display()))?;
-        Ok(Self::Catalog(Arc::new(snapshot)))
+        opened(path, None)
+    }
+
+    /// Read a file whose signature must hold.
+    ///
+    /// # Errors
+    ///
+    /// When it is no signed snapshot, or the signature is not the key's.
+    pub fn read_verified(path: &Path, key: &Path) -> Result<Self> {
+        if path.is_dir() {
+            bail!("`{}` is a folder; only a snapshot's file can be signed", path.display());
+        }
+        let pem = fs::read(key).with_context(|| format!("cannot read `{}`", key.display()))?;
+        let key = VerifyingKey::from_pem(&pem)
+            .with_context(|| format!("`{}` cannot verify", key.display()))?;
+        opened(path, Some(&key))
     }
 
     /// Compile.
@@ -112,4 +133,19 @@ impl Source {
             }
         }
     }
+}
+
+fn opened(path: &Path, key: Option<&VerifyingKey>) -> Result<Source> {
+    let name = path.display();
+    let file = fs::read(path).with_context(|| format!("cannot read `{name}`"))?;
+    let opened = signed::open(&file, key).map_err(|error| anyhow!("`{name}`: {error}"))?;
+    let note = match opened.trust {
+        Trust::Verified => None,
+        Trust::Unverified => Some("its signature was not verified: `--verify-key` was not given"),
+        Trust::Unsigned => Some("it is not signed, so nobody vouches for it"),
+    };
+    if let Some(note) = note {
+        writeln!(stderr(), "postern: note: `{name}`: {note}")?;
+    }
+    Ok(Source::Catalog(Arc::new(opened.snapshot)))
 }
