@@ -14,6 +14,7 @@ pub mod export;
 pub mod feed;
 pub mod folder;
 mod generate;
+pub mod import;
 pub mod model;
 pub mod schema;
 pub mod signed;
