@@ -46,7 +46,9 @@ fn the_convention_fits_the_known_products() {
     for manifest in guessable {
         for (set, table) in &manifest.route_sets {
             let rows: Vec<Route> = (table.table.iter())
-                .filter(|route| route.method.is_some() && matches!(route.needs, Need::Permissions(_)))
+                .filter(|route| {
+                    route.method.is_some() && matches!(route.needs, Need::Permissions(_))
+                })
                 .cloned()
                 .collect();
             if rows.is_empty() {

@@ -176,7 +176,9 @@ impl Reader {
                 continue;
             }
             if let Some(other) = names.insert(composed.clone(), name.clone()) {
-                let text = format!("{at}: role `{name}` collides with role `{other}`: both are `{composed}`");
+                let text = format!(
+                    "{at}: role `{name}` collides with role `{other}`: both are `{composed}`"
+                );
                 self.complain(&node.place, text);
                 continue;
             }
@@ -505,7 +507,8 @@ fn write(mut declarations: Vec<Declaration>) -> Result<Imported, Complaints> {
     applications(&declarations, &mut drafts, &mut imported);
     for (one, draft) in declarations.iter().zip(&drafts) {
         if one.permissions.is_empty() && one.roles.is_empty() {
-            imported.leave_out(&one.place, format!("service `{}` declares no permission", one.product));
+            imported
+                .leave_out(&one.place, format!("service `{}` declares no permission", one.product));
             continue;
         }
         imported.files.insert(draft.file(), draft.text()?);

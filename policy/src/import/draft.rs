@@ -248,15 +248,16 @@ pub(super) fn written(policy: &Written<'_>) -> String {
     format!(
         "\n{}@id({})\n{effect} (\n  {},\n  {action},\n  resource\n);\n",
         comment("//", &policy.comment),
-        // The id may hold a person's, with any letters: quoted as an entity's id is.
-        serde_json::Value::String(policy.id.clone()),
+        // It may hold a person's id, with any letters but control characters: JSON's quotes do.
+        serde_json::Value::String(plain(&policy.id)),
         policy.principal,
     )
 }
 
 /// A text of one line: what is no letter to a reader becomes a space.
 pub(super) fn plain(text: &str) -> String {
-    let letter = |c: char| if c.is_control() || "\u{2028}\u{2029}\u{feff}".contains(c) { ' ' } else { c };
+    let letter =
+        |c: char| if c.is_control() || "\u{2028}\u{2029}\u{feff}".contains(c) { ' ' } else { c };
     text.chars().map(letter).collect::<String>().trim().to_owned()
 }
 

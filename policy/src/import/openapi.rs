@@ -34,7 +34,8 @@ use crate::{
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
 /// First segments of a path that name no collection.
-const PREFIXES: [&str; 7] = ["api", "rest", "internal", "public", "management", "admin", "external"];
+const PREFIXES: [&str; 7] =
+    ["api", "rest", "internal", "public", "management", "admin", "external"];
 
 /// Segments after a collection's item that are no collection of their own, though they sound like it.
 const FACETS: [&str; 4] = ["settings", "status", "progress", "metrics"];
@@ -139,10 +140,15 @@ impl<'n> Reader<'n> {
         for server in servers {
             let url = server.get("url").and_then(Node::text).unwrap_or_default();
             let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-            let path = if rest.len() == url.len() { rest } else { rest.split_once('/').map_or("", |(_, p)| p) };
+            let path = if rest.len() == url.len() {
+                rest
+            } else {
+                rest.split_once('/').map_or("", |(_, p)| p)
+            };
             paths.insert(path.trim_matches('/').to_owned());
         }
-        let one = if paths.len() == 1 { paths.pop_first().unwrap_or_default() } else { String::new() };
+        let one =
+            if paths.len() == 1 { paths.pop_first().unwrap_or_default() } else { String::new() };
         let Some(first) = servers.first() else { return String::new() };
         if !paths.is_empty() || one.contains('{') {
             let text = "the servers have no one path in common; the routes are written without it";
@@ -162,7 +168,14 @@ impl<'n> Reader<'n> {
                 let method = key.text.as_str();
                 if METHODS.contains(&method) {
                     let (method, path) = (method.to_ascii_uppercase(), path.clone());
-                    operations.push(Operation { method, path, said, item, node, place: &key.place });
+                    operations.push(Operation {
+                        method,
+                        path,
+                        said,
+                        item,
+                        node,
+                        place: &key.place,
+                    });
                 } else {
                     self.other_member(key);
                 }
@@ -185,9 +198,9 @@ impl<'n> Reader<'n> {
         let Some(reference) = node.get("$ref") else { return Some(node) };
         let text = reference.text().unwrap_or_default();
         let found = text.strip_prefix("#/").and_then(|pointer| {
-            pointer.split('/').try_fold(self.root, |at, part| {
-                at.get(&part.replace("~1", "/").replace("~0", "~"))
-            })
+            pointer
+                .split('/')
+                .try_fold(self.root, |at, part| at.get(&part.replace("~1", "/").replace("~0", "~")))
         });
         if found.is_none() || found.is_some_and(|node| node.get("$ref").is_some()) {
             let text = format!("`{text}` lies outside this document, or leads nowhere");
@@ -218,19 +231,16 @@ impl<'n> Reader<'n> {
         let mut said = Said::default();
         let before = self.complaints.len();
         for node in [operation.item, operation.node] {
-            let here = self.said(node);
-            if here.any() {
-                said = here.over(said);
-            }
+            said = self.said(node).over(said);
         }
         if self.complaints.len() > before {
             return None;
         }
         self.security(operation, &mut said);
-        if said.public {
+        if said.public == Some(true) {
             return Some(Need::Public);
         }
-        if said.authenticated {
+        if said.authenticated == Some(true) {
             return Some(Need::Authenticated);
         }
         if !said.permissions.is_empty() {
@@ -266,34 +276,41 @@ impl<'n> Reader<'n> {
             match (name, &value.value) {
                 ("resource", Value::Text(text)) => said.resource = Some(text.clone()),
                 ("action", Value::Text(text)) => said.action = Some(text.clone()),
-                ("public", Value::Bool(yes)) => said.public = *yes,
-                ("authenticated", Value::Bool(yes)) => said.authenticated = *yes,
+                ("public", Value::Bool(yes)) => said.public = Some(*yes),
+                ("authenticated", Value::Bool(yes)) => said.authenticated = Some(*yes),
                 ("permission", Value::Text(text)) => self.guard(&mut said, value, text),
                 ("permissions", Value::List(items)) => {
                     for item in items {
                         self.guard(&mut said, item, item.text().unwrap_or_default());
                     }
                     if items.is_empty() {
-                        let text = "`x-postern-permissions` is empty; say `x-postern-authenticated: true`";
+                        let text =
+                            "`x-postern-permissions` is empty; say `x-postern-authenticated: true`";
                         self.complain(&value.place, text);
                     }
                 }
                 ("resource" | "action" | "permission", _) => {
-                    self.complain(&value.place, format!("`{}` is {}, not a text", key.text, value.kind()));
+                    self.complain(
+                        &value.place,
+                        format!("`{}` is {}, not a text", key.text, value.kind()),
+                    );
                 }
                 ("public" | "authenticated", _) => {
                     let text = format!("`{}` is {}, not true or false", key.text, value.kind());
                     self.complain(&value.place, text);
                 }
                 ("permissions", _) => {
-                    self.complain(&value.place, format!("`{}` is {}, not a list", key.text, value.kind()));
+                    self.complain(
+                        &value.place,
+                        format!("`{}` is {}, not a list", key.text, value.kind()),
+                    );
                 }
                 _ => self.complain(&key.place, format!("`{}` is not known here", key.text)),
             }
         }
         let ways = [
-            said.public,
-            said.authenticated,
+            said.public == Some(true),
+            said.authenticated == Some(true),
             !said.permissions.is_empty(),
             said.resource.is_some() || said.action.is_some(),
         ];
@@ -321,10 +338,12 @@ impl<'n> Reader<'n> {
             return;
         };
         if security.items().is_empty() {
-            said.public |= !said.any();
+            if !said.decides() {
+                said.public.get_or_insert(true);
+            }
             return;
         }
-        if said.any() {
+        if said.decides() {
             return;
         }
         let name = format!("`{} {}`", operation.method, operation.said.text);
@@ -339,7 +358,8 @@ impl<'n> Reader<'n> {
             .collect();
         if !scopes.is_empty() {
             let scopes = super::listing(scopes);
-            let text = format!("{name} asks for the scopes {scopes}; here it asks for its permission");
+            let text =
+                format!("{name} asks for the scopes {scopes}; here it asks for its permission");
             self.imported.leave_out(&security.place, text);
         }
     }
@@ -359,7 +379,8 @@ impl<'n> Reader<'n> {
             Need::Public => "public".to_owned(),
             Need::Authenticated => "authenticated".to_owned(),
             Need::Permissions(guards) => {
-                let texts: Vec<String> = guards.iter().map(|guard| self.guard_text(guard)).collect();
+                let texts: Vec<String> =
+                    guards.iter().map(|guard| self.guard_text(guard)).collect();
                 texts.join(" & ")
             }
         };
@@ -389,32 +410,42 @@ fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
 /// What the extensions say.
 #[derive(Default)]
 struct Said {
-    public: bool,
-    authenticated: bool,
+    /// `false` takes back what the path says, or `security: []`.
+    public: Option<bool>,
+    authenticated: Option<bool>,
     permissions: Vec<Guard>,
     resource: Option<String>,
     action: Option<String>,
 }
 
 impl Said {
-    fn any(&self) -> bool {
-        self.public
-            || self.authenticated
+    /// Whether it says what the operation needs, rather than what it does not.
+    fn decides(&self) -> bool {
+        self.whole() || self.resource.is_some() || self.action.is_some()
+    }
+
+    /// Whether nothing is left to the convention.
+    fn whole(&self) -> bool {
+        self.public == Some(true)
+            || self.authenticated == Some(true)
             || !self.permissions.is_empty()
-            || self.resource.is_some()
-            || self.action.is_some()
     }
 
     /// The operation's word before its path's. A resource here leaves the path's action standing,
-    /// and the other way round.
+    /// and the other way round; both are no longer public because the path is.
     fn over(self, path: Self) -> Self {
-        if self.public || self.authenticated || !self.permissions.is_empty() {
+        if self.whole() {
             return self;
         }
+        let named = self.resource.is_some() || self.action.is_some();
+        let flag =
+            |here: Option<bool>, path: Option<bool>| here.or(path.filter(|yes| !(named && *yes)));
         Self {
+            public: flag(self.public, path.public),
+            authenticated: flag(self.authenticated, path.authenticated),
+            permissions: if named { Vec::new() } else { path.permissions },
             resource: self.resource.or(path.resource),
             action: self.action.or(path.action),
-            ..Self::default()
         }
     }
 }
@@ -475,10 +506,12 @@ fn collections<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
 fn resource(path: &str, collections: &BTreeSet<String>) -> Option<String> {
     let runs = runs(path);
     let (first, later) = runs.split_first()?;
-    let sounds = |name: &str| name.ends_with('s') && !name.ends_with("ss") && !FACETS.contains(&name);
-    let found = later.iter().rev().find(|run| {
-        collections.contains(run[0]) || run.len() > 1 || sounds(run[0])
-    });
+    let sounds =
+        |name: &str| name.ends_with('s') && !name.ends_with("ss") && !FACETS.contains(&name);
+    let found = later
+        .iter()
+        .rev()
+        .find(|run| collections.contains(run[0]) || run.len() > 1 || sounds(run[0]));
     found.unwrap_or(first).first().map(|name| (*name).to_owned())
 }
 
@@ -490,7 +523,10 @@ fn describe(root: &Node, source: &Source, options: &Options, draft: &mut Draft) 
         _ => String::new(),
     };
     draft.head = vec![
-        format!("From the OpenAPI document {} ({title}{version}), by `postern policy import`.", source.file),
+        format!(
+            "From the OpenAPI document {} ({title}{version}), by `postern policy import`.",
+            source.file
+        ),
         "Where the document says nothing else, a resource is the collection its path ends in, and"
             .to_owned(),
         "an action is the method.".to_owned(),
@@ -529,10 +565,9 @@ fn roles(draft: &mut Draft) {
             })
         });
         let grants = grants.collect();
-        let (Ok(role), Ok(group)) = (
-            format!("{product}-{level}-role").parse(),
-            format!("{product}-{level}-group").parse(),
-        ) else {
+        let (Ok(role), Ok(group)) =
+            (format!("{product}-{level}-role").parse(), format!("{product}-{level}-group").parse())
+        else {
             continue;
         };
         let mut letters = level.chars();
