@@ -6,6 +6,7 @@
 mod check;
 mod export;
 mod files;
+mod import;
 mod source;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ enum Command {
     Check(check::Args),
     /// Write what is in force as plain Cedar, or as a snapshot under a signature
     Export(export::Args),
+    /// Make manifests and policies from what others have written
+    Import(import::Args),
 }
 
 /// How a command that could run ended.
@@ -53,6 +56,7 @@ impl Command {
         match self {
             Self::Check(args) => check::run(&args),
             Self::Export(args) => export::run(&args),
+            Self::Import(args) => import::run(&args),
         }
     }
 }

@@ -121,8 +121,10 @@ fn file_of(id: &str) -> String {
 }
 
 fn written_name(policy: &PolicyText) -> String {
-    let name = Path::new(&*policy.file).file_name().and_then(|name| name.to_str());
-    let name = name.filter(|name| name.ends_with(".cedar")).unwrap_or("written.cedar");
+    let path = Path::new(&*policy.file);
+    let cedar = path.extension().is_some_and(|extension| extension == "cedar");
+    let name = path.file_name().and_then(|name| name.to_str()).filter(|_| cedar);
+    let name = name.unwrap_or("written.cedar");
     match &policy.product {
         Some(product) => format!("{product}.{name}"),
         None => name.to_owned(),

@@ -107,6 +107,11 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>, Complaints> {
     })
 }
 
+/// The file's name alone: the same source gives the same bytes, wherever it lies.
+fn file_name(file: &str) -> &str {
+    Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or(file)
+}
+
 /// `a`, `b` and `c`: names as a sentence lists them.
 fn listing<T: std::fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();

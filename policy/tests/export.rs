@@ -80,10 +80,10 @@ fn engine() -> Engine {
 }
 
 struct Exported {
-    engine: Engine,
     permissions: Vec<PermissionId>,
     policies: PolicySet,
     store: Store,
+    engine: Engine,
 }
 
 /// Write the files, and read them back as anybody would.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Imported, Source,
     draft::{Draft, DraftRole, Written, comment, written},
-    safe,
+    file_name, safe,
     tree::{Node, Text, Value},
 };
 use crate::{
@@ -21,6 +21,12 @@ use crate::{
     },
     schema,
 };
+
+/// Whether a file of a folder may be such a manifest.
+#[must_use]
+pub fn wanted(name: &str) -> bool {
+    [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+}
 
 /// Read the manifests of a family.
 ///
@@ -522,7 +528,10 @@ fn write(mut declarations: Vec<Declaration>) -> Result<Imported, Complaints> {
 fn draft(one: &Declaration) -> Draft {
     let mut draft = Draft::new(one.product.clone());
     draft.head = vec![
-        format!("From the permission manifest {}, by `postern policy import`.", one.place.file),
+        format!(
+            "From the permission manifest {}, by `postern policy import`.",
+            file_name(&one.place.file)
+        ),
         "Its roles are named `{service}/{role}` there; what a name may not have is a hyphen here."
             .to_owned(),
     ];
@@ -600,7 +609,7 @@ fn forbids(one: &Declaration) -> Option<String> {
         "//",
         &format!(
             "What the permission manifest {} denies, by `postern policy import`.",
-            one.place.file
+            file_name(&one.place.file)
         ),
     );
     let head = text.len();

@@ -175,11 +175,13 @@ impl Draft {
         for part in rows.chunk_by(|a, b| a.section == b.section) {
             let path = part.iter().map(|row| row.path.len()).max().unwrap_or(0);
             if part[0].section != section {
-                if !section.is_empty() {
+                if !out.ends_with("table:\n") {
                     out.push('\n');
                 }
                 section = &part[0].section;
-                out.push_str(&comment("      #", section));
+                if !section.is_empty() {
+                    out.push_str(&comment("      #", section));
+                }
             }
             for row in part {
                 let Row { method: m, path: p, needs, .. } = row;

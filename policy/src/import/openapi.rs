@@ -127,10 +127,7 @@ impl<'n> Reader<'n> {
         let known = ["3.0", "3.1"].iter().any(|known| {
             version.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });
-        match known {
-            true => Ok(()),
-            false => told("this version of OpenAPI is not known; 3.0 and 3.1 are"),
-        }
+        if known { Ok(()) } else { told("this version of OpenAPI is not known; 3.0 and 3.1 are") }
     }
 
     /// The path that all servers share, without a `/` at its end.
@@ -202,7 +199,7 @@ impl<'n> Reader<'n> {
                 .split('/')
                 .try_fold(self.root, |at, part| at.get(&part.replace("~1", "/").replace("~0", "~")))
         });
-        if found.is_none() || found.is_some_and(|node| node.get("$ref").is_some()) {
+        if found.is_none_or(|node| node.get("$ref").is_some()) {
             let text = format!("`{text}` lies outside this document, or leads nowhere");
             self.imported.leave_out(&reference.place, text);
             return None;
@@ -352,7 +349,7 @@ impl<'n> Reader<'n> {
             self.imported.leave_out(&security.place, text);
         }
         let scopes: BTreeSet<&str> = (security.items().iter())
-            .flat_map(|item| item.entries())
+            .flat_map(Node::entries)
             .flat_map(|(_, scopes)| scopes.items())
             .filter_map(Node::text)
             .collect();
@@ -525,7 +522,7 @@ fn describe(root: &Node, source: &Source, options: &Options, draft: &mut Draft) 
     draft.head = vec![
         format!(
             "From the OpenAPI document {} ({title}{version}), by `postern policy import`.",
-            source.file
+            super::file_name(&source.file)
         ),
         "Where the document says nothing else, a resource is the collection its path ends in, and"
             .to_owned(),
@@ -550,12 +547,12 @@ fn set(root: &Node, options: &Options) -> String {
 /// By the levels of the family: an editor may do everything, a contributor everything but delete, a
 /// viewer only read.
 fn roles(draft: &mut Draft) {
+    type May = fn(&str) -> bool;
     let product = draft.product.clone();
-    let reads = |action: &str| matches!(action, "get" | "head" | "read" | "list");
-    let levels: [(&str, &str, &dyn Fn(&str) -> bool); 3] = [
-        ("editor", "everything", &|_| true),
-        ("contributor", "everything but delete", &|action| action != "delete"),
-        ("viewer", "only reading", &reads),
+    let levels: [(&str, &str, May); 3] = [
+        ("editor", "everything", |_| true),
+        ("contributor", "everything but delete", |action| action != "delete"),
+        ("viewer", "only reading", |action| matches!(action, "get" | "head" | "read" | "list")),
     ];
     for (level, comment, may) in levels {
         let grants = draft.resources.iter().flat_map(|(resource, actions)| {

@@ -20,7 +20,7 @@ use crate::{
     import::{
         Imported,
         draft::{Draft, DraftGroup, DraftRole, Written, comment, quoted, written},
-        safe,
+        file_name, listing, safe,
     },
     model::{
         grant::{Grant, Permission},
@@ -350,7 +350,7 @@ impl Making<'_> {
         let mut policies = Policies::default();
         let homes = self.roles(rights, &mut drafts, &mut policies);
         let members = self.groups(&homes, &mut drafts);
-        self.everyone(rights, &mut drafts, &mut policies);
+        Self::everyone(rights, &mut drafts, &mut policies);
         self.groups_themselves(rights, &mut policies);
         self.people(rights, options, &mut policies);
         self.machines(&homes, &mut drafts);
@@ -387,7 +387,9 @@ impl Making<'_> {
                         .to_owned(),
                 );
             }
-            permissions.iter().for_each(|permission| draft.declare(permission));
+            for permission in permissions {
+                draft.declare(permission);
+            }
             (product.clone(), draft)
         };
         self.world.declared.iter().map(draft).collect()
@@ -459,7 +461,7 @@ impl Making<'_> {
             let comment = if inherited.is_empty() {
                 String::new()
             } else {
-                format!("With what it has by {}.", super::super::listing(inherited))
+                format!("With what it has by {}.", listing(inherited))
             };
             draft.roles.push(DraftRole { name: Clone::clone(&name), title, comment, grants: kept });
             homes.insert(role.clone(), (home, name));
@@ -541,7 +543,6 @@ impl Making<'_> {
 
     /// What everybody may do, and may not.
     fn everyone(
-        &self,
         rights: &Rights,
         drafts: &mut BTreeMap<ProductName, Draft>,
         policies: &mut Policies,
@@ -702,7 +703,7 @@ fn exactly(permission: &Permission) -> Grant {
 }
 
 fn from(files: &[Arc<str>]) -> String {
-    files.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
+    files.iter().map(|file| file_name(file)).collect::<Vec<_>>().join(", ")
 }
 
 /// The policies that are written by hand.
