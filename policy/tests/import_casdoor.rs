@@ -25,6 +25,7 @@ use policy::{
 };
 use proptest::prelude::*;
 use serde::Deserialize;
+use serde_json::json;
 
 const PEOPLE: [&str; 3] = ["u0", "u1", "u2"];
 const ROLES: [&str; 5] =
@@ -65,6 +66,17 @@ impl Lines {
         rules.chain(links).collect()
     }
 
+    /// The same, as the rows of a rule table.
+    fn json(&self) -> String {
+        let rules = self.rules.iter().map(|(subject, object, action, deny)| {
+            let effect = if *deny { "deny" } else { "allow" };
+            json!({ "Ptype": "p", "V0": subject, "V1": object, "V2": action, "V3": effect, "V5": "x" })
+        });
+        let links = self.links.iter();
+        let links = links.map(|(m, of)| json!({ "Ptype": "g", "V0": m, "V1": of, "V2": "" }));
+        json!({ "casbin_rule": rules.chain(links).collect::<Vec<_>>() }).to_string()
+    }
+
     /// Everything that the person is, by `g`.
     fn is(&self, person: &'static str) -> BTreeSet<&'static str> {
         let mut all = BTreeSet::from([person, "*"]);
@@ -94,6 +106,14 @@ impl Lines {
             .collect();
         matching.contains(&false) && !matching.contains(&true)
     }
+}
+
+/// The files without their comments, which say where things come from.
+fn bare(imported: &Imported) -> BTreeMap<&str, String> {
+    let comment = |line: &&str| !line.trim_start().starts_with(['#', '/']);
+    (imported.files.iter())
+        .map(|(name, text)| (&**name, text.lines().filter(comment).collect()))
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -171,6 +191,8 @@ proptest! {
         let imported = import(&[("policy.csv", text.clone())], Some("other"));
         let again = import(&[("policy.csv", text)], Some("other"));
         prop_assert_eq!(&imported, &again);
+        let table = import(&[("table.json", lines.json())], Some("other"));
+        prop_assert_eq!(bare(&imported), bare(&table));
         // Left out is `*` over what nothing names, and nothing else.
         for told in &imported.left_out {
             prop_assert!(told.text.contains("`*` stands for what is named"), "{}", told);

@@ -113,7 +113,7 @@ impl Source {
         }
         let pem = fs::read(key).with_context(|| format!("cannot read `{}`", key.display()))?;
         let key = VerifyingKey::from_pem(&pem)
-            .with_context(|| format!("`{}` cannot verify", key.display()))?;
+            .map_err(|error| anyhow!("`{}`: {error}", key.display()))?;
         opened(path, Some(&key))
     }
 

@@ -323,7 +323,9 @@ impl<'n> Reader<'n> {
         match Route::parse(self.product, &row, &at.place).map(|route| route.needs) {
             Ok(Need::Permissions(guards)) => said.permissions.extend(guards),
             Ok(_) => self.complain(&at.place, format!("`{text}` is no `resource:action`")),
-            Err(what) => self.complain(&at.place, what),
+            Err(what) => {
+                self.complain(&at.place, format!("`{text}` is no `resource:action`: {what}"));
+            }
         }
     }
 

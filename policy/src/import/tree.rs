@@ -46,7 +46,9 @@ impl Node {
             });
             let text = error.without_snippet().to_string();
             let line = text.lines().find(|line| !line.trim().is_empty());
-            place.complain(line.unwrap_or("neither YAML nor JSON").trim())
+            // Advice to programmers, and the place over again, are no news to the reader.
+            let line = line.and_then(|line| line.split(", set ").next()).unwrap_or("not YAML");
+            place.complain(line.split(" at line ").next().unwrap_or(line).trim())
         })?;
         Ok(Self::placed(&source.file, raw))
     }

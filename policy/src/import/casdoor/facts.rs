@@ -65,6 +65,8 @@ pub(super) struct Facts {
     permissions: Vec<Rule>,
     tables: bool,
     owners: BTreeMap<String, Place>,
+    /// People, groups and roles that are switched off: their rules and memberships are none.
+    gone: BTreeSet<String>,
 }
 
 /// Sections of an export that say nothing of who may do what.
@@ -264,6 +266,7 @@ impl Facts {
                 &node.place,
                 format!("person `{name}` is forbidden or deleted, and is not read"),
             );
+            self.gone.insert(own);
             return;
         }
         if flagged(node, "isAdmin") {
@@ -284,6 +287,7 @@ impl Facts {
         let Some(own) = self.own(&node.place, &owned(node)) else { return };
         if disabled(node) {
             self.imported.note(&node.place, format!("group `{own}` is disabled, and is not read"));
+            self.gone.insert(own);
             return;
         }
         let above = ["parentId", "parent_id"].iter().find_map(|name| node.get(name)?.text());
@@ -301,6 +305,7 @@ impl Facts {
         let Some(own) = self.own(&node.place, &name) else { return };
         if disabled(node) {
             self.imported.note(&node.place, format!("role `{own}` is disabled, and is not read"));
+            self.gone.insert(own);
             return;
         }
         if !strings(node, "domains").is_empty() {
@@ -407,6 +412,9 @@ impl Facts {
                 return Err(place.complain(text).into());
             }
         };
+        self.rules.retain(|rule| !self.gone.contains(&rule.subject));
+        self.links
+            .retain(|link| !self.gone.contains(&link.member) && !self.gone.contains(&link.of));
         self.keep(organization.as_ref());
         self.organization = organization;
         Ok(())

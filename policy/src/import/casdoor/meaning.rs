@@ -24,7 +24,7 @@ use crate::{
     },
     model::{
         grant::{Grant, Permission},
-        name::{ActionName, GroupName, ProductName, ResourceName, RoleName, UserId},
+        name::{ActionName, GroupName, OrgId, ProductName, ResourceName, RoleName, UserId},
     },
     schema,
 };
@@ -42,9 +42,10 @@ pub(super) fn write(
     let nodes = Nodes::of(&facts);
     let rules = understood(&facts, &mut imported);
     let world = World::of(&rules, &facts, &nodes, options)?;
-    let making = Making { facts: &facts, nodes: &nodes, world: &world, imported };
+    let making =
+        Making { facts: &facts, nodes: &nodes, world: &world, imported, complaints: Vec::new() };
     let rights = making.rights(&rules);
-    making.folder(&rights, options, files)
+    making.folder(&rights, files)
 }
 
 /// What each name is.
@@ -110,7 +111,7 @@ fn understood<'f>(facts: &'f Facts, imported: &mut Imported) -> Vec<Understood<'
         let model = match model_of(rule, facts) {
             Ok(model) => model,
             Err(why) => {
-                imported.leave_out(&rule.place, format!("{what}: {why}"));
+                imported.leave_out(&rule.place, format!("{what}: {why}{}", open(rule.deny)));
                 continue;
             }
         };
@@ -129,7 +130,8 @@ fn understood<'f>(facts: &'f Facts, imported: &mut Imported) -> Vec<Understood<'
         let action = (!any_action).then(|| rule.action.parse()).transpose();
         match (resource, action) {
             (Ok(resource), Ok(action)) => {
-                if any_object || any_action {
+                // What nothing names is denied anyway.
+                if !rule.deny && (any_object || any_action) {
                     let text = format!(
                         "{what}: `*` stands for what is named somewhere in the source, and for nothing else"
                     );
@@ -143,6 +145,11 @@ fn understood<'f>(facts: &'f Facts, imported: &mut Imported) -> Vec<Understood<'
         }
     }
     rules
+}
+
+/// What a reader must know of a rule that denies and is left out.
+fn open(denies: bool) -> &'static str {
+    if denies { "; it denies, and what it takes away may be open now" } else { "" }
 }
 
 fn model_of(rule: &Rule, facts: &Facts) -> Result<Model, String> {
@@ -328,6 +335,7 @@ struct Making<'f> {
     nodes: &'f Nodes,
     world: &'f World,
     imported: Imported,
+    complaints: Vec<Complaint>,
 }
 
 impl Making<'_> {
@@ -340,20 +348,16 @@ impl Making<'_> {
         rights
     }
 
-    fn folder(
-        mut self,
-        rights: &Rights,
-        options: &Options,
-        files: &[Arc<str>],
-    ) -> Result<Imported, Complaints> {
+    fn folder(mut self, rights: &Rights, files: &[Arc<str>]) -> Result<Imported, Complaints> {
         let mut drafts = self.drafts(files);
         let mut policies = Policies::default();
         let homes = self.roles(rights, &mut drafts, &mut policies);
         let members = self.groups(&homes, &mut drafts);
         Self::everyone(rights, &mut drafts, &mut policies);
         self.groups_themselves(rights, &mut policies);
-        self.people(rights, options, &mut policies);
+        self.people(rights, &mut policies);
         self.machines(&homes, &mut drafts);
+        Complaints::unless(std::mem::take(&mut self.complaints), ())?;
         for draft in drafts.values() {
             if draft.resources.is_empty() && draft.roles.is_empty() {
                 continue;
@@ -371,7 +375,9 @@ impl Making<'_> {
             let place = crate::complaint::Place::file(files.first().cloned().unwrap_or_default());
             let text =
                 "there is no rule in it that names both a resource and an action, and no role";
-            return Err(place.complain(text).into());
+            let mut told = self.imported.left_out;
+            told.push(place.complain(text));
+            return Complaints::unless(told, Imported::default());
         }
         Ok(self.imported.sorted())
     }
@@ -415,12 +421,15 @@ impl Making<'_> {
             let name: RoleName = match safe(role).parse() {
                 Ok(name) => name,
                 Err(error) => {
-                    self.imported.leave_out(&place, error.to_string());
+                    let denies = open(!denied.is_empty());
+                    self.imported.leave_out(&place, format!("{error}{denies}"));
                     continue;
                 }
             };
             if let Some(other) = taken.insert(Clone::clone(&name), role) {
-                let text = format!("role `{role}` and role `{other}` are both `{name}` here");
+                let denies = open(!denied.is_empty());
+                let text =
+                    format!("role `{role}` and role `{other}` are both `{name}` here{denies}");
                 self.imported.leave_out(&place, text);
                 continue;
             }
@@ -574,13 +583,7 @@ impl Making<'_> {
                 if set.is_empty() {
                     continue;
                 }
-                let Some(org) = &self.facts.organization else {
-                    let text = format!(
-                        "the rules of group `{group}` need its organization: give it with `--organization`"
-                    );
-                    self.imported.leave_out(&self.place_of(group), text);
-                    continue;
-                };
+                let Some(org) = self.organization(group) else { continue };
                 let uid = schema::uid("Group", &format!("{org}/{}", safe(group)));
                 let kind = if forbid { "denied" } else { "group" };
                 policies.add(
@@ -594,26 +597,29 @@ impl Making<'_> {
         }
     }
 
+    /// The organization, which the id of somebody with rules of their own needs.
+    fn organization(&mut self, of: &str) -> Option<OrgId> {
+        if self.facts.organization.is_none() {
+            let text =
+                format!("the rules of `{of}` need the organization; give it with `--organization`");
+            self.complaints.push(self.place_of(of).complain(text));
+        }
+        self.facts.organization.clone()
+    }
+
     /// Rules over one person: policies by the person's id.
-    fn people(&mut self, rights: &Rights, options: &Options, policies: &mut Policies) {
+    fn people(&mut self, rights: &Rights, policies: &mut Policies) {
         let subjects: BTreeSet<&String> =
             rights.allowed.keys().chain(rights.denied.keys()).collect();
         for person in subjects.into_iter().filter(|n| *n != ANY && self.nodes.is_person(n)) {
             let place = self.place_of(person);
-            let org = self.facts.organization.as_ref().or(options.organization.as_ref());
+            let Some(org) = self.organization(person) else { continue };
             let known = self.facts.people.get(person).and_then(|person| person.id.as_ref());
-            let id = known.unwrap_or(person).parse::<UserId>();
-            let (org, id) = match (org, id) {
-                (Some(org), Ok(id)) => (org, id),
-                (None, _) => {
-                    let text = format!(
-                        "the rules of `{person}` need the organization: give it with `--organization`"
-                    );
-                    self.imported.leave_out(&place, text);
-                    continue;
-                }
-                (_, Err(error)) => {
-                    self.imported.leave_out(&place, error.to_string());
+            let id = match known.unwrap_or(person).parse::<UserId>() {
+                Ok(id) => id,
+                Err(error) => {
+                    let denies = open(rights.denied.contains_key(person));
+                    self.imported.leave_out(&place, format!("{error}{denies}"));
                     continue;
                 }
             };
