@@ -116,7 +116,10 @@ fn refuse_strangers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     let mut strangers: Vec<String> = entries
         .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.to_owned()))
-        .filter(|name| name.ends_with(".cedar") || name == policy::store::ENTITIES)
+        .filter(|name| {
+            let cedar = Path::new(name).extension().is_some_and(|extension| extension == "cedar");
+            cedar || name == policy::store::ENTITIES
+        })
         .filter(|name| !ours(name))
         .map(|name| format!("`{name}`"))
         .collect();

@@ -52,7 +52,8 @@ pub fn print(files: &BTreeMap<String, String>) -> Result<()> {
     let mut out = stdout().lock();
     for (n, (name, text)) in files.iter().enumerate() {
         if files.len() > 1 {
-            let comment = if name.ends_with(".yaml") { "#" } else { "//" };
+            let yaml = Path::new(name).extension().is_some_and(|extension| extension == "yaml");
+            let comment = if yaml { "#" } else { "//" };
             writeln!(out, "{}{comment} ==> {name}", if n > 0 { "\n" } else { "" })?;
         }
         write!(out, "{text}")?;
