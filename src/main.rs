@@ -28,7 +28,7 @@ enum Command {
     /// Run the identity service and the proxy in one process
     Serve(serve::Args),
     /// The policy author's tools
-    Policy(policy::Args),
+    Policy(Box<policy::Args>),
     /// Print what a shell needs to complete commands and options
     Completions(completions::Args),
     /// Write manual pages, one a command
@@ -39,7 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
-        Command::Policy(args) => return policy::run(args),
+        Command::Policy(args) => return policy::run(*args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
     };

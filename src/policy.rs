@@ -4,7 +4,10 @@
 //! ends with 0, with 1 when what it checked does not hold, or with 2 when it could not run.
 
 mod check;
+mod export;
+mod files;
 mod fmt;
+mod import;
 mod new;
 mod source;
 
@@ -27,6 +30,10 @@ enum Command {
     Fmt(fmt::Args),
     /// Make a policy folder to start from
     New(new::Args),
+    /// Write what is in force as plain Cedar, or as a snapshot under a signature
+    Export(export::Args),
+    /// Make manifests and policies from what others have written
+    Import(import::Args),
 }
 
 /// How a command that could run ended.
@@ -56,6 +63,8 @@ impl Command {
             Self::Check(args) => check::run(&args),
             Self::Fmt(args) => fmt::run(&args),
             Self::New(args) => new::run(&args),
+            Self::Export(args) => export::run(&args),
+            Self::Import(args) => import::run(&args),
         }
     }
 }

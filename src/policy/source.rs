@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Write, stderr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,6 +14,7 @@ use policy::{
     engine::Engine,
     folder::{self, Folder},
     model::decision::Revision,
+    signed::{self, Trust, VerifyingKey},
     snapshot::Snapshot,
     store::{self, Store},
 };
@@ -31,6 +33,9 @@ pub struct Where {
     /// A running Postern: its operators' listener, as in `http://127.0.0.1:9090`
     #[arg(long, value_name = "URL")]
     url: Option<Uri>,
+    /// The snapshot's signature must be there and hold by this public key
+    #[arg(long, value_name = "PUB.pem", conflicts_with = "url")]
+    verify_key: Option<PathBuf>,
 }
 
 /// Policies, compiled.
@@ -53,7 +58,8 @@ impl Where {
     /// The folder, where the policies come from one: its tests lie there too.
     pub fn folder(&self) -> Option<&Path> {
         let path = self.path.as_deref().unwrap_or(Path::new(DEFAULT));
-        (self.url.is_none() && path.is_dir()).then_some(path)
+        let named = self.url.is_none() && self.verify_key.is_none();
+        (named && path.is_dir()).then_some(path)
     }
 
     /// Read.
@@ -62,13 +68,18 @@ impl Where {
     ///
     /// When it is not there, or has another shape; complaints about its text are the error's text.
     pub fn read(&self) -> Result<Source> {
-        match (&self.url, self.path.as_deref()) {
-            (Some(url), _) => Ok(Source::Catalog(Arc::new(remote::snapshot(url)?))),
-            (None, Some(path)) => Source::read(path),
-            (None, None) if Path::new(DEFAULT).exists() => Source::read(Path::new(DEFAULT)),
-            (None, None) => bail!(
+        if let Some(url) = &self.url {
+            return Ok(Source::Catalog(Arc::new(remote::snapshot(url)?)));
+        }
+        let path = self.path.as_deref().unwrap_or(Path::new(DEFAULT));
+        if self.path.is_none() && !path.exists() {
+            bail!(
                 "there is no folder `{DEFAULT}` here: name a policy folder or a snapshot file, or a running Postern with `--url`"
-            ),
+            );
+        }
+        match &self.verify_key {
+            Some(key) => Source::read_verified(path, key),
+            None => Source::read(path),
         }
     }
 
@@ -105,10 +116,22 @@ impl Source {
         if !path.exists() {
             bail!("`{}`: no such policy folder or snapshot file", path.display());
         }
-        let text = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let snapshot = serde_json::from_slice(&text)
-            .with_context(|| format!("`{}` is no snapshot", path.display()))?;
-        Ok(Self::Catalog(Arc::new(snapshot)))
+        opened(path, None)
+    }
+
+    /// Read a file whose signature must hold.
+    ///
+    /// # Errors
+    ///
+    /// When it is no signed snapshot, or the signature is not the key's.
+    pub fn read_verified(path: &Path, key: &Path) -> Result<Self> {
+        if path.is_dir() {
+            bail!("`{}` is a folder; only a snapshot's file can be signed", path.display());
+        }
+        let pem = fs::read(key).with_context(|| format!("cannot read `{}`", key.display()))?;
+        let key = VerifyingKey::from_pem(&pem)
+            .map_err(|error| anyhow!("`{}`: {error}", key.display()))?;
+        opened(path, Some(&key))
     }
 
     /// Compile.
@@ -127,4 +150,19 @@ impl Source {
             }
         }
     }
+}
+
+fn opened(path: &Path, key: Option<&VerifyingKey>) -> Result<Source> {
+    let name = path.display();
+    let file = fs::read(path).with_context(|| format!("cannot read `{name}`"))?;
+    let opened = signed::open(&file, key).map_err(|error| anyhow!("`{name}`: {error}"))?;
+    let note = match opened.trust {
+        Trust::Verified => None,
+        Trust::Unverified => Some("its signature was not verified: `--verify-key` was not given"),
+        Trust::Unsigned => Some("it is not signed, so nobody vouches for it"),
+    };
+    if let Some(note) = note {
+        writeln!(stderr(), "postern: note: `{name}`: {note}")?;
+    }
+    Ok(Source::Catalog(Arc::new(opened.snapshot)))
 }

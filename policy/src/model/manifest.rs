@@ -115,6 +115,13 @@ fn nowhere() -> Place {
     Place::file("")
 }
 
+impl Route {
+    /// Read a row: `METHOD /path -> needs`.
+    pub(crate) fn parse(product: &ProductName, row: &str, place: &Place) -> Result<Self, String> {
+        route(product, row, place.clone())
+    }
+}
+
 impl Manifest {
     /// Read a manifest.
     ///
