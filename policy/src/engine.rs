@@ -1,27 +1,30 @@
 //! A question → a decision, over one compiled snapshot. No lock, no clock, no I/O.
 //!
 //! A role's policy has no conditions: its scope is its meaning, so it is compiled to a set of bits
-//! and never evaluated. Policies that people wrote are kept by the permissions their action scope
-//! speaks of, and only those are evaluated, by Cedar itself. Leaving out policies whose scope is
-//! false changes neither the decision nor the reasons nor the errors; `tests/exact.rs` holds this
-//! engine against plain Cedar over the whole set, on all three.
+//! and never evaluated. Policies that people wrote are found by their scopes in an index, and only
+//! the conditions of those whose scope holds are evaluated, by Cedar itself; what has no conditions
+//! needs no evaluation. Leaving out policies whose scope is false changes neither the decision nor
+//! the reasons nor the errors; `tests/exact.rs` holds this engine against plain Cedar over the whole
+//! set, on all three.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, OnceLock},
 };
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Decision as CedarDecision, Effect, Entities, Entity, EntityUid,
-    Policy, PolicySet, Request, Schema, entities_errors::EntitiesError,
+    Entities, Entity, EntityUid, PolicySet, Request, Schema, entities_errors::EntitiesError,
 };
+use cedar_policy_core::{ast::Context, entities::Entities as CoreEntities};
 use smallvec::SmallVec;
 
 use crate::{
     catalog, compile,
     complaint::{Complaints, Place},
+    condition::{self, Asker, Needs, Rule},
     entities,
     generate::{self, Generated, Holder},
+    index::{self, Index, Tables},
     model::{
         caller::Subject,
         decision::{Decision, PolicyError, Revision, Verdict},
@@ -48,12 +51,13 @@ pub struct Engine {
     built_in_groups: HashMap<GroupName, Vec<usize>>,
     own_groups: HashMap<OrgId, HashMap<GroupName, Vec<usize>>>,
     everyone: Vec<(Arc<str>, Bits)>,
-    /// Hand-written policies, once for each different list of them that some permission has.
-    slices: Vec<PolicySet>,
+    /// The policies that people wrote, beside `written`, and where to find them.
+    rules: Vec<Rule>,
+    index: Index,
     reasons: HashMap<Arc<str>, Arc<str>>,
     written: Vec<compile::Authored>,
-    whole: PolicySet,
-    authorizer: Authorizer,
+    /// Every policy in Cedar's terms; made when somebody asks for it.
+    whole: OnceLock<PolicySet>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -79,8 +83,11 @@ struct Known {
     /// The action with the groups it is in: Cedar looks for them among the entities, and a policy
     /// over an action group would not hold without them.
     action: Entity,
+    action_uid: EntityUid,
+    action_groups: Vec<EntityUid>,
     resource: EntityUid,
-    slice: Option<usize>,
+    /// Where the written policies are that speak of it.
+    tables: Tables,
 }
 
 struct CompiledRole {
@@ -124,7 +131,13 @@ impl Engine {
             snapshot.products.iter().flat_map(|m| &m.roles).chain(&snapshot.roles).collect();
         let generated = generate::policies(&snapshot.products, &roles)
             .map_err(|error| whole_file().complain(format!("a role does not hold: {error}")))?;
-        Build { snapshot: Arc::clone(&snapshot), schema, roles, generated, authored }.engine()
+        let mut ids = HashSet::new();
+        if let Some(twice) = generated.iter().find(|policy| !ids.insert(&policy.id)) {
+            let told = format!("the role of policy `{}` stands twice", twice.id);
+            return Err(whole_file().complain(told).into());
+        }
+        let build = Build { snapshot: Arc::clone(&snapshot), schema, roles, generated, authored };
+        Ok(build.engine())
     }
 
     /// The revision of the snapshot.
@@ -142,9 +155,17 @@ impl Engine {
         &self.schema
     }
 
-    /// Every policy, generated and written: what plain Cedar would be asked with.
+    /// Every policy, generated and written: what plain Cedar would be asked with. Made at the first
+    /// call, for the engine itself has no use for it.
     pub fn policies(&self) -> &PolicySet {
-        &self.whole
+        self.whole.get_or_init(|| {
+            let roles: Vec<&Role> = self.roles.iter().map(|role| &role.role).collect();
+            let generated = generate::policies(&self.snapshot.products, &roles)
+                .expect("what was generated once is generated again");
+            let all =
+                generated.iter().map(|g| &g.policy).chain(self.written.iter().map(|w| &w.policy));
+            PolicySet::from_policies(all.cloned()).expect("no two policies have one id")
+        })
     }
 
     /// The policies that people wrote, in the order of files and lines.
@@ -204,18 +225,14 @@ impl Engine {
             return decision;
         };
         let mut permits = self.permits(query);
-        if let Some(slice) = known.slice {
-            match self.evaluate(query, known, &self.slices[slice]) {
-                Ok(answer) => {
-                    decision.errors = answer.errors;
-                    if answer.forbids {
-                        decision.policies = answer.policies;
-                        return decision;
-                    }
-                    permits.extend(answer.policies);
-                }
-                Err(error) => decision.errors.push(error),
+        if !known.tables.is_empty() {
+            let answer = self.written_policies(query, known);
+            decision.errors = answer.errors;
+            if !answer.forbids.is_empty() {
+                decision.policies = answer.forbids;
+                return decision;
             }
+            permits.extend(answer.permits);
         }
         if decision.errors.is_empty() && !permits.is_empty() {
             permits.sort_unstable();
@@ -285,39 +302,76 @@ impl Engine {
         })
     }
 
-    /// Ask Cedar about the hand-written policies that may matter.
-    fn evaluate(
+    /// What the written policies say, those whose scope holds.
+    fn written_policies(&self, query: &Query<'_>, known: &Known) -> Answer {
+        let principal = entities::principal(query.subject);
+        let (groups, roles) = self.held(query.subject);
+        let places = self.index.candidates(&known.tables, &principal, || {
+            entities::above(query.subject, groups, roles)
+        });
+        let candidates: SmallVec<[&Rule; 8]> = places
+            .iter()
+            .filter_map(|n| self.rules.get(*n as usize))
+            .filter(|rule| index::holds(&rule.scope, &principal, &known.resource))
+            .collect();
+        let mut answer = Answer::default();
+        let mut needs = Needs::default();
+        for rule in &candidates {
+            match rule.conditions {
+                None => answer.take(rule),
+                Some(_) => needs.and(&rule.needs),
+            }
+        }
+        if candidates.iter().all(|rule| rule.conditions.is_none()) {
+            return answer.sorted();
+        }
+        match self.surroundings(query, known, &needs) {
+            Ok((context, entities)) => {
+                let (action, resource) = (&known.action_uid, &known.resource);
+                let asker = Asker::new(&principal, action, resource, context, &entities);
+                candidates.iter().for_each(|rule| answer.ask(rule, &asker));
+            }
+            Err(what) => {
+                answer.errors.push(PolicyError { policy: "request".into(), what });
+            }
+        }
+        answer.sorted()
+    }
+
+    /// The context and the entities that conditions need.
+    fn surroundings(
         &self,
         query: &Query<'_>,
         known: &Known,
-        slice: &PolicySet,
-    ) -> Result<Evaluated, PolicyError> {
-        let failed = |what: String| PolicyError { policy: "request".into(), what };
-        let request = self.request(query, known).map_err(failed)?;
-        let entities =
-            self.entities(query.subject, known).map_err(|error| failed(error.to_string()))?;
-        let response = self.authorizer.is_authorized(&request, slice, &entities);
-        let mut policies: SmallVec<[Arc<str>; 4]> = SmallVec::new();
-        let mut forbids = false;
-        for id in response.diagnostics().reason() {
-            let effect = slice.policy(id).map(Policy::effect);
-            forbids |= effect == Some(Effect::Forbid);
-            policies.push(AsRef::<str>::as_ref(id).into());
+        needs: &Needs,
+    ) -> Result<(Context, CoreEntities), String> {
+        let parameters = &self.products[known.product].parameters;
+        let context = condition::context(query.subject, query.facts, parameters, needs)?;
+        if !needs.entities {
+            return Ok((context, CoreEntities::new()));
         }
-        // Cedar's own verdict over the slice must agree with what its reasons say.
-        if response.decision() == CedarDecision::Allow && forbids {
-            return Err(failed("Cedar allowed what a policy forbids".to_owned()));
-        }
-        policies.sort_unstable();
-        let errors = response
-            .diagnostics()
-            .errors()
-            .map(|AuthorizationError::PolicyEvaluationError(error)| PolicyError {
-                policy: AsRef::<str>::as_ref(error.policy_id()).into(),
-                what: error.to_string(),
-            })
-            .collect();
-        Ok(Evaluated { forbids, policies, errors })
+        let (groups, roles) = self.held(query.subject);
+        let action = (&known.action_uid, known.action_groups.as_slice());
+        Ok((context, entities::closed(query.subject, groups, roles, action)?))
+    }
+
+    /// A person's groups with the roles of each, and an application's own roles.
+    fn held<'a>(
+        &'a self,
+        subject: &'a Subject,
+    ) -> (impl Iterator<Item = (&'a GroupName, Vec<&'a Role>)>, impl Iterator<Item = &'a Role>)
+    {
+        let org = subject.principal.org();
+        let user = subject.principal.is_user();
+        let role = |n: &usize| &self.roles[*n].role;
+        let groups = subject
+            .groups
+            .iter()
+            .filter(move |_| user)
+            .map(move |name| (name, self.group(org, name).iter().map(role).collect()));
+        let roles =
+            self.roles_of_application(subject).filter(move |_| !user).map(|n| &self.roles[n].role);
+        (groups, roles)
     }
 
     fn request(&self, query: &Query<'_>, known: &Known) -> Result<Request, String> {
@@ -329,16 +383,7 @@ impl Engine {
     }
 
     fn entities(&self, subject: &Subject, known: &Known) -> Result<Entities, Box<EntitiesError>> {
-        let org = subject.principal.org();
-        let user = subject.principal.is_user();
-        let role = |n: &usize| &self.roles[*n].role;
-        let groups = subject
-            .groups
-            .iter()
-            .filter(|_| user)
-            .map(|name| (name, self.group(org, name).iter().map(role).collect()));
-        let roles =
-            self.roles_of_application(subject).filter(|_| !user).map(|n| &self.roles[n].role);
+        let (groups, roles) = self.held(subject);
         entities::around(subject, groups, roles, known.action.clone())
     }
 
@@ -355,10 +400,39 @@ impl Engine {
     }
 }
 
-struct Evaluated {
-    forbids: bool,
-    policies: SmallVec<[Arc<str>; 4]>,
+/// What written policies say.
+#[derive(Default)]
+struct Answer {
+    permits: SmallVec<[Arc<str>; 4]>,
+    forbids: SmallVec<[Arc<str>; 4]>,
     errors: Vec<PolicyError>,
+}
+
+impl Answer {
+    /// A policy that holds.
+    fn take(&mut self, rule: &Rule) {
+        let said = if rule.forbids { &mut self.forbids } else { &mut self.permits };
+        said.push(Arc::clone(&rule.id));
+    }
+
+    /// Ask a policy with conditions; one without has been taken.
+    fn ask(&mut self, rule: &Rule, asker: &Asker<'_>) {
+        let Some(conditions) = &rule.conditions else { return };
+        match asker.holds(conditions) {
+            Ok(true) => self.take(rule),
+            Ok(false) => {}
+            Err(error) => {
+                let what = format!("error while evaluating policy `{}`: {error}", rule.id);
+                self.errors.push(PolicyError { policy: Arc::clone(&rule.id), what });
+            }
+        }
+    }
+
+    fn sorted(mut self) -> Self {
+        self.permits.sort_unstable();
+        self.forbids.sort_unstable();
+        self
+    }
 }
 
 /// An engine in the making.
@@ -371,7 +445,7 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn engine(self) -> Result<Engine, Complaints> {
+    fn engine(self) -> Engine {
         let products: Vec<Product> = self
             .snapshot
             .products
@@ -381,7 +455,9 @@ impl Build<'_> {
                 parameters: schema::parameters(manifest),
             })
             .collect();
-        let (permissions, slices) = self.permissions(&products)?;
+        let index = Index::of(self.authored.iter().map(|written| &written.policy));
+        let rules = self.authored.iter().map(|w| Rule::of(&w.id, &w.policy)).collect();
+        let permissions = permissions(&products, &index);
         let mut by_product: HashMap<ProductName, HashMap<Permission, PermissionId>> =
             HashMap::new();
         let mut by_permission: HashMap<Permission, Vec<PermissionId>> = HashMap::new();
@@ -433,9 +509,7 @@ impl Build<'_> {
             .iter()
             .filter_map(|policy| Some((Arc::clone(&policy.id), policy.reason.clone()?)))
             .collect();
-        let all = self.generated.iter().map(|g| &g.policy);
-        let whole = self.set(all.chain(self.authored.iter().map(|a| &a.policy)))?;
-        Ok(Engine {
+        Engine {
             snapshot: Arc::clone(&self.snapshot),
             schema: self.schema,
             products,
@@ -448,62 +522,36 @@ impl Build<'_> {
             built_in_groups,
             own_groups,
             everyone,
-            slices,
+            rules,
+            index,
             reasons,
             written: self.authored,
-            whole,
-            authorizer: Authorizer::new(),
-        })
-    }
-
-    /// Every permission, each with the hand-written policies that speak of it.
-    fn permissions(
-        &self,
-        products: &[Product],
-    ) -> Result<(Vec<Known>, Vec<PolicySet>), Complaints> {
-        let mut known = Vec::new();
-        let mut lists: Vec<Vec<usize>> = Vec::new();
-        let mut by_policies: HashMap<Vec<usize>, usize> = HashMap::new();
-        for (n, product) in products.iter().enumerate() {
-            let manifest = &product.manifest;
-            for permission in manifest.permissions() {
-                let speaking: Vec<usize> = self
-                    .authored
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, a)| compile::speaks_of(&a.policy, manifest, &permission))
-                    .map(|(n, _)| n)
-                    .collect();
-                let slice = (!speaking.is_empty()).then(|| {
-                    *by_policies.entry(speaking).or_insert_with_key(|speaking| {
-                        lists.push(speaking.clone());
-                        lists.len() - 1
-                    })
-                });
-                known.push(Known {
-                    product: n,
-                    label: format!("{}::{permission}", manifest.product).into(),
-                    action: schema::action(&manifest.product, &permission),
-                    resource: schema::resource_uid(&manifest.product, &permission.resource),
-                    permission,
-                    slice,
-                });
-            }
+            whole: OnceLock::new(),
         }
-        let slices = lists
-            .into_iter()
-            .map(|list| self.set(list.into_iter().map(|n| &self.authored[n].policy)))
-            .collect::<Result<_, _>>()?;
-        Ok((known, slices))
     }
+}
 
-    fn set<'p>(&self, policies: impl Iterator<Item = &'p Policy>) -> Result<PolicySet, Complaints> {
-        PolicySet::from_policies(policies.cloned()).map_err(|error| {
-            Place::file(format!("snapshot {}", self.snapshot.revision))
-                .complain(format!("the policies do not go together: {error}"))
-                .into()
-        })
+/// Every permission, each with where the policies are that speak of it.
+fn permissions(products: &[Product], index: &Index) -> Vec<Known> {
+    let mut known = Vec::new();
+    for (n, product) in products.iter().enumerate() {
+        let manifest = &product.manifest;
+        for permission in manifest.permissions() {
+            let action = schema::action(&manifest.product, &permission);
+            let (action_uid, action_groups) = (action.uid(), index::groups(&action));
+            known.push(Known {
+                product: n,
+                label: format!("{}::{permission}", manifest.product).into(),
+                tables: index.tables(&action_uid, &action_groups),
+                action,
+                action_uid,
+                action_groups,
+                resource: schema::resource_uid(&manifest.product, &permission.resource),
+                permission,
+            });
+        }
     }
+    known
 }
 
 /// Split what is built in from what organizations own, both by name.

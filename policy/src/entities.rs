@@ -1,11 +1,15 @@
 //! The few entities one query needs, and its context, built natively and small.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::LazyLock,
+};
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression,
     entities_errors::EntitiesError,
 };
+use cedar_policy_core::{ast, entities as core, extensions::Extensions};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::model::{
@@ -89,12 +93,75 @@ pub(crate) fn around<'a>(
     Entities::from_entities(entities, None).map_err(Box::new)
 }
 
+/// The same as [`around`], closed at once: every entity is made with all that is above it, so Cedar
+/// need not look for it. `tests/exact.rs` holds the two against each other.
+pub(crate) fn closed<'a>(
+    subject: &Subject,
+    groups: impl Iterator<Item = (&'a GroupName, Vec<&'a Role>)>,
+    roles: impl Iterator<Item = &'a Role>,
+    (action, action_groups): (&EntityUid, &[EntityUid]),
+) -> Result<core::Entities, String> {
+    let org = subject.principal.org();
+    let organization = uid(&TYPES.organization, org.as_str());
+    let mut above: BTreeSet<EntityUid> = BTreeSet::from([organization.clone()]);
+    let mut entities: BTreeMap<EntityUid, BTreeSet<EntityUid>> = BTreeMap::new();
+    entities.insert(action.clone(), action_groups.iter().cloned().collect());
+    entities.insert(organization.clone(), BTreeSet::new());
+    for (name, held) in groups {
+        let group = uid(&TYPES.group, &format!("{org}/{name}"));
+        let mut over: BTreeSet<EntityUid> = held.into_iter().map(role_uid).collect();
+        for role in &over {
+            entities.entry(role.clone()).or_default();
+        }
+        above.extend(over.iter().cloned());
+        over.insert(organization.clone());
+        above.insert(group.clone());
+        entities.insert(group, over);
+    }
+    for role in roles.map(role_uid) {
+        entities.entry(role.clone()).or_default();
+        above.insert(role);
+    }
+    entities.insert(principal(subject), above);
+    let core = |uid: &EntityUid| -> ast::EntityUID {
+        let uid: &ast::EntityUID = uid.as_ref();
+        uid.clone()
+    };
+    let entities = entities.iter().map(|(entity, above)| {
+        let above: HashSet<ast::EntityUID> = above.iter().map(core).collect();
+        ast::Entity::new_with_attr_partial_value(core(entity), [], above, HashSet::new(), [])
+    });
+    core::Entities::from_entities(
+        entities,
+        None::<&core::NoEntitiesSchema>,
+        core::TCComputation::AssumeAlreadyComputed,
+        Extensions::all_available(),
+    )
+    .map_err(|error| error.to_string())
+}
+
+/// Everything that the principal is in, itself left out.
+pub(crate) fn above<'a>(
+    subject: &Subject,
+    groups: impl Iterator<Item = (&'a GroupName, Vec<&'a Role>)>,
+    roles: impl Iterator<Item = &'a Role>,
+) -> Vec<EntityUid> {
+    let org = subject.principal.org();
+    let mut above = vec![uid(&TYPES.organization, org.as_str())];
+    for (name, held) in groups {
+        above.push(uid(&TYPES.group, &format!("{org}/{name}")));
+        above.extend(held.into_iter().map(role_uid));
+    }
+    above.extend(roles.map(role_uid));
+    above
+}
+
 /// What the policies may read of the request, in the shape that `schema` gives it. Of the path's
 /// parameters only those in `known`, for a policy can read no other.
 pub(crate) fn context(
     subject: &Subject,
     facts: &Facts<'_>,
-    known: &std::collections::BTreeSet<String>,
+    known: &BTreeSet<String>,
 ) -> Result<Context, String> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let record = |fields: Vec<(String, RestrictedExpression)>| {

@@ -34,7 +34,7 @@ const ACTIONS: [&str; 3] = ["get", "patch", "rule:create"];
 const ORGS: [&str; 2] = ["acme", "zeta"];
 const GROUPS: usize = 4;
 
-const SCOPES: [&str; 9] = [
+const SCOPES: [&str; 12] = [
     "principal",
     "principal is User",
     "principal is Application",
@@ -44,10 +44,23 @@ const SCOPES: [&str; 9] = [
     "principal == User::\"acme/u1\"",
     "principal is User in Organization::\"zeta\"",
     "principal in Organization::\"acme\"",
+    "principal == Application::\"acme/a1\"",
+    "principal is Application in Role::\"r1\"",
+    "principal in User::\"zeta/u2\"",
+];
+
+/// Of the product in whose words the action is written.
+const THINGS: [&str; 6] = [
+    "resource",
+    "resource",
+    "resource is @::Resource",
+    "resource == @::Resource::\"accounts\"",
+    "resource in @::Resource::\"rules\"",
+    "resource is @::Resource in @::Resource::\"notes\"",
 ];
 
 /// Conditions of all outcomes. The last ones overflow: they pass validation and fail in evaluation.
-const CONDITIONS: [&str; 9] = [
+const CONDITIONS: [&str; 18] = [
     "",
     "when { context.mfa }",
     "unless { context.mfa }",
@@ -55,6 +68,15 @@ const CONDITIONS: [&str; 9] = [
     "when { context.organization == \"acme\" }",
     "when { context.path has id && context.path.id like \"a*\" }",
     "when { context.amr.contains(\"pwd\") && principal in Group::\"acme/g1\" }",
+    "when { principal in Role::\"r1\" || principal == User::\"acme/u0\" }",
+    "when { Group::\"acme/g2\" in Role::\"r2\" }",
+    "when { Group::\"acme/g0\" in Organization::\"acme\" }",
+    "when { principal is User } unless { context.amr.containsAny([\"mfa\", \"otp\"]) }",
+    "when { context.now > datetime(\"1970-01-01T00:30:00Z\") }",
+    "when { context has authenticated && context.now.durationSince(context.authenticated) < duration(\"15m\") }",
+    "when { context has client && context.client.isInRange(ip(\"10.0.0.0/8\")) }",
+    "when { resource == @::Resource::\"accounts\" || action in @::Action::\"*:patch\" }",
+    "when { {a: context}.a.mfa }",
     "when { 9223372036854775807 + 1 == 0 }",
     "when { context.mfa && 9223372036854775807 + 1 == 0 }",
 ];
@@ -65,6 +87,7 @@ struct Written {
     scope: usize,
     action: usize,
     product: usize,
+    thing: usize,
     condition: usize,
 }
 
@@ -83,8 +106,9 @@ impl Written {
             5 => format!("action == {of}::Action::\"accounts:*\""),
             _ => format!("action in {of}::Action::\"*:*\""),
         };
-        let (scope, condition) = (SCOPES[self.scope], CONDITIONS[self.condition]);
-        format!("@id(\"p{n}\")\n{effect} ({scope}, {action}, resource)\n{condition};\n")
+        let (scope, thing) = (SCOPES[self.scope], THINGS[self.thing].replace('@', of));
+        let condition = CONDITIONS[self.condition].replace('@', of);
+        format!("@id(\"p{n}\")\n{effect} ({scope}, {action}, {thing})\n{condition};\n")
     }
 }
 
@@ -109,13 +133,15 @@ fn worlds() -> impl Strategy<Value = World> {
         0..SCOPES.len(),
         0..7_usize,
         0..3_usize,
-        prop_oneof![4 => 0..7_usize, 1 => 7..CONDITIONS.len()],
+        0..THINGS.len(),
+        prop_oneof![4 => 0..CONDITIONS.len() - 2, 1 => CONDITIONS.len() - 2..CONDITIONS.len()],
     )
-        .prop_map(|(forbid, scope, action, product, condition)| Written {
+        .prop_map(|(forbid, scope, action, product, thing, condition)| Written {
             forbid,
             scope,
             action,
             product,
+            thing,
             condition,
         });
     let written = proptest::collection::vec(written, 0..6);
@@ -317,5 +343,5 @@ proptest! {
 /// Each case asks 81 questions.
 #[expect(clippy::disallowed_methods, reason = "a test reads how long it may take")]
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
 }
