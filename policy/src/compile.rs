@@ -9,7 +9,7 @@ use cedar_policy::{
 use miette::Diagnostic;
 
 use crate::{
-    complaint::{Complaint, Complaints, Place},
+    complaint::{Complaint, Complaints, Lines, Place},
     model::{grant::Grant, manifest::Manifest, name::ProductName},
     schema,
     snapshot::PolicyText,
@@ -63,10 +63,10 @@ pub(crate) fn examine(
         if let Some(validator) = &validator {
             validate(text, &set, validator, complaints);
         }
-        let spans = spans(&text.text);
+        let (spans, lines) = (spans(&text.text), Lines::of(&text.text));
         for (number, policy) in in_order(&set) {
             let span = spans.get(number).cloned().unwrap_or(0..text.text.len());
-            let place = Place::of_byte(&text.file, &text.text, span.start);
+            let place = lines.place(&text.file, span.start);
             let id = policy
                 .annotation("id")
                 .map_or_else(|| format!("{}#{}", text.file, policy.id()).into(), Arc::<str>::from);

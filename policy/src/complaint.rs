@@ -19,14 +19,9 @@ impl Place {
         Self { file: file.into(), line: 0, column: 0 }
     }
 
-    /// The place of a byte in a text.
+    /// The place of a byte in a text. Whoever asks for many places of one text asks [`Lines`].
     pub fn of_byte(file: &Arc<str>, text: &str, byte: usize) -> Self {
-        let before = &text.as_bytes()[..byte.min(text.len())];
-        let line = before.split(|b| *b == b'\n').count();
-        let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
-        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self { file: Arc::clone(file), line: small(line), column: small(column) }
+        Lines::of(text).place(file, byte)
     }
 
     /// A complaint about this place.
@@ -58,6 +53,33 @@ impl Place {
             .collect();
         let caret = format!("{before}^ {label}");
         Some(format!("{gutter} |\n{number} | {shown}\n{gutter} | {}", caret.trim_end()))
+    }
+}
+
+/// Where the lines of a text begin: looked for once, whatever the number of places.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines of a text.
+    pub fn of(text: &'a str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
+    /// The place of a byte.
+    pub fn place(&self, file: &Arc<str>, byte: usize) -> Place {
+        let byte = byte.min(self.text.len());
+        let line = self.starts.partition_point(|start| *start <= byte);
+        let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let before = &self.text.as_bytes()[start..byte];
+        let column = String::from_utf8_lossy(before).chars().count() + 1;
+        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Place { file: Arc::clone(file), line: small(line), column: small(column) }
     }
 }
 
