@@ -4,9 +4,14 @@
 //! ends with 0, with 1 when what it checked does not hold, or with 2 when it could not run.
 
 mod check;
+mod diff;
+mod explain;
 mod fmt;
 mod new;
 mod source;
+mod subject;
+mod what;
+mod who;
 
 use std::process::ExitCode;
 
@@ -27,6 +32,14 @@ enum Command {
     Fmt(fmt::Args),
     /// Make a policy folder to start from
     New(new::Args),
+    /// Decide one question, and say why
+    Explain(Box<explain::Args>),
+    /// Who can do this?
+    Who(who::Args),
+    /// What can they do?
+    What(what::Args),
+    /// Who gains what and who loses what between two revisions
+    Diff(diff::Args),
 }
 
 /// How a command that could run ended.
@@ -56,6 +69,10 @@ impl Command {
             Self::Check(args) => check::run(&args),
             Self::Fmt(args) => fmt::run(&args),
             Self::New(args) => new::run(&args),
+            Self::Explain(args) => explain::run(&args),
+            Self::Who(args) => who::run(&args),
+            Self::What(args) => what::run(&args),
+            Self::Diff(args) => diff::run(&args),
         }
     }
 }

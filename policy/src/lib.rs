@@ -6,17 +6,22 @@
 
 pub mod catalog;
 pub mod changes;
+pub mod clause;
 pub mod compile;
 pub mod complaint;
+pub mod diff;
 pub mod engine;
 mod entities;
+pub mod explain;
 pub mod feed;
 pub mod folder;
 pub mod format;
 mod generate;
 pub mod lint;
 pub mod model;
+mod rights;
 pub mod schema;
+pub mod search;
 pub mod snapshot;
 pub mod start;
 pub mod store;
