@@ -149,6 +149,22 @@ fn a_question_that_cannot_be_put_is_told() {
 }
 
 #[test]
+fn a_policy_that_fails_is_told_with_its_clause() {
+    let failing = r#"
+@id("early") permit (principal, action == Demo::Action::"things:purge", resource)
+when { context has client && 9223372036854775807 + 1 == 0 };
+"#;
+    let desk =
+        Desk::new(&[("policies/demo/product.yaml", PRODUCT), ("policies/base.cedar", failing)]);
+    let told = desk.run(&[
+        "explain --user acme/ana --permission demo::things:purge",
+        "explain --user acme/ana --permission demo::things:purge --client 10.0.0.1",
+        "who --permission demo::things:purge",
+    ]);
+    golden("explain-fails", &told);
+}
+
+#[test]
 fn both_directions_are_searched() {
     let told = Desk::good().run(&[
         "who --permission demo::things:get",

@@ -50,7 +50,7 @@ pub struct Settled {
     #[serde(serialize_with = "place")]
     pub place: Option<Place>,
     pub reason: Option<Arc<str>>,
-    /// What makes a role's policy hold: `every person`, or the groups or the role that hold it.
+    /// Whom a role's policy was given to: `every person`, groups, or `the application`.
     pub by: Vec<String>,
     /// The clauses of a written policy; all of them hold.
     pub clauses: Vec<Told>,

@@ -93,10 +93,10 @@ impl<'a> Rights<'a> {
             .filter(move |group| self.roles_of(group).contains(&role))
     }
 
-    /// By which groups a person, or by which roles an application, holds a role.
+    /// The groups by which a person holds a role; an application holds it itself.
     pub(crate) fn held_by(&self, role: usize, subject: &Subject) -> Vec<String> {
         if !subject.principal.is_user() {
-            return vec![format!("role `{}`", self.roles[role].name)];
+            return vec!["the application".to_owned()];
         }
         self.groups_with(role, subject.principal.org())
             .filter(|group| subject.groups.contains(&group.name))

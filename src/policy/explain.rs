@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use policy::{
+    clause::Part,
     engine::Engine,
     explain::{self, Explanation, Giver, Told},
     model::{
@@ -228,13 +229,13 @@ fn tell(explanation: &Explanation, subject: &Subject, text: &mut String) {
         let place = settled.place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
         let by = match settled.by.as_slice() {
             [] => String::new(),
-            by => format!(", by {}", by.join(", ")),
+            by => format!(", given to {}", by.join(", ")),
         };
         let _ = writeln!(text, "  {verb} by policy `{}`{place}{by}", settled.policy);
         if let Some(reason) = &settled.reason {
             let _ = writeln!(text, "    reason: {reason}");
         }
-        clauses("holds", &settled.clauses, text);
+        clauses(true, &settled.clauses, text);
     }
     for error in &explanation.errors {
         let place = error.place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
@@ -243,7 +244,7 @@ fn tell(explanation: &Explanation, subject: &Subject, text: &mut String) {
             "  policy `{}`{place} could not be evaluated, which denies: {}",
             error.policy, error.what
         );
-        clauses("is false", &error.clauses, text);
+        clauses(false, &error.clauses, text);
     }
     if explanation.settled.is_empty() && explanation.errors.is_empty() {
         let _ = writeln!(text, "  no policy permits it");
@@ -258,7 +259,7 @@ fn missing(explanation: &Explanation, subject: &Subject, text: &mut String) {
     for near in &explanation.nearest {
         let place = near.place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
         let _ = writeln!(text, "  policy `{}`{place} would permit it, but", near.policy);
-        clauses("does not hold", &near.clauses, text);
+        clauses(false, &near.clauses, text);
     }
     match explanation.left_out {
         0 => {}
@@ -288,8 +289,14 @@ fn give(giver: &Giver, user: bool) -> String {
     }
 }
 
-fn clauses(how: &str, clauses: &[Told], text: &mut String) {
+fn clauses(hold: bool, clauses: &[Told], text: &mut String) {
     for clause in clauses {
+        let how = match (clause.part, hold) {
+            (Part::When, true) | (Part::Unless, false) => "is true",
+            (Part::When, false) | (Part::Unless, true) => "is false",
+            (_, true) => "matches",
+            (_, false) => "does not match",
+        };
         let _ = match &clause.error {
             Some(error) => writeln!(text, "    {} fails: `{}`: {error}", clause.part, clause.text),
             None => writeln!(text, "    {} {how}: `{}`", clause.part, clause.text),
