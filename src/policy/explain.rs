@@ -239,10 +239,15 @@ fn tell(explanation: &Explanation, subject: &Subject, text: &mut String) {
     }
     for error in &explanation.errors {
         let place = error.place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
+        // The clause that fails says it better.
+        let what = match error.clauses.iter().any(|clause| clause.error.is_some()) {
+            true => String::new(),
+            false => format!(": {}", error.what),
+        };
         let _ = writeln!(
             text,
-            "  policy `{}`{place} could not be evaluated, which denies: {}",
-            error.policy, error.what
+            "  policy `{}`{place} could not be evaluated, which denies{what}",
+            error.policy
         );
         clauses(false, &error.clauses, text);
     }
