@@ -50,7 +50,9 @@ struct Desk(TempDir);
 impl Desk {
     fn new(files: &[(&str, &str)]) -> Self {
         let desk = Self(tempfile::tempdir().unwrap());
-        files.iter().for_each(|(path, text)| desk.write(path, text));
+        for (path, text) in files {
+            desk.write(path, text);
+        }
         desk
     }
 
