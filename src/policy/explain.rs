@@ -240,10 +240,8 @@ fn tell(explanation: &Explanation, subject: &Subject, text: &mut String) {
     for error in &explanation.errors {
         let place = error.place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
         // The clause that fails says it better.
-        let what = match error.clauses.iter().any(|clause| clause.error.is_some()) {
-            true => String::new(),
-            false => format!(": {}", error.what),
-        };
+        let fails = error.clauses.iter().any(|clause| clause.error.is_some());
+        let what = if fails { String::new() } else { format!(": {}", error.what) };
         let _ = writeln!(
             text,
             "  policy `{}`{place} could not be evaluated, which denies{what}",
