@@ -4,12 +4,17 @@
 //! ends with 0, with 1 when what it checked does not hold, or with 2 when it could not run.
 
 mod check;
+mod diff;
+mod explain;
 mod export;
 mod files;
 mod fmt;
 mod import;
 mod new;
 mod source;
+mod subject;
+mod what;
+mod who;
 
 use std::process::ExitCode;
 
@@ -34,6 +39,14 @@ enum Command {
     Export(export::Args),
     /// Make manifests and policies from what others have written
     Import(import::Args),
+    /// Decide one question, and say why
+    Explain(Box<explain::Args>),
+    /// Who can do this?
+    Who(who::Args),
+    /// What can they do?
+    What(what::Args),
+    /// Who gains what and who loses what between two revisions
+    Diff(diff::Args),
 }
 
 /// How a command that could run ended.
@@ -65,6 +78,10 @@ impl Command {
             Self::New(args) => new::run(&args),
             Self::Export(args) => export::run(&args),
             Self::Import(args) => import::run(&args),
+            Self::Explain(args) => explain::run(&args),
+            Self::Who(args) => who::run(&args),
+            Self::What(args) => what::run(&args),
+            Self::Diff(args) => diff::run(&args),
         }
     }
 }

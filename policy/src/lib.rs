@@ -6,11 +6,14 @@
 
 pub mod catalog;
 pub mod changes;
+pub mod clause;
 pub mod compile;
 pub mod complaint;
 mod condition;
+pub mod diff;
 pub mod engine;
 mod entities;
+pub mod explain;
 pub mod export;
 pub mod feed;
 pub mod folder;
@@ -20,7 +23,9 @@ pub mod import;
 mod index;
 pub mod lint;
 pub mod model;
+mod rights;
 pub mod schema;
+pub mod search;
 pub mod signed;
 pub mod snapshot;
 pub mod start;

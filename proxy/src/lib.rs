@@ -35,6 +35,7 @@ use std::sync::Arc;
 #[doc(hidden)]
 pub use authenticate::bearer;
 use policy::{complaint::Complaints, engine::Engine, snapshot::Snapshot};
+pub use route::{Needs, Parameters};
 
 /// Whether a snapshot's policies compile, and the products' routes with them.
 ///
@@ -47,4 +48,28 @@ pub fn check(
 ) -> Result<(), Complaints> {
     let engine = Engine::compile(Arc::clone(snapshot))?;
     route::Routes::compile(&engine, products).map(|_| ())
+}
+
+/// What the routes of one product, as `config` runs it, need for a request: for the author's tools.
+/// `None` where no row matches.
+///
+/// # Errors
+///
+/// When the routes do not compile, or the path has no one meaning.
+pub fn routed(
+    engine: &Engine,
+    config: &config::ProductConfig,
+    method: &str,
+    path: &str,
+) -> Result<(Option<Needs>, Parameters), String> {
+    let routes = route::Routes::compile(engine, std::slice::from_ref(config))
+        .map_err(|complaints| complaints.to_string())?;
+    let method = canonical::method(method).map_err(|error| error.to_string())?;
+    let path = canonical::path(path).map_err(|error| error.to_string())?;
+    let target =
+        routes.at_door(Some(config.name.as_str()), "", method, path).map_err(|why| match why {
+            refusal::Why::NotCanonical(error) => error.to_string(),
+            why => format!("{why:?}"),
+        })?;
+    Ok((target.needs, target.parameters))
 }

@@ -91,6 +91,31 @@ impl Where {
     pub fn open(&self) -> Result<Policies> {
         self.read()?.compile()
     }
+
+    /// Read and compile products.
+    ///
+    /// # Errors
+    ///
+    /// As [`Where::open`], and when it is a plain Cedar store.
+    pub fn catalog(&self) -> Result<Arc<Engine>> {
+        self.open()?.catalog()
+    }
+}
+
+impl Policies {
+    /// Products.
+    ///
+    /// # Errors
+    ///
+    /// When it is a plain Cedar store, which has no permissions to ask about.
+    pub fn catalog(self) -> Result<Arc<Engine>> {
+        match self {
+            Self::Catalog(engine) => Ok(engine),
+            Self::Store(_) => bail!(
+                "a plain Cedar store is not served here, for it has no products, roles and permissions; name a policy folder with products"
+            ),
+        }
+    }
 }
 
 impl Source {

@@ -1,0 +1,106 @@
+//! The searches against the engine: what is `yes` is allowed and what is `no` is denied whatever the
+//! circumstances, both directions agree, and an explanation is of the engine's own answer.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+#[path = "worlds/world.rs"]
+mod world;
+
+use std::collections::HashMap;
+
+use policy::{
+    engine::Engine,
+    explain::explain,
+    model::query::{PermissionId, Query},
+    search::{May, Search},
+};
+use proptest::prelude::*;
+use world::{ACTIONS, Asker, PRODUCTS, RESOURCES, askers, cases, engine, worlds};
+
+fn permissions(engine: &Engine) -> Vec<PermissionId> {
+    let mut ids = Vec::new();
+    for product in PRODUCTS {
+        for resource in RESOURCES {
+            ids.extend(ACTIONS.map(|action| engine.permission(product, resource, action).unwrap()));
+        }
+    }
+    ids
+}
+
+/// `facts` are whose circumstances; `asker` who asks.
+fn holds(
+    engine: &Engine,
+    search: &Search<'_>,
+    asker: &Asker,
+    facts: &Asker,
+) -> Result<(), TestCaseError> {
+    let subject = asker.subject();
+    for permission in permissions(engine) {
+        let may = search.may(&subject, permission).unwrap();
+        let label = engine.label(permission);
+        facts.with_facts(|facts| {
+            let query = Query { subject: &subject, permission, facts };
+            let decision = engine.decide(&query);
+            match &may {
+                May::Yes => prop_assert!(decision.allowed(), "{label}: {decision:?}"),
+                May::No(_) => prop_assert!(!decision.allowed(), "{label}: {decision:?}"),
+                May::Conditional(by) => prop_assert!(!by.is_empty(), "{label}"),
+            }
+            let told = explain(engine, &query).unwrap();
+            prop_assert_eq!(&told.decision, &decision);
+            // No written permit holds, so each has a clause that does not.
+            for near in &told.nearest {
+                prop_assert!(!near.clauses.is_empty(), "{label}: {}", near.policy);
+            }
+            for error in &told.errors {
+                let named = error.clauses.iter().any(|clause| clause.error.is_some());
+                prop_assert!(named, "{label}: {error:?}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn directions_agree(engine: &Engine, search: &Search<'_>) -> Result<(), TestCaseError> {
+    let mut what = HashMap::new();
+    for permission in permissions(engine) {
+        for (asker, may) in search.who(permission).unwrap() {
+            let what = what
+                .entry(asker.name.clone())
+                .or_insert_with(|| search.what(&asker.subject).unwrap());
+            let found = what.iter().find(|(id, _)| *id == permission).map(|(_, may)| may.clone());
+            let expected = if matches!(may, May::No(_)) { None } else { Some(may) };
+            prop_assert_eq!(found, expected, "{}", asker.name);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases() / 4 + 1, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_answer_for_all_requests_is_that_of_each(
+        world in worlds(),
+        asked in proptest::collection::vec(askers(), 3),
+    ) {
+        let engine = engine(&world);
+        let search = Search::new(&engine).unwrap();
+        for asker in &asked {
+            for facts in asked.iter().take(2) {
+                holds(&engine, &search, asker, facts)?;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases() / 12 + 1, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_and_what_agree(world in worlds()) {
+        let engine = engine(&world);
+        directions_agree(&engine, &Search::new(&engine).unwrap())?;
+    }
+}

@@ -1,0 +1,74 @@
+//! `postern policy what`: what can they do?
+
+use std::io::{Write, stdout};
+
+use anyhow::{Result, anyhow};
+use clap::Args as ClapArgs;
+use policy::search::{May, Search};
+use serde_json::{Value, json};
+
+use super::{Outcome, source, subject};
+
+#[derive(ClapArgs)]
+#[command(after_help = "\
+Example: postern policy what policies --group midaz-viewer-group
+         postern policy what --application acme/billing --role midaz-editor-role --json")]
+pub struct Args {
+    #[command(flatten)]
+    source: source::Where,
+    #[command(flatten)]
+    who: subject::Who,
+    /// Print a JSON array: permission, may, by
+    #[arg(long)]
+    json: bool,
+}
+
+/// Every permission that the subject has, or may have.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let engine = args.source.catalog()?;
+    let subject = args.who.subject(&engine)?;
+    let told = |error: String| anyhow!(error);
+    let rows = Search::new(&engine).map_err(told)?.what(&subject).map_err(told)?;
+    let mut out = stdout().lock();
+    if args.json {
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|(permission, may)| {
+                let mut row = json!(may);
+                row["permission"] = (*engine.label(*permission)).into();
+                row
+            })
+            .collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
+        return Ok(Outcome::Holds);
+    }
+    for (permission, may) in &rows {
+        tell(&mut out, &engine.label(*permission), may)?;
+    }
+    if rows.is_empty() {
+        writeln!(out, "nothing")?;
+    }
+    Ok(Outcome::Holds)
+}
+
+/// A line, and one more for each policy that it depends on.
+pub(super) fn tell(out: &mut impl Write, what: &str, may: &May) -> Result<()> {
+    match may {
+        May::Yes => writeln!(out, "yes          {what}")?,
+        May::No(by) if by.is_empty() => writeln!(out, "no           {what}")?,
+        May::No(by) => writeln!(out, "no           {what}: forbidden by `{}`", by.join("`, `"))?,
+        May::Conditional(conditions) => {
+            writeln!(out, "conditional  {what}")?;
+            for condition in conditions {
+                let effect = if condition.forbids { "forbids" } else { "permits" };
+                let fails = if condition.may_fail { " (denies where it fails)" } else { "" };
+                writeln!(
+                    out,
+                    "             `{}` at {} {effect}{fails}: {}",
+                    condition.policy, condition.place, condition.text
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
