@@ -7,6 +7,7 @@ mod check;
 mod fmt;
 mod new;
 mod source;
+mod test;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Command {
     Fmt(fmt::Args),
     /// Make a policy folder to start from
     New(new::Args),
+    /// Ask what the decision tables ask, and hold the answers against them
+    Test(test::Args),
 }
 
 /// How a command that could run ended.
@@ -56,6 +59,7 @@ impl Command {
             Self::Check(args) => check::run(&args),
             Self::Fmt(args) => fmt::run(&args),
             Self::New(args) => new::run(&args),
+            Self::Test(args) => test::run(&args),
         }
     }
 }
