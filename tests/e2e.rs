@@ -13,6 +13,7 @@ mod nginx; // a real nginx in front of an unmodified product
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, three doors with one answer
 mod policy_check; // the policy author's tools: check, fmt, new
+mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told
 mod tokens; // forged and misused tokens

@@ -253,3 +253,87 @@ pub fn word(verdict: Verdict) -> &'static str {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{decision::Revision, manifest::Manifest},
+        snapshot::{PolicyText, Snapshot},
+    };
+
+    const PRODUCT: &str = "\
+product: demo
+resources: {things: [get, put]}
+roles: {reader-role: {permissions: {things: [get]}}, writer-role: {permissions: {things: ['*']}}}
+groups: {readers: {roles: [reader-role]}, writers: {roles: [writer-role]}}
+";
+
+    fn engine(policies: &str) -> Engine {
+        Engine::compile(Arc::new(Snapshot {
+            revision: Revision(1),
+            products: vec![Arc::new(Manifest::parse("demo", PRODUCT).unwrap())],
+            roles: Vec::new(),
+            groups: Vec::new(),
+            policies: vec![PolicyText {
+                file: "base.cedar".into(),
+                product: None,
+                text: policies.into(),
+            }],
+            issuer: None,
+        }))
+        .unwrap()
+    }
+
+    fn table(engine: &Engine, text: &str) -> Result<Report, Complaints> {
+        let cases = reader::parse(&reader::Known::of(engine), "t.yaml", text)?;
+        Ok(run(engine, &cases).unwrap())
+    }
+
+    #[test]
+    fn a_matrix_is_exact() {
+        let engine = engine("");
+        let matrix = |readers: &str| {
+            let text = format!(
+                "matrices: [{{name: m, groups: [all], permissions: ['demo::*:*'], \
+                 allow: {{readers: [{readers}], writers: ['demo::*:*']}}}}]"
+            );
+            table(&engine, &text).unwrap()
+        };
+        let report = matrix("'demo::things:get'");
+        assert_eq!((report.asked(), report.failed().count()), (4, 0));
+        // Too much and too little are both told.
+        assert_eq!(matrix("").failed().count(), 1);
+        assert_eq!(matrix("'demo::things:*'").failed().count(), 1);
+    }
+
+    #[test]
+    fn a_policy_that_fails_fails_its_case_whatever_was_expected() {
+        let engine = engine(
+            "@id(\"far\") forbid (principal, action, resource) \
+             when { context.now.offset(duration(\"9223372036854775807ms\")) < context.now };",
+        );
+        let text = "principals: {ana: {user: acme/ana, groups: [readers]}}\n\
+                    cases: [{name: c, principals: [ana], deny: ['demo::things:put']}]";
+        let report = table(&engine, text).unwrap();
+        assert_eq!(report.failed().count(), 1, "{report:?}");
+        assert!(report.coverage[0].failed && report.coverage[0].reached());
+    }
+
+    #[test]
+    fn coverage_sees_behind_a_forbid() {
+        let engine = engine(
+            "@id(\"never\") forbid (principal, action, resource);\n\
+             @id(\"mfa\") permit (principal is User, action, resource) when { context.mfa };\n\
+             @id(\"machines\") permit (principal is Application, action, resource);",
+        );
+        let text = "principals: {ana: {user: acme/ana, amr: [mfa]}, bea: {user: acme/bea}}\n\
+                    cases: [{name: c, principals: [ana, bea], deny: ['demo::*:*'], policies: [never]}]";
+        let report = table(&engine, text).unwrap();
+        assert_eq!(report.failed().count(), 0);
+        let seen: Vec<_> = report.coverage.iter().map(|p| (p.held, p.not_held)).collect();
+        assert_eq!(seen, [(true, false), (true, true), (false, false)]);
+        let unreached: Vec<_> = report.unreached().map(|p| &*p.policy).collect();
+        assert_eq!(unreached, ["machines"]);
+        assert!(report.coverage.iter().all(|policy| !policy.half()));
+    }
+}

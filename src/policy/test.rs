@@ -68,7 +68,9 @@ fn report(args: &Args) -> Result<Report> {
     let files = table::files(folder).map_err(|complaints| anyhow!("{complaints}"))?;
     if files.is_empty() {
         let (folder, tests) = (folder.display(), table::TESTS);
-        bail!("no decision table in `{folder}`: put one at `{tests}/*.yaml` or in a product's folder");
+        bail!(
+            "no decision table in `{folder}`: put one at `{tests}/*.yaml` or in a product's folder"
+        );
     }
     let cases = table::read(&engine, &files).map_err(|complaints| anyhow!("{complaints}"))?;
     table::run(&engine, &cases).map_err(|complaint| anyhow!("{complaint}"))
@@ -83,10 +85,11 @@ fn told(report: &Report) -> String {
         }
     }
     for policy in report.unreached() {
-        let how = if policy.not_held { "its conditions never hold" } else { "none is in its scope" };
+        let how =
+            if policy.not_held { "its conditions never hold" } else { "none is in its scope" };
         told += &format!("{}: no case reaches `{}`: {how}\n", policy.place, policy.policy);
     }
-    for policy in report.coverage.iter().filter(|policy| policy.held && !policy.not_held) {
+    for policy in report.coverage.iter().filter(|policy| policy.half()) {
         let what = "no case is in its scope with conditions that do not hold";
         told += &format!("{}: `{}` is half covered: {what}\n", policy.place, policy.policy);
     }
@@ -151,6 +154,7 @@ fn coverage_json(policy: &Coverage) -> Value {
         "file": policy.place.file,
         "line": policy.place.line,
         "column": policy.place.column,
+        "conditional": policy.conditional,
         "held": policy.held,
         "not_held": policy.not_held,
         "failed": policy.failed,

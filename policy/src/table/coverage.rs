@@ -23,6 +23,8 @@ use crate::{
 pub struct Coverage {
     pub policy: Arc<str>,
     pub place: Place,
+    /// Whether it has conditions beside its scope.
+    pub conditional: bool,
     /// Some question found its scope and its conditions true.
     pub held: bool,
     /// Some question was in its scope, and its conditions were false.
@@ -35,6 +37,11 @@ impl Coverage {
     /// Whether it had a part in some answer.
     pub fn reached(&self) -> bool {
         self.held || self.failed
+    }
+
+    /// Whether its conditions were only ever seen true.
+    pub fn half(&self) -> bool {
+        self.held && self.conditional && !self.not_held
     }
 }
 
@@ -108,6 +115,7 @@ fn unseen(policy: &Authored) -> Coverage {
     Coverage {
         policy: Arc::clone(&policy.id),
         place: policy.place.clone(),
+        conditional: policy.policy.has_non_scope_constraint(),
         held: false,
         not_held: false,
         failed: false,

@@ -74,5 +74,9 @@ impl std::fmt::Display for Failure {
 fn by<'a>(policies: Option<impl Iterator<Item = &'a str>>) -> String {
     let Some(policies) = policies else { return String::new() };
     let names: Vec<String> = policies.map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { ", by no policy".to_owned() } else { format!(", by {}", names.join(", ")) }
+    if names.is_empty() {
+        ", by no policy".to_owned()
+    } else {
+        format!(", by {}", names.join(", "))
+    }
 }

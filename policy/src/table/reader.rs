@@ -315,7 +315,10 @@ impl Reader<'_> {
             let labels: Vec<Arc<str>> =
                 self.known.permissions.iter().map(|(_, id)| engine.label(*id)).collect();
             let near = near(&text.value, labels.iter().map(AsRef::as_ref));
-            self.complain::<()>(text, format!("no product has a permission `{}`{near}", text.value));
+            self.complain::<()>(
+                text,
+                format!("no product has a permission `{}`{near}", text.value),
+            );
         }
         covered
     }
