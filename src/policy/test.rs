@@ -77,23 +77,22 @@ fn report(args: &Args) -> Result<Report> {
 }
 
 fn told(report: &Report) -> String {
-    let mut told = String::new();
+    let mut told = Vec::new();
     for ran in report.failed() {
-        told += &format!("{}: the case `{}` does not hold\n", ran.place, ran.name);
-        for failure in &ran.failures {
-            told += &format!("  {failure}\n");
-        }
+        told.push(format!("{}: the case `{}` does not hold", ran.place, ran.name));
+        told.extend(ran.failures.iter().map(|failure| format!("  {failure}")));
     }
     for policy in report.unreached() {
         let how =
             if policy.not_held { "its conditions never hold" } else { "none is in its scope" };
-        told += &format!("{}: no case reaches `{}`: {how}\n", policy.place, policy.policy);
+        told.push(format!("{}: no case reaches `{}`: {how}", policy.place, policy.policy));
     }
     for policy in report.coverage.iter().filter(|policy| policy.half()) {
         let what = "no case is in its scope with conditions that do not hold";
-        told += &format!("{}: `{}` is half covered: {what}\n", policy.place, policy.policy);
+        told.push(format!("{}: `{}` is half covered: {what}", policy.place, policy.policy));
     }
-    told + &counts(report)
+    told.push(counts(report));
+    told.join("\n")
 }
 
 fn counts(report: &Report) -> String {

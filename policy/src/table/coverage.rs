@@ -20,6 +20,7 @@ use crate::{
 
 /// How the cases met one policy.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts, each true or not by itself")]
 pub struct Coverage {
     pub policy: Arc<str>,
     pub place: Place,
@@ -83,8 +84,12 @@ impl Watch {
         for n in in_scope {
             self.seen[n].not_held |= !held.contains(&n) && !failed.contains(&n);
         }
-        held.into_iter().for_each(|n| self.seen[n].held = true);
-        failed.into_iter().for_each(|n| self.seen[n].failed = true);
+        for n in held {
+            self.seen[n].held = true;
+        }
+        for n in failed {
+            self.seen[n].failed = true;
+        }
         Ok(())
     }
 

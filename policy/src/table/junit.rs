@@ -4,35 +4,37 @@ use std::fmt::Write;
 
 use super::{Failure, Ran, Report, by_file, word};
 
-/// The report as JUnit XML.
+/// The report in the XML of `JUnit`.
 pub fn junit(report: &Report) -> String {
     let (all, failed) = (report.cases.len(), report.failed().count());
-    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    xml += &format!("<testsuites name=\"postern\" tests=\"{all}\" failures=\"{failed}\">\n");
+    let mut xml = vec![
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>".to_owned(),
+        format!("<testsuites name=\"postern\" tests=\"{all}\" failures=\"{failed}\">"),
+    ];
     for (file, cases) in by_file(&report.cases) {
         let failed = cases.iter().filter(|ran| !ran.failures.is_empty()).count();
         let (file, all) = (escaped(file), cases.len());
-        xml += &format!("  <testsuite name=\"{file}\" tests=\"{all}\" failures=\"{failed}\">\n");
-        cases.into_iter().for_each(|ran| case(&mut xml, ran, &file));
-        xml += "  </testsuite>\n";
+        xml.push(format!("  <testsuite name=\"{file}\" tests=\"{all}\" failures=\"{failed}\">"));
+        xml.extend(cases.into_iter().map(|ran| case(ran, &file)));
+        xml.push("  </testsuite>".to_owned());
     }
-    xml + "</testsuites>\n"
+    xml.push("</testsuites>\n".to_owned());
+    xml.join("\n")
 }
 
-fn case(xml: &mut String, ran: &Ran, file: &str) {
+fn case(ran: &Ran, file: &str) -> String {
     let (name, line) = (escaped(&ran.name), ran.place.line);
     let open = format!(
         "    <testcase classname=\"{file}\" name=\"{name}\" file=\"{file}\" line=\"{line}\""
     );
     if ran.failures.is_empty() {
-        *xml += &format!("{open}/>\n");
-        return;
+        return format!("{open}/>");
     }
     let told = format!("{} of {} answers are not the expected ones", ran.failures.len(), ran.asked);
-    *xml += &format!("{open}>\n      <failure message=\"{told}\">");
     let answers: Vec<String> = ran.failures.iter().map(ToString::to_string).collect();
-    *xml += &escaped(&answers.join("\n"));
-    *xml += "</failure>\n    </testcase>\n";
+    let answers = escaped(&answers.join("\n"));
+    let failure = format!("      <failure message=\"{told}\">{answers}</failure>");
+    format!("{open}>\n{failure}\n    </testcase>")
 }
 
 /// What a text is in XML, in an attribute or between tags. Characters that XML cannot hold are

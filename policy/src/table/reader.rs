@@ -157,8 +157,7 @@ impl Reader<'_> {
                 askers.insert(name.value, None);
             }
         }
-        let mut cases: Vec<Case> =
-            raw.cases.iter().filter_map(|case| self.case(&askers, case)).collect();
+        let mut cases: Vec<Case> = raw.cases.iter().map(|case| self.case(&askers, case)).collect();
         cases.extend(raw.matrices.iter().filter_map(|matrix| self.matrix(matrix)));
         if cases.is_empty() && self.complaints.is_empty() {
             let told = "the table asks nothing: it needs `cases` or `matrices`";
@@ -241,11 +240,7 @@ impl Reader<'_> {
         self.complain(text, format!("no {kind} `{}`{near}", text.value))
     }
 
-    fn case(
-        &mut self,
-        askers: &BTreeMap<String, Option<Arc<Asker>>>,
-        raw: &RawCase,
-    ) -> Option<Case> {
+    fn case(&mut self, askers: &BTreeMap<String, Option<Arc<Asker>>>, raw: &RawCase) -> Case {
         let before = self.complaints.len();
         let expected = self.expected(raw);
         let given = self.given(&raw.context, &expected).map(Arc::new);
@@ -273,7 +268,7 @@ impl Reader<'_> {
             self.complain::<()>(&raw.name, told.to_owned());
         }
         let name = raw.name.value.clone();
-        Some(Case { name, place: self.place(&raw.name), questions })
+        Case { name, place: self.place(&raw.name), questions }
     }
 
     fn expected(&mut self, raw: &RawCase) -> BTreeMap<PermissionId, (Verdict, Place)> {
@@ -439,13 +434,10 @@ impl Reader<'_> {
         let seconds = OffsetDateTime::parse(&text.value, &Rfc3339)
             .ok()
             .and_then(|moment| u64::try_from(moment.unix_timestamp()).ok());
-        match seconds {
-            Some(seconds) => Some(seconds),
-            None => {
-                let cure = "write it as in \"2026-01-01T10:00:00Z\"";
-                self.complain(text, format!("`{}` is no moment: {cure}", text.value))
-            }
-        }
+        seconds.or_else(|| {
+            let cure = "write it as in \"2026-01-01T10:00:00Z\"";
+            self.complain(text, format!("`{}` is no moment: {cure}", text.value))
+        })
     }
 
     fn parsed<T: FromStr<Err: Display>>(&mut self, at: &Spanned<String>, text: &str) -> Option<T> {
