@@ -30,7 +30,7 @@ pub struct Args {
     /// Print a JSON object: cases, failures, coverage, counts
     #[arg(long)]
     json: bool,
-    /// Write the outcome as JUnit XML, for build servers
+    /// Write the outcome as the XML that build servers read
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Fail when there is a hand-written policy that no case reached
