@@ -13,6 +13,7 @@ mod import;
 mod new;
 mod source;
 mod subject;
+mod test;
 mod what;
 mod who;
 
@@ -47,6 +48,8 @@ enum Command {
     What(what::Args),
     /// Who gains what and who loses what between two revisions
     Diff(diff::Args),
+    /// Ask what the decision tables ask, and hold the answers against them
+    Test(test::Args),
 }
 
 /// How a command that could run ended.
@@ -82,6 +85,7 @@ impl Command {
             Self::Who(args) => who::run(&args),
             Self::What(args) => what::run(&args),
             Self::Diff(args) => diff::run(&args),
+            Self::Test(args) => test::run(&args),
         }
     }
 }

@@ -31,4 +31,5 @@ pub mod snapshot;
 pub mod start;
 pub mod store;
 pub mod strict;
+pub mod table;
 pub mod token;

@@ -160,14 +160,14 @@ impl Manifest {
 }
 
 /// The error without the picture that the reader draws beside it: a complaint is one line.
-fn plain(error: &serde_saphyr::Error) -> String {
+pub(crate) fn plain(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("not valid YAML");
     line.trim().to_owned()
 }
 
 /// A mapping in the order of the file, its keys with their places.
-struct Entries<V>(Vec<(Spanned<String>, V)>);
+pub(crate) struct Entries<V>(pub(crate) Vec<(Spanned<String>, V)>);
 
 impl<V> Default for Entries<V> {
     fn default() -> Self {

@@ -1,0 +1,162 @@
+//! `postern policy test`: do the policies answer what their decision tables expect?
+
+use std::{
+    fs,
+    io::{Write, stdout},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args as ClapArgs;
+use policy::table::{self, Coverage, Failure, Ran, Report};
+use serde_json::{Value, json};
+
+use super::{
+    Outcome,
+    source::{Policies, Where},
+};
+
+#[derive(ClapArgs)]
+#[command(after_help = "\
+Example: postern policy test policies
+         postern policy test --coverage-required --junit report.xml policies
+         postern policy test --url http://127.0.0.1:9090 --tables policies")]
+pub struct Args {
+    #[command(flatten)]
+    source: Where,
+    /// The policy folder whose tables are asked [default: the one that is tested]
+    #[arg(long, value_name = "FOLDER")]
+    tables: Option<PathBuf>,
+    /// Print a JSON object: cases, failures, coverage, counts
+    #[arg(long)]
+    json: bool,
+    /// Write the outcome as the XML that build servers read
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Fail when there is a hand-written policy that no case reached
+    #[arg(long)]
+    coverage_required: bool,
+}
+
+/// Read the tables, ask, and tell.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let report = report(args)?;
+    if let Some(file) = &args.junit {
+        fs::write(file, table::junit(&report))
+            .with_context(|| format!("cannot write `{}`", file.display()))?;
+    }
+    let mut out = stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&report))?)?;
+    } else {
+        out.write_all(told(&report).as_bytes())?;
+    }
+    let unreached = args.coverage_required && report.unreached().next().is_some();
+    let fails = unreached || report.failed().next().is_some();
+    Ok(if fails { Outcome::Fails } else { Outcome::Holds })
+}
+
+fn report(args: &Args) -> Result<Report> {
+    let Policies::Catalog(engine) = args.source.open()? else {
+        bail!(
+            "decision tables of plain Cedar stores are not read yet: only a folder with products has tables"
+        );
+    };
+    let Some(folder) = args.tables.as_deref().or(args.source.folder()) else {
+        bail!("a snapshot has no decision tables: name a policy folder with `--tables`");
+    };
+    let files = table::files(folder).map_err(|complaints| anyhow!("{complaints}"))?;
+    if files.is_empty() {
+        let (folder, tests) = (folder.display(), table::TESTS);
+        bail!(
+            "no decision table in `{folder}`: put one at `{tests}/*.yaml` or in a product's folder"
+        );
+    }
+    let cases = table::read(&engine, &files).map_err(|complaints| anyhow!("{complaints}"))?;
+    table::run(&engine, &cases).map_err(|complaint| anyhow!("{complaint}"))
+}
+
+fn told(report: &Report) -> String {
+    let mut told = Vec::new();
+    for ran in report.failed() {
+        told.push(format!("{}: the case `{}` does not hold", ran.place, ran.name));
+        told.extend(ran.failures.iter().map(|failure| format!("  {failure}")));
+    }
+    for policy in report.unreached() {
+        let how =
+            if policy.not_held { "its conditions never hold" } else { "none is in its scope" };
+        told.push(format!("{}: no case reaches `{}`: {how}", policy.place, policy.policy));
+    }
+    for policy in report.coverage.iter().filter(|policy| policy.half()) {
+        let what = "no case is in its scope with conditions that do not hold";
+        told.push(format!("{}: `{}` is half covered: {what}", policy.place, policy.policy));
+    }
+    told.push(counts(report));
+    told.join("\n")
+}
+
+fn counts(report: &Report) -> String {
+    let (cases, failed, asked) = (report.cases.len(), report.failed().count(), report.asked());
+    let written = report.coverage.len();
+    let reached = written - report.unreached().count();
+    let verdict = match failed {
+        0 => "the tables hold".to_owned(),
+        failed => format!("the tables do not hold: {failed} failed"),
+    };
+    format!(
+        "{verdict} (cases: {cases}, questions: {asked}, hand-written policies reached: {reached} of {written})\n"
+    )
+}
+
+fn as_json(report: &Report) -> Value {
+    json!({
+        "cases": report.cases.iter().map(case_json).collect::<Vec<_>>(),
+        "coverage": report.coverage.iter().map(coverage_json).collect::<Vec<_>>(),
+        "asked": report.asked(),
+        "failed": report.failed().count(),
+        "unreached": report.unreached().count(),
+    })
+}
+
+fn case_json(ran: &Ran) -> Value {
+    json!({
+        "name": ran.name,
+        "file": ran.place.file,
+        "line": ran.place.line,
+        "column": ran.place.column,
+        "asked": ran.asked,
+        "holds": ran.failures.is_empty(),
+        "failures": ran.failures.iter().map(failure_json).collect::<Vec<_>>(),
+    })
+}
+
+fn failure_json(failure: &Failure) -> Value {
+    let decision = &failure.decision;
+    let errors: Vec<Value> =
+        decision.errors.iter().map(|e| json!({ "policy": e.policy, "what": e.what })).collect();
+    json!({
+        "line": failure.place.line,
+        "column": failure.place.column,
+        "principal": failure.principal,
+        "permission": failure.permission,
+        "expected": table::word(failure.expected),
+        "expected_policies": failure.expected_policies,
+        "got": table::word(decision.verdict),
+        "policies": decision.policies.as_slice(),
+        "errors": errors,
+    })
+}
+
+fn coverage_json(policy: &Coverage) -> Value {
+    json!({
+        "policy": policy.policy,
+        "file": policy.place.file,
+        "line": policy.place.line,
+        "column": policy.place.column,
+        "conditional": policy.conditional,
+        "held": policy.held,
+        "not_held": policy.not_held,
+        "failed": policy.failed,
+        "reached": policy.reached(),
+    })
+}
