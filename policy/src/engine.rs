@@ -24,7 +24,7 @@ use crate::{
     generate::{self, Generated, Holder},
     model::{
         caller::Subject,
-        decision::{Decision, PolicyError, Revision, Verdict},
+        decision::{Decision, OnError, PolicyError, Revision, Verdict},
         grant::{Permission, Role},
         manifest::{Manifest, Route},
         name::{GroupName, OrgId, ProductName, RoleName},
@@ -54,6 +54,7 @@ pub struct Engine {
     written: Vec<compile::Authored>,
     whole: PolicySet,
     authorizer: Authorizer,
+    on_error: OnError,
 }
 
 impl std::fmt::Debug for Engine {
@@ -127,6 +128,20 @@ impl Engine {
         Build { snapshot: Arc::clone(&snapshot), schema, roles, generated, authored }.engine()
     }
 
+    /// Compile a snapshot, for answers that treat a policy that cannot be evaluated like that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::compile`].
+    pub fn compile_with(snapshot: Arc<Snapshot>, on_error: OnError) -> Result<Self, Complaints> {
+        Self::compile(snapshot).map(|engine| Self { on_error, ..engine })
+    }
+
+    /// What a policy that cannot be evaluated does to the answer.
+    pub fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
     /// The revision of the snapshot.
     pub fn revision(&self) -> Revision {
         self.snapshot.revision
@@ -196,8 +211,8 @@ impl Engine {
         self.reasons.get(policy)
     }
 
-    /// Decide. Deny unless a policy permits and none forbids; a policy that cannot be evaluated
-    /// denies, for it may have been a forbid.
+    /// Decide. Deny unless a policy permits and none forbids; what a policy that cannot be evaluated
+    /// does is for [`OnError`] to say.
     pub fn decide(&self, query: &Query<'_>) -> Decision {
         let mut decision = Decision::deny(self.revision());
         let Some(known) = self.permissions.get(query.permission.0 as usize) else {
@@ -217,7 +232,7 @@ impl Engine {
                 Err(error) => decision.errors.push(error),
             }
         }
-        if decision.errors.is_empty() && !permits.is_empty() {
+        if !self.on_error.denies(&decision.errors) && !permits.is_empty() {
             permits.sort_unstable();
             permits.dedup();
             decision.policies = permits;
@@ -292,7 +307,7 @@ impl Engine {
         known: &Known,
         slice: &PolicySet,
     ) -> Result<Evaluated, PolicyError> {
-        let failed = |what: String| PolicyError { policy: "request".into(), what };
+        let failed = |what: String| PolicyError { policy: PolicyError::REQUEST.into(), what };
         let request = self.request(query, known).map_err(failed)?;
         let entities =
             self.entities(query.subject, known).map_err(|error| failed(error.to_string()))?;
@@ -453,6 +468,7 @@ impl Build<'_> {
             written: self.authored,
             whole,
             authorizer: Authorizer::new(),
+            on_error: OnError::default(),
         })
     }
 
