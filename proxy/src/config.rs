@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use policy::model::name::ProductName;
+use policy::model::{decision::OnError, name::ProductName};
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// The `[proxy]` section, and the `[[product]]` list.
@@ -41,6 +41,13 @@ pub struct Config {
     pub max_connections: usize,
     /// How long requests in flight may take to end after a signal to stop, in seconds. Default: 10.
     pub shutdown_secs: u64,
+    /// Where the identity service is, for the proxy that runs apart from it. Default: none; the
+    /// calls that it owns are refused.
+    pub identity: Option<Upstream>,
+    /// What a policy that cannot be evaluated does. Identity's, too, so it stands in a section of
+    /// its own (`[decisions]`). Default: it denies.
+    #[serde(skip)]
+    pub on_error: OnError,
 }
 
 impl Default for Config {
@@ -57,6 +64,8 @@ impl Default for Config {
             max_body_bytes: 64 * 1024,
             max_connections: 4096,
             shutdown_secs: 10,
+            identity: None,
+            on_error: OnError::default(),
         }
     }
 }
