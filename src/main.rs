@@ -2,8 +2,12 @@
 
 mod config;
 mod demo;
+mod keys;
 mod policy;
+mod process;
+mod proxy;
 mod serve;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -26,6 +30,8 @@ struct Cli {
 enum Command {
     /// Run the identity service and the proxy in one process
     Serve(serve::Args),
+    /// Run the proxy alone: a policy folder, and tokens of an issuer elsewhere
+    Proxy(proxy::Args),
     /// The policy author's tools
     Policy(policy::Args),
 }
@@ -34,6 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Policy(args) => return policy::run(args),
     };
     match outcome {
