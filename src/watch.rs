@@ -425,3 +425,254 @@ impl Ears {
         Ok(watcher)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        io::Write,
+        os::unix::fs::symlink,
+        sync::atomic::{AtomicU64, Ordering},
+    };
+
+    use proxy::metrics::Metrics;
+    use serde_json::Value;
+
+    use super::*;
+
+    const DEMO: &str = "product: demo\nresources: {things: [get, put]}\n";
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn forbid(id: &str) -> String {
+        format!(
+            "@id(\"{id}\") forbid (principal, action == Demo::Action::\"things:get\", resource);\n"
+        )
+    }
+
+    /// A folder of one product beside a policy for all, and what comes into force from it.
+    struct Watched {
+        _parent: tempfile::TempDir,
+        folder: PathBuf,
+        policies: Arc<Policies>,
+        adopted: mpsc::UnboundedReceiver<String>,
+    }
+
+    impl Watched {
+        /// Every policy that is in force, once it is another set.
+        async fn next(&mut self) -> String {
+            tokio::time::timeout(PATIENCE, self.adopted.recv()).await.unwrap().unwrap()
+        }
+
+        /// The state, once it is that.
+        async fn until(&self, what: impl Fn(&Value) -> bool) -> Value {
+            let started = Instant::now();
+            loop {
+                let shown = self.policies.show(None);
+                if what(&shown) {
+                    return shown;
+                }
+                assert!(started.elapsed() < PATIENCE, "{shown}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+
+        async fn refused(&self, times: u64) -> String {
+            let shown = self.until(|shown| shown["refused"] == times).await;
+            shown["lastRefusal"]["complaints"].to_string()
+        }
+
+        fn base(&self) -> PathBuf {
+            self.folder.join("base.cedar")
+        }
+    }
+
+    fn fill(folder: &Path, base: &str) {
+        fs::create_dir_all(folder.join("demo")).unwrap();
+        fs::write(folder.join("demo/product.yaml"), DEMO).unwrap();
+        fs::write(folder.join("demo/own.cedar"), forbid("own")).unwrap();
+        fs::write(folder.join("base.cedar"), base).unwrap();
+    }
+
+    /// Tell a story of a folder that is filled by `set_up` and watched meanwhile.
+    async fn tell<F: Future<Output = ()>>(
+        set_up: impl FnOnce(&Path),
+        story: impl FnOnce(Watched) -> F,
+    ) {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("policies");
+        set_up(&folder);
+        let reading = read(&folder).unwrap();
+        let policies = Arc::new(Policies::new(Metrics::new()));
+        let check: Check = Arc::new(|catalog| proxy::check(&crate::serve::draft(catalog), &[]));
+        let watch = Watch::new(&folder, &reading, check, Arc::clone(&policies));
+        let (sender, adopted) = mpsc::unbounded_channel();
+        let revision = AtomicU64::new(1);
+        let adopt = async |catalog: Catalog| {
+            let text: String = catalog.policies.iter().map(|policy| &*policy.text).collect();
+            sender.send(text).unwrap();
+            Ok(Revision(revision.fetch_add(1, Ordering::SeqCst) + 1))
+        };
+        let (_ready, is_ready) = watch::channel(true);
+        tokio::select! {
+            () = watch.run(is_ready, adopt) => panic!("it ended"),
+            () = story(Watched { _parent: parent, folder, policies, adopted }) => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn however_a_file_is_saved_it_is_in_force() {
+        let story = |mut watched: Watched| async move {
+            let (folder, base) = (watched.folder.clone(), watched.base());
+            // In place.
+            fs::write(&base, forbid("one")).unwrap();
+            assert_eq!(watched.next().await, forbid("one") + &forbid("own"));
+            // By rename, as most editors do.
+            fs::write(folder.join(".base.cedar.swp"), "half").unwrap();
+            fs::write(folder.join("base.new"), forbid("two")).unwrap();
+            fs::rename(folder.join("base.new"), &base).unwrap();
+            assert_eq!(watched.next().await, forbid("two") + &forbid("own"));
+            // The old one moved away first.
+            fs::rename(&base, folder.join("base.cedar~")).unwrap();
+            fs::write(&base, forbid("three")).unwrap();
+            assert_eq!(watched.next().await, forbid("three") + &forbid("own"));
+            // A file below, and one that is new.
+            fs::write(folder.join("demo/own.cedar"), forbid("other")).unwrap();
+            assert_eq!(watched.next().await, forbid("three") + &forbid("other"));
+            fs::write(folder.join("demo/more.cedar"), forbid("more")).unwrap();
+            assert_eq!(watched.next().await, forbid("three") + &forbid("more") + &forbid("other"));
+            // The whole folder, by another one of its name.
+            let other = folder.with_extension("new");
+            fill(&other, &forbid("four"));
+            fs::rename(&folder, folder.with_extension("old")).unwrap();
+            fs::rename(&other, &folder).unwrap();
+            assert_eq!(watched.next().await, forbid("four") + &forbid("own"));
+            fs::write(&base, forbid("five")).unwrap();
+            assert_eq!(watched.next().await, forbid("five") + &forbid("own"));
+            assert_eq!(watched.policies.show(None)["refused"], 0);
+        };
+        tell(|folder| fill(folder, &forbid("zero")), story).await;
+    }
+
+    #[tokio::test]
+    async fn links_that_are_swapped_are_followed() {
+        let swap = |to: &str, link: &Path| {
+            let new = link.parent().unwrap().join("swap");
+            symlink(to, &new).unwrap();
+            fs::rename(&new, link).unwrap();
+        };
+        let set_up = |folder: &Path| {
+            // As Kubernetes mounts a ConfigMap, beneath a link that a release moves.
+            let parent = folder.parent().unwrap();
+            for (release, name) in [("r1", "a"), ("r2", "c")] {
+                let release = parent.join(release);
+                fill(&release, "// none\n");
+                fs::remove_file(release.join("base.cedar")).unwrap();
+                for (version, id) in [("..v1", name.to_owned()), ("..v2", format!("{name}2"))] {
+                    fs::create_dir(release.join(version)).unwrap();
+                    fs::write(release.join(version).join("base.cedar"), forbid(&id)).unwrap();
+                }
+                symlink("..v1", release.join("..data")).unwrap();
+                symlink("..data/base.cedar", release.join("base.cedar")).unwrap();
+            }
+            symlink("r1", folder).unwrap();
+        };
+        let story = |mut watched: Watched| async move {
+            swap("..v2", &watched.folder.join("..data"));
+            assert_eq!(watched.next().await, forbid("a2") + &forbid("own"));
+            swap("r2", &watched.folder);
+            assert_eq!(watched.next().await, forbid("c") + &forbid("own"));
+            swap("..v2", &watched.folder.join("..data"));
+            assert_eq!(watched.next().await, forbid("c2") + &forbid("own"));
+        };
+        tell(set_up, story).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_being_written_is_waited_for() {
+        let story = |mut watched: Watched| async move {
+            let base = watched.base();
+            let mut file = fs::File::create(&base).unwrap();
+            // Long enough to be taken for quiet, if quiet were all that is asked.
+            tokio::time::sleep(4 * QUIET).await;
+            file.write_all(forbid("one").as_bytes()).unwrap();
+            tokio::time::sleep(4 * QUIET).await;
+            file.write_all(forbid("two").as_bytes()).unwrap();
+            drop(file);
+            assert_eq!(watched.next().await, forbid("one") + &forbid("two") + &forbid("own"));
+            assert_eq!(watched.policies.show(None)["refused"], 0);
+        };
+        tell(|folder| fill(folder, &forbid("zero")), story).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_for_a_moment_was_never_gone() {
+        let story = |mut watched: Watched| async move {
+            let (folder, base) = (watched.folder.clone(), watched.base());
+            fs::remove_file(&base).unwrap();
+            fs::rename(folder.join("demo"), folder.with_extension("away")).unwrap();
+            tokio::time::sleep(5 * QUIET).await;
+            fs::rename(folder.with_extension("away"), folder.join("demo")).unwrap();
+            fs::write(&base, forbid("one")).unwrap();
+            assert_eq!(watched.next().await, forbid("one") + &forbid("own"));
+            // One that stays away is gone.
+            fs::remove_file(&base).unwrap();
+            assert_eq!(watched.next().await, forbid("own"));
+            assert_eq!(watched.policies.show(None)["refused"], 0);
+        };
+        tell(|folder| fill(folder, &forbid("zero")), story).await;
+    }
+
+    #[tokio::test]
+    async fn what_does_not_hold_is_refused_once_and_changes_nothing() {
+        let story = |mut watched: Watched| async move {
+            let (folder, base) = (watched.folder.clone(), watched.base());
+            fs::write(&base, "").unwrap();
+            assert!(watched.refused(1).await.contains("the file is empty"));
+            fs::write(&base, "permit (principal,\n  action\n  resource);").unwrap();
+            let told = watched.refused(2).await;
+            assert!(told.contains("\"line\":3") && told.contains("\"column\":3"), "{told}");
+            fs::write(&base, forbid("zero")).unwrap();
+            // Back to what is in force: nothing to refuse, and nothing new.
+            fs::rename(&folder, folder.with_extension("away")).unwrap();
+            let told = watched.refused(3).await;
+            assert!(told.contains("cannot read the policy folder"), "{told}");
+            fs::create_dir(&folder).unwrap();
+            assert!(watched.refused(4).await.contains("has no product"));
+            fs::remove_dir(&folder).unwrap();
+            fs::rename(folder.with_extension("away"), &folder).unwrap();
+            fs::rename(folder.join("demo/product.yaml"), folder.join("demo/product.yml")).unwrap();
+            assert!(watched.refused(5).await.contains("no `product.yaml` stands beside it"));
+            fs::rename(folder.join("demo/product.yml"), folder.join("demo/product.yaml")).unwrap();
+            fs::write(folder.join("dangling.cedar"), forbid("x")).unwrap();
+            assert_eq!(watched.next().await, forbid("zero") + &forbid("x") + &forbid("own"));
+            fs::remove_file(folder.join("dangling.cedar")).unwrap();
+            symlink("nowhere", folder.join("dangling.cedar")).unwrap();
+            assert!(watched.refused(6).await.contains("cannot be read"));
+            // Looked at again and again, it is told once.
+            tokio::time::sleep(2 * POLL).await;
+            assert_eq!(watched.policies.show(None)["refused"], 6);
+            assert!(watched.adopted.try_recv().is_err(), "nothing of this came into force");
+        };
+        tell(|folder| fill(folder, &forbid("zero")), story).await;
+    }
+
+    #[tokio::test]
+    async fn a_change_without_an_event_is_found_all_the_same() {
+        let outside = tempfile::tempdir().unwrap();
+        let target = outside.path().join("linked.cedar");
+        fs::write(&target, forbid("one")).unwrap();
+        let set_up = |folder: &Path| {
+            fill(folder, &forbid("zero"));
+            symlink(&target, folder.join("linked.cedar")).unwrap();
+        };
+        let story = |mut watched: Watched| {
+            let target = target.clone();
+            async move {
+                fs::write(&target, forbid("two")).unwrap();
+                let text = watched.next().await;
+                assert!(text.contains("two") && !text.contains("one"), "{text}");
+            }
+        };
+        tell(set_up, story).await;
+    }
+}
