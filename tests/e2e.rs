@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod alone; // the proxy without an identity service
 mod authorize; // permission checks, as the products' client library asks them
 mod doors; // the nginx door, asked directly
 mod gateway; // the inline door
@@ -15,3 +16,4 @@ mod permissions; // every route of Midaz × every group, three doors with one an
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told
 mod tokens; // forged and misused tokens
+mod watched; // a policy file that is edited while requests come in
