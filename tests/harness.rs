@@ -59,6 +59,19 @@ impl Log {
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
     }
+
+    /// Wait until a line holds that text.
+    pub async fn line(&self, text: &str) -> String {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let log = self.text();
+            if let Some(line) = log.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(std::time::Instant::now() < deadline, "`{text}` was never logged:\n{log}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// How a Postern is to be set up.
@@ -201,15 +214,7 @@ impl Postern {
 
     /// Wait until a line of the log holds that text.
     pub async fn logged(&self, text: &str) -> String {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        loop {
-            let log = self.log.text();
-            if let Some(line) = log.lines().find(|line| line.contains(text)) {
-                return line.to_owned();
-            }
-            assert!(std::time::Instant::now() < deadline, "`{text}` was never logged:\n{log}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.log.line(text).await
     }
 
     /// The configuration's Midaz, for another start.

@@ -50,6 +50,11 @@ impl Alone {
         let (doors, gateway, health) = (address("doors"), address("gateway"), address("health"));
         Self { child, doors, gateway, health, log, _folder: folder }
     }
+
+    /// Wait until a line of the log holds that text.
+    pub async fn logged(&self, text: &str) -> String {
+        self.log.line(text).await
+    }
 }
 
 impl Drop for Alone {
