@@ -421,6 +421,12 @@ mod tests {
                 "`proxy.max_connections` is 0, and must be 1 at least",
             ),
             ("[identity]\nissuer = 'x'\n", None, "`identity.issuer` cannot be used"),
+            ("[decisions]\nerrors = 'skip'\n", None, "postern.toml:2:10: unknown variant `skip`"),
+            (
+                "[proxy]\nidentity = '127.0.0.1:4001'\n",
+                None,
+                "postern.toml:2:12: `127.0.0.1:4001` is no upstream",
+            ),
             (
                 "",
                 Some(("POSTERN_PRODUCT_UPSTREAM", "x")),
@@ -448,6 +454,31 @@ mod tests {
             assert!(told.contains(expected), "{told}\nwants {expected}");
             assert!(!told.contains('\n'), "{told}");
         }
+    }
+
+    #[test]
+    fn what_a_policy_that_fails_does_is_told_to_both_services() {
+        let config = load("", &[("POSTERN_DECISIONS_ERRORS", "cedar")]).unwrap();
+        assert_eq!(
+            (config.proxy.on_error, config.identity.on_error),
+            (OnError::Cedar, OnError::Cedar)
+        );
+        let config = load("", &[]).unwrap();
+        assert_eq!(
+            (config.proxy.on_error, config.identity.on_error),
+            (OnError::Deny, OnError::Deny)
+        );
+    }
+
+    #[test]
+    fn what_serve_would_pass_over_is_refused() {
+        for key in ["issuer.url", "issuer.jwks_url", "proxy.identity"] {
+            let variable = format!("{PREFIX}{}", key.replace('.', "_").to_uppercase());
+            let config = load("", &[(&variable, "http://a")]).unwrap();
+            let told = config.check_serve().unwrap_err().to_string();
+            assert!(told.contains(&format!("`{key}` is for `postern proxy`")), "{told}");
+        }
+        load("", &[]).unwrap().check_serve().unwrap();
     }
 
     #[test]

@@ -303,12 +303,8 @@ async fn a_changed_manifest_counts_for_decisions_and_administration_alike() {
     assert_eq!(watched.postern.door("GET", "/v1/organizations", &ana.token).await.status(), 200);
     let midaz = watched.policies.join("midaz/product.yaml");
     let text = fs::read_to_string(&midaz).unwrap();
-    let without: String = text
-        .lines()
-        .filter(|l| !l.contains("midaz-viewer-group:"))
-        .map(|l| format!("{l}\n"))
-        .collect();
-    by_rename(&midaz, &without);
+    let without = |line: &&str| !line.contains("midaz-viewer-group:");
+    by_rename(&midaz, &text.split_inclusive('\n').filter(without).collect::<String>());
     watched.moved(own).await;
     assert_eq!(watched.postern.door("GET", "/v1/organizations", &ana.token).await.status(), 403);
     let path = "/v1/groups/midaz-viewer-group";
