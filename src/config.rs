@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use policy::model::decision::OnError;
 use proxy::config::ProductConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -31,6 +32,10 @@ pub struct Config {
     pub log: Log,
     /// What the first start makes, where the operator will not have it made up.
     pub bootstrap: Bootstrap,
+    /// How policies are put to use, by the proxy and by identity.
+    pub decisions: Decisions,
+    /// Who signs tokens, for `postern proxy`.
+    pub issuer: Issuer,
     /// The identity service.
     pub identity: identity::Config,
     /// The proxy.
@@ -47,6 +52,8 @@ impl Default for Config {
             policies: "./policies".into(),
             log: Log::default(),
             bootstrap: Bootstrap::default(),
+            decisions: Decisions::default(),
+            issuer: Issuer::default(),
             identity: identity::Config::default(),
             proxy: proxy::config::Config::default(),
             products: Vec::new(),
@@ -68,6 +75,31 @@ impl Default for Log {
     fn default() -> Self {
         Self { filter: "info".to_owned(), format: LogFormat::Text }
     }
+}
+
+/// How policies are put to use.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Decisions {
+    /// What a policy that cannot be evaluated does: `deny`, for it may have been a forbid, or
+    /// `cedar`: it is passed over, as Cedar does. Default: `deny`.
+    pub errors: OnError,
+}
+
+/// Who signs tokens, for `postern proxy`, which has no identity service in it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Issuer {
+    /// The issuer: `iss` in every token. Required.
+    pub url: Option<String>,
+    /// Whom access tokens are for. Default: `postern`.
+    pub audience: Option<String>,
+    /// A file with the issuer's keys, a JWK set. Default: none; they are fetched.
+    pub jwks: Option<PathBuf>,
+    /// Where the issuer's keys are fetched. Default: `.well-known/jwks.json` below `url`.
+    pub jwks_url: Option<String>,
+    /// How often the keys are read again, in seconds. Default: 300.
+    pub refresh_secs: Option<u64>,
 }
 
 /// How a log line is written.
@@ -140,7 +172,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 38] = [
+const KEYS: [(&str, Kind); 45] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -150,6 +182,12 @@ const KEYS: [(&str, Kind); 38] = [
     ("bootstrap.client_id", Kind::Text),
     ("bootstrap.client_secret", Kind::Text),
     ("bootstrap.client_secret_file", Kind::Text),
+    ("decisions.errors", Kind::Text),
+    ("issuer.url", Kind::Text),
+    ("issuer.audience", Kind::Text),
+    ("issuer.jwks", Kind::Text),
+    ("issuer.jwks_url", Kind::Text),
+    ("issuer.refresh_secs", Kind::Number),
     ("identity.listen", Kind::Text),
     ("identity.issuer", Kind::Text),
     ("identity.audience", Kind::Text),
@@ -170,6 +208,7 @@ const KEYS: [(&str, Kind); 38] = [
     ("proxy.max_body_bytes", Kind::Number),
     ("proxy.max_connections", Kind::Number),
     ("proxy.shutdown_secs", Kind::Number),
+    ("proxy.identity", Kind::Text),
     ("product.name", Kind::Text),
     ("product.upstream", Kind::Text),
     ("product.hosts", Kind::List),
@@ -214,13 +253,38 @@ impl Config {
             }
             set(&mut table, &variable, name, &text)?;
         }
-        let config = Self::deserialize(table)
+        let mut config = Self::deserialize(table)
             .map_err(|error| anyhow!("configuration: {}", one_line(error.message())))?;
         config.identity.check().map_err(|(key, rule)| {
             anyhow!("configuration: `identity.{key}` cannot be used; it must be: {rule}")
         })?;
         config.proxy.check().map_err(|what| anyhow!("configuration: {what}"))?;
+        config.identity.on_error = config.decisions.errors;
+        config.proxy.on_error = config.decisions.errors;
         Ok(config)
+    }
+
+    /// Refuse what `postern serve` would pass over: it has an issuer and an identity of its own.
+    ///
+    /// # Errors
+    ///
+    /// The key, and the one that is meant.
+    pub fn check_serve(&self) -> Result<()> {
+        let Issuer { url, audience, jwks, jwks_url, refresh_secs } = &self.issuer;
+        let set = [
+            ("issuer.url", url.is_some(), "`identity.issuer` names the issuer"),
+            ("issuer.audience", audience.is_some(), "`identity.audience` names the audience"),
+            ("issuer.jwks", jwks.is_some(), "the keys are its own"),
+            ("issuer.jwks_url", jwks_url.is_some(), "the keys are its own"),
+            ("issuer.refresh_secs", refresh_secs.is_some(), "the keys are its own"),
+            ("proxy.identity", self.proxy.identity.is_some(), "identity runs in it"),
+        ];
+        match set.iter().find(|(_, is_set, _)| *is_set) {
+            Some((key, _, why)) => bail!(
+                "configuration: `{key}` is for `postern proxy`; in `postern serve`, {why}: remove it"
+            ),
+            None => Ok(()),
+        }
     }
 }
 
@@ -357,6 +421,12 @@ mod tests {
                 "`proxy.max_connections` is 0, and must be 1 at least",
             ),
             ("[identity]\nissuer = 'x'\n", None, "`identity.issuer` cannot be used"),
+            ("[decisions]\nerrors = 'skip'\n", None, "postern.toml:2:10: unknown variant `skip`"),
+            (
+                "[proxy]\nidentity = '127.0.0.1:4001'\n",
+                None,
+                "postern.toml:2:12: `127.0.0.1:4001` is no upstream",
+            ),
             (
                 "",
                 Some(("POSTERN_PRODUCT_UPSTREAM", "x")),
@@ -387,6 +457,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_policy_that_fails_does_is_told_to_both_services() {
+        let config = load("", &[("POSTERN_DECISIONS_ERRORS", "cedar")]).unwrap();
+        assert_eq!(
+            (config.proxy.on_error, config.identity.on_error),
+            (OnError::Cedar, OnError::Cedar)
+        );
+        let config = load("", &[]).unwrap();
+        assert_eq!(
+            (config.proxy.on_error, config.identity.on_error),
+            (OnError::Deny, OnError::Deny)
+        );
+    }
+
+    #[test]
+    fn what_serve_would_pass_over_is_refused() {
+        for key in ["issuer.url", "issuer.jwks_url", "proxy.identity"] {
+            let variable = format!("{PREFIX}{}", key.replace('.', "_").to_uppercase());
+            let config = load("", &[(&variable, "http://a")]).unwrap();
+            let told = config.check_serve().unwrap_err().to_string();
+            assert!(told.contains(&format!("`{key}` is for `postern proxy`")), "{told}");
+        }
+        load("", &[]).unwrap().check_serve().unwrap();
+    }
+
+    #[test]
     fn every_key_can_be_set_by_a_variable() {
         for (key, kind) in KEYS {
             let value = match kind {
@@ -406,6 +501,8 @@ mod tests {
                 _ if key == "product.encoded_slash" => "keep",
                 _ if key == "proxy.trusted_proxies" => "127.0.0.1",
                 _ if key == "identity.issuer" => "https://a",
+                _ if key == "proxy.identity" => "http://a:4001",
+                _ if key == "decisions.errors" => "cedar",
                 _ => "a",
             };
             let variable = format!("{PREFIX}{}", key.replace('.', "_").to_uppercase());

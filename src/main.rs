@@ -3,8 +3,12 @@
 mod completions;
 mod config;
 mod demo;
+mod keys;
 mod policy;
+mod process;
+mod proxy;
 mod serve;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -27,6 +31,8 @@ struct Cli {
 enum Command {
     /// Run the identity service and the proxy in one process
     Serve(serve::Args),
+    /// Run the proxy alone: a policy folder, and tokens of an issuer elsewhere
+    Proxy(proxy::Args),
     /// The policy author's tools
     Policy(Box<policy::Args>),
     /// Print what a shell needs to complete commands and options
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
         Command::Policy(args) => return policy::run(*args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
+        Command::Proxy(args) => proxy::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,30 +5,29 @@
 //! hashes cannot hold up a decision.
 
 use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
+    io::Write,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args as ClapArgs;
-use identity::{Bootstrap, Clock, FirstStart, Identity};
-use policy::{catalog::Catalog, feed, folder, model::decision::Revision, snapshot::Snapshot};
+use identity::{AdoptError, Bootstrap, Clock, FirstStart, Identity};
+use policy::{catalog::Catalog, feed, model::decision::Revision, snapshot::Snapshot};
 use proxy::{
     config::{ProductConfig, Upstream},
+    live::Live,
     server::{self, Addresses, Listeners, Server},
 };
 use secrecy::ExposeSecret;
-use tokio::{runtime::Runtime, signal::unix, sync::watch};
-use tracing_subscriber::{EnvFilter, fmt};
+use tokio::sync::watch::channel;
 
 use crate::{
-    config::{Config, DEFAULT_FILE, Log, LogFormat},
+    config::{Config, DEFAULT_FILE},
     demo,
+    process::{self, Signals},
+    watch::{self, BOOTSTRAP, Check, Refused, Watch},
 };
-
-/// The file in the policy folder that says what a first start makes.
-const BOOTSTRAP: &str = "bootstrap.yaml";
 
 /// The product that the demonstration stands in for.
 const DEMO_PRODUCT: &str = "midaz";
@@ -49,8 +48,10 @@ pub struct Args {
 /// Run until a signal to stop.
 pub fn run(args: &Args) -> Result<()> {
     let mut config = Config::load(args.config.as_deref(), crate::config::environment())?;
-    log(&config.log)?;
-    let catalog = folder::read(&config.policies).map_err(anyhow::Error::msg)?;
+    process::log(&config.log)?;
+    config.check_serve()?;
+    let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
+    let catalog = reading.catalog.clone();
     let bootstrap =
         Bootstrap::read(&config.policies.join(BOOTSTRAP)).map_err(anyhow::Error::msg)?;
     if args.demo && !config.products.iter().any(|p| p.name.as_str() == DEMO_PRODUCT) {
@@ -75,7 +76,8 @@ pub fn run(args: &Args) -> Result<()> {
         identity: for_identity.local_addr().context("a listener has no address")?,
     };
 
-    let identity_runtime = runtime("identity", 2)?;
+    config.proxy.identity = Some(Upstream::from(addresses.identity));
+    let identity_runtime = process::runtime("identity", 2)?;
     let opening = Identity::open(
         config.identity.clone(),
         &config.data_dir,
@@ -86,23 +88,28 @@ pub fn run(args: &Args) -> Result<()> {
     );
     let (identity, first) = identity_runtime.block_on(opening).map_err(anyhow::Error::new)?;
 
-    make_room(config.proxy.max_connections);
-    let proxy_runtime = runtime("proxy", std::thread::available_parallelism()?.get())?;
-    let (stop, stopped) = watch::channel(false);
+    process::make_room(config.proxy.max_connections);
+    let proxy_runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
+    let (stop, stopped) = channel(false);
     if args.demo {
         let (listener, address) = proxy_runtime.block_on(demo::listen())?;
-        for product in &mut config.products {
-            if product.name.as_str() == DEMO_PRODUCT && product.upstream.is_none() {
-                let host = address.ip().to_string();
-                product.upstream = Some(Upstream { host, port: address.port() });
-            }
-        }
+        let demo = |p: &&mut ProductConfig| p.name.as_str() == DEMO_PRODUCT && p.upstream.is_none();
+        config.products.iter_mut().filter(demo).for_each(|p| p.upstream = Some(address.into()));
         proxy_runtime.spawn(demo::serve(listener));
     }
     let (publisher, subscription) = feed::channel();
     let audience = config.identity.audience.clone();
-    let proxy = Server::new(config.proxy, config.products, audience, addresses.identity);
-    let mut ready = proxy.live().ready();
+    let check = check(&config.policies, &config.products);
+    let proxy = Server::new(config.proxy, config.products, audience);
+    let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
+    let (adopting, live) = (identity.policies(), Arc::clone(proxy.live()));
+    let on_identity = identity_runtime.handle().clone();
+    let adopt = async move |catalog| {
+        let adopting = adopting.clone();
+        let adopted = on_identity.spawn(async move { adopting.adopt(catalog).await });
+        adopted.await.map_or_else(|e| Err(Refused::ForNow(e.to_string())), |r| told(r, &live))
+    };
+    let (mut ready, begun) = (proxy.live().ready(), proxy.live().ready());
     let identity = identity_runtime.spawn(identity.serve(for_identity, publisher, stopped.clone()));
     let proxy = proxy_runtime.spawn(proxy.run(listeners, subscription, stopped));
 
@@ -119,9 +126,10 @@ pub fn run(args: &Args) -> Result<()> {
         let outcome = tokio::select! {
             () = signals.next() => Ok(()),
             failed = greet => failed,
-            ended = &mut proxy => Err(early("proxy", ended.map(|r| r.map_err(anyhow::Error::new)))),
+            () = watch.run(begun, adopt) => Ok(()),
+            ended = &mut proxy => Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new)))),
             ended = &mut identity => {
-                Err(early("identity", ended.map(|r| r.map_err(anyhow::Error::new))))
+                Err(process::early("identity", ended.map(|r| r.map_err(anyhow::Error::new))))
             }
         };
         tracing::info!("stopping");
@@ -147,29 +155,8 @@ pub fn run(args: &Args) -> Result<()> {
     })
 }
 
-/// Every connection takes a descriptor or two, and the usual limit is a thousand.
-fn make_room(connections: usize) {
-    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(0);
-    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(3);
-    if descriptors < wanted {
-        tracing::warn!(
-            "this process may open {descriptors} files, and `proxy.max_connections` wants {wanted}: \
-             raise the limit (`ulimit -n`), or lower the setting"
-        );
-    }
-}
-
-/// A service that ends before it is told to has failed, whatever it says.
-fn early(what: &str, ended: Result<Result<()>, tokio::task::JoinError>) -> anyhow::Error {
-    match ended {
-        Ok(Ok(())) => anyhow!("the {what} service ended by itself"),
-        Ok(Err(error)) => error.context(format!("the {what} service failed")),
-        Err(error) => anyhow!(error).context(format!("the {what} service failed")),
-    }
-}
-
 /// The catalog as a snapshot, to be compiled for its complaints alone.
-fn draft(catalog: &Catalog) -> Arc<Snapshot> {
+pub fn draft(catalog: &Catalog) -> Arc<Snapshot> {
     Arc::new(Snapshot {
         revision: Revision(0),
         products: catalog.products.clone(),
@@ -180,50 +167,30 @@ fn draft(catalog: &Catalog) -> Arc<Snapshot> {
     })
 }
 
+/// What a set must stand: the start would refuse it otherwise.
+fn check(folder: &Path, products: &[ProductConfig]) -> Check {
+    let (bootstrap, products) = (folder.join(BOOTSTRAP), products.to_vec());
+    Arc::new(move |catalog| {
+        Bootstrap::read(&bootstrap)?.check(catalog)?;
+        proxy::check(&draft(catalog), &products)
+    })
+}
+
+/// What became of a set that identity was given. It gives the revision and tells the proxy, as with
+/// every change.
+fn told(adopted: Result<Revision, AdoptError>, live: &Live) -> Result<Revision, Refused> {
+    let revision = adopted.map_err(|error| match error {
+        AdoptError::Refused(complaints) => Refused::Set(complaints),
+        other => Refused::ForNow(format!("{:#}", anyhow::Error::new(other))),
+    })?;
+    match live.current() {
+        Some(current) if current.engine.revision() >= revision => Ok(revision),
+        _ => Err(Refused::ForNow(format!("the proxy dropped revision {revision}"))),
+    }
+}
+
 fn demo_product() -> Result<ProductConfig> {
     toml::from_str(&format!("name = '{DEMO_PRODUCT}'")).context("the demonstration's product")
-}
-
-fn runtime(name: &'static str, threads: usize) -> Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name(name)
-        .enable_all()
-        .build()
-        .with_context(|| format!("cannot start the threads of {name}"))
-}
-
-struct Signals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let on = |kind| unix::signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: on(unix::SignalKind::interrupt())?,
-            terminate: on(unix::SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-fn log(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .map_err(|error| anyhow!("`log.filter` (`{}`) is no filter: {error}", log.filter))?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-    };
-    set.map_err(|error| anyhow!("cannot start logging: {error}"))
 }
 
 /// Where the services listen.

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod alone; // the proxy without an identity service
 mod authorize; // permission checks, as the products' client library asks them
 mod doors; // the nginx door, asked directly
 mod gateway; // the inline door
@@ -19,3 +20,4 @@ mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told
 mod tokens; // forged and misused tokens
+mod watched; // a policy file that is edited while requests come in

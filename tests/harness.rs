@@ -1,5 +1,6 @@
 //! A whole Postern on free ports, with a small company in it.
 
+pub mod alone;
 pub mod nginx;
 pub mod upstream;
 
@@ -58,6 +59,19 @@ impl Log {
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
     }
+
+    /// Wait until a line holds that text.
+    pub async fn line(&self, text: &str) -> String {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let log = self.text();
+            if let Some(line) = log.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(std::time::Instant::now() < deadline, "`{text}` was never logged:\n{log}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// How a Postern is to be set up.
@@ -101,6 +115,32 @@ pub fn command(folder: &Path, config: &str, policies: &Path) -> Command {
     command
 }
 
+/// Hear what a process says, and the line that says it is ready.
+pub fn listen(child: &mut Child) -> (Log, mpsc::Receiver<Value>) {
+    let log = Log::default();
+    let (ready, is_ready) = mpsc::channel();
+    let stdout = child.stdout.take().unwrap();
+    let heard = log.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            writeln!(heard.0.lock().unwrap(), "{line}").unwrap();
+        }
+    });
+    let stderr = child.stderr.take().unwrap();
+    let heard = log.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Ok(record) = serde_json::from_str::<Value>(&line)
+                && record["message"] == "postern is ready"
+            {
+                let _ = ready.send(record);
+            }
+            writeln!(heard.0.lock().unwrap(), "{line}").unwrap();
+        }
+    });
+    (log, is_ready)
+}
+
 impl Postern {
     /// Midaz behind the gateway, at that upstream.
     pub async fn start(upstream: SocketAddr) -> Self {
@@ -136,27 +176,7 @@ impl Postern {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = Log::default();
-        let (ready, is_ready) = mpsc::channel();
-        let stdout = child.stdout.take().unwrap();
-        let heard = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                writeln!(heard.0.lock().unwrap(), "{line}").unwrap();
-            }
-        });
-        let stderr = child.stderr.take().unwrap();
-        let heard = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Ok(record) = serde_json::from_str::<Value>(&line)
-                    && record["message"] == "postern is ready"
-                {
-                    let _ = ready.send(record);
-                }
-                writeln!(heard.0.lock().unwrap(), "{line}").unwrap();
-            }
-        });
+        let (log, is_ready) = listen(&mut child);
         let Ok(record) = is_ready.recv_timeout(PATIENCE) else {
             let _ = child.kill();
             panic!("postern did not start:\n{}", log.text());
@@ -194,15 +214,7 @@ impl Postern {
 
     /// Wait until a line of the log holds that text.
     pub async fn logged(&self, text: &str) -> String {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        loop {
-            let log = self.log.text();
-            if let Some(line) = log.lines().find(|line| line.contains(text)) {
-                return line.to_owned();
-            }
-            assert!(std::time::Instant::now() < deadline, "`{text}` was never logged:\n{log}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.log.line(text).await
     }
 
     /// The configuration's Midaz, for another start.
@@ -271,6 +283,16 @@ impl Postern {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// What the operators' listener says of the policies.
+    pub async fn policies(&self) -> Value {
+        policies_at(self.health).await
+    }
+
+    /// The same, once it is so.
+    pub async fn policies_until(&self, so: impl Fn(&Value) -> bool) -> Value {
+        policies_until(self.health, so).await
+    }
+
     /// Make a person, in these groups.
     pub async fn person(&self, admin: &str, name: &str, groups: &[&str]) -> Person {
         let password = secret();
@@ -318,6 +340,25 @@ pub struct Person {
     pub name: String,
     pub password: String,
     pub token: String,
+}
+
+/// What an operators' listener says of the policies.
+pub async fn policies_at(health: SocketAddr) -> Value {
+    let at = format!("http://{health}/internal/v1/policies");
+    client().get(at).send().await.unwrap().json().await.unwrap()
+}
+
+/// The same, once it is so.
+pub async fn policies_until(health: SocketAddr, so: impl Fn(&Value) -> bool) -> Value {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let told = policies_at(health).await;
+        if so(&told) {
+            return told;
+        }
+        assert!(std::time::Instant::now() < deadline, "it never came to that: {told}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// A client that follows nothing and uses no proxy of the environment's.

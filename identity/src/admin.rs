@@ -299,7 +299,8 @@ impl Foreseen {
             None
         } else {
             change(&mut snapshot);
-            let compile = move || Engine::compile(Arc::new(snapshot));
+            let on_error = app.config.on_error;
+            let compile = move || Engine::compile_with(Arc::new(snapshot), on_error);
             let compiled = tokio::task::spawn_blocking(compile).await;
             let fault = |error: policy::complaint::Complaints| Error::Fault(Box::new(error));
             Some(compiled.map_err(|error| Error::Fault(Box::new(error)))?.map_err(fault)?)

@@ -19,7 +19,7 @@ use crate::{
     keys::Signer,
     master::{Hasher, MasterKey},
     passwords::Passwords,
-    publish::Progress,
+    publish::{Progress, Proposals},
     store::{Committed, Store, Tx},
 };
 
@@ -33,7 +33,6 @@ pub struct App(Arc<Parts>);
 /// What [`App`] shares.
 pub struct Parts {
     pub config: Config,
-    pub catalog: Catalog,
     pub store: Store,
     pub clock: Clock,
     pub master: MasterKey,
@@ -52,6 +51,8 @@ pub struct Parts {
     /// What has happened since the oldest living token was made.
     pub changes: Changes,
     pub progress: Progress,
+    /// Products and policies that are to come into force.
+    pub proposals: Proposals,
     /// The lifetime of the longest access token that may be about, in seconds.
     pub longest_token_secs: u64,
 }
@@ -70,9 +71,17 @@ impl App {
         Self(Arc::new(parts))
     }
 
+    /// The products in force: those of the engine, so that rules and decisions always speak of the
+    /// same ones.
+    pub fn catalog(&self) -> Catalog {
+        let engine = self.live.load();
+        let snapshot = engine.snapshot();
+        Catalog { products: snapshot.products.clone(), policies: snapshot.policies.clone() }
+    }
+
     /// The roles of an application made for that product.
     pub fn roles_of_application(&self, product: &str) -> Vec<RoleName> {
-        self.catalog
+        self.catalog()
             .product(product)
             .map(|product| product.applications.clone())
             .unwrap_or_default()

@@ -182,7 +182,8 @@ fn reveal(app: &App, by: &Admin, applications: Vec<Application>) -> Vec<Shown> {
 }
 
 fn product_names(app: &App) -> Vec<String> {
-    let known = app.catalog.products.iter().map(|product| product.product.as_str());
+    let catalog = app.catalog();
+    let known = catalog.products.iter().map(|product| product.product.as_str());
     known.chain(OTHER_PRODUCTS).map(str::to_owned).collect()
 }
 

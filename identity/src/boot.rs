@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use policy::{
     catalog::Catalog,
     changes::Changes,
-    complaint::{Complaint, Complaints},
+    complaint::Complaints,
     engine::Engine,
     feed::Publisher,
     snapshot::Issuer,
@@ -40,7 +40,7 @@ use crate::{
         user::NewUser,
     },
     passwords::{self, PasswordError, Passwords},
-    publish::{self, Progress},
+    publish::{self, Policies, Progress, Proposals},
     store::{Committed, Store, StoreError},
     words,
 };
@@ -145,7 +145,8 @@ impl Identity {
         clock: Clock,
     ) -> Result<(Self, Option<FirstStart>), OpenError> {
         config.check().map_err(|(key, rule)| OpenError::Config(key, rule))?;
-        check(&catalog, &bootstrap, &secrets)?;
+        bootstrap.check(&catalog).map_err(OpenError::Bootstrap)?;
+        check(&secrets)?;
         // Held to the end: who starts at the same time finds everything done.
         let _turn = turn(data_dir).await?;
         let store = database(data_dir).await?;
@@ -175,8 +176,16 @@ impl Identity {
         let jwks = keys::jwks(&sealed);
         let verifier = Verifier::new(&config.issuer, &config.audience, &jwks)?;
         let issuer = Issuer { issuer: config.issuer.clone(), jwks: jwks.clone() };
+        // The folder may be another one since the last start, and a revision means one thing only.
+        if let Some(org) = store.first_org().await? {
+            let mut tx = store.begin(&org).await?;
+            tx.move_revision().await?;
+            tx.commit().await?;
+        }
         let snapshot = Arc::new(publish::first_snapshot(&store, &catalog, issuer).await?);
-        let engine = tokio::task::spawn_blocking(move || Engine::compile(snapshot)).await?;
+        let on_error = config.on_error;
+        let compile = move || Engine::compile_with(snapshot, on_error);
+        let engine = tokio::task::spawn_blocking(compile).await?;
         let engine = engine.map_err(OpenError::Policy)?;
         // Last of all: a start that fails has filled nothing, and the secrets of one that succeeds
         // are told.
@@ -190,7 +199,6 @@ impl Identity {
         let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
         let app = App::new(Parts {
             config,
-            catalog,
             store,
             clock,
             master,
@@ -204,9 +212,15 @@ impl Identity {
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
             progress: Progress::default(),
+            proposals: Proposals::default(),
             longest_token_secs,
         });
         Ok((Self { app }, first))
+    }
+
+    /// The way in for products and policies that change while it runs.
+    pub fn policies(&self) -> Policies {
+        Policies::of(&self.app)
     }
 
     /// Publish the first snapshot and the changes of the last token lifetime, then answer requests
@@ -248,14 +262,8 @@ impl Identity {
     }
 }
 
-/// What the files say against each other, before anything is touched.
-fn check(catalog: &Catalog, bootstrap: &Bootstrap, secrets: &Secrets) -> Result<(), OpenError> {
-    let missing =
-        bootstrap.administrator.groups.iter().filter(|name| catalog.group(name).is_none());
-    let complaints: Vec<Complaint> = missing
-        .map(|name| bootstrap.place.complain(format!("no product declares the group `{name}`")))
-        .collect();
-    Complaints::unless(complaints, ()).map_err(OpenError::Bootstrap)?;
+/// What the operator gives for the first start, before anything is touched.
+fn check(secrets: &Secrets) -> Result<(), OpenError> {
     if let Some(client_id) = &secrets.client_id {
         words::client_id(client_id).map_err(|rule| OpenError::Secret("client id", rule))?;
     }

@@ -5,6 +5,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use policy::{
+    catalog::Catalog,
     complaint::{Complaint, Complaints, Place},
     model::name::{GroupName, OrgId},
 };
@@ -129,6 +130,18 @@ impl Bootstrap {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Place::file(file.as_str()).complain(format!("not read: {error}")))?;
         Self::parse(&file, &text)
+    }
+
+    /// What the file says of the products.
+    ///
+    /// # Errors
+    ///
+    /// The administrator's groups that none of them declares.
+    pub fn check(&self, catalog: &Catalog) -> Result<(), Complaints> {
+        let missing = self.administrator.groups.iter().filter(|name| catalog.group(name).is_none());
+        let complaint =
+            |name| self.place.complain(format!("no product declares the group `{name}`"));
+        Complaints::unless(missing.map(complaint).collect(), ())
     }
 
     /// Read its text; `file` is what complaints name.

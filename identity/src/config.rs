@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use policy::model::decision::OnError;
 use serde::Deserialize;
 
 /// The `[identity]` section.
@@ -34,6 +35,10 @@ pub struct Config {
     /// How long requests in flight may take to finish after the order to stop, in seconds.
     /// Default: 10.
     pub shutdown_timeout_secs: u64,
+    /// What a policy that cannot be evaluated does. The proxy's, too, so it stands in a section of
+    /// its own (`[decisions]`). Default: it denies.
+    #[serde(skip)]
+    pub on_error: OnError,
 }
 
 impl Default for Config {
@@ -49,6 +54,7 @@ impl Default for Config {
             max_connections: 1024,
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
+            on_error: OnError::default(),
         }
     }
 }

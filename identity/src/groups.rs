@@ -134,7 +134,7 @@ fn own(holdings: &Holdings<'_>, name: &GroupName) -> Result<Group, Error> {
 
 /// Whether people could take a group for one of the products'.
 fn imitates(app: &App, name: &GroupName, title: &str) -> bool {
-    app.catalog.groups().any(|group| {
+    app.catalog().groups().any(|group| {
         words::fold(group.name.as_str()) == words::fold(name.as_str())
             || !group.title.is_empty() && words::fold(&group.title) == words::fold(title.trim())
     })

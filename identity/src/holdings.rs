@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use policy::model::{
-    grant::Permission,
-    name::{GroupName, ProductName, RoleName},
+use policy::{
+    catalog::Catalog,
+    model::{
+        grant::Permission,
+        name::{GroupName, ProductName, RoleName},
+    },
 };
 
 use crate::{
@@ -26,6 +29,8 @@ pub type Power = (ProductName, Permission);
 /// The roles and groups of one organization, as of one transaction.
 pub struct Holdings<'a> {
     app: &'a App,
+    /// As of one moment: the products in force may change meanwhile.
+    catalog: Catalog,
     roles: Vec<Role>,
     groups: Vec<Group>,
 }
@@ -38,7 +43,8 @@ impl<'a> Holdings<'a> {
     /// When the database fails.
     pub async fn read(app: &'a App, tx: &mut Tx) -> Result<Self, Error> {
         let created_at = tx.organization().await?.map_or(0, |org| org.created_at);
-        let built_in = app.catalog.groups().map(|group| Group {
+        let catalog = app.catalog();
+        let built_in = catalog.groups().map(|group| Group {
             name: group.name.clone(),
             title: group.title.clone(),
             roles: group.roles.clone(),
@@ -50,7 +56,7 @@ impl<'a> Holdings<'a> {
         let own = tx.own_groups().await?;
         let built_in = built_in.filter(|group| !own.iter().any(|own| own.name == group.name));
         let groups = built_in.chain(own.iter().cloned()).collect();
-        Ok(Self { app, roles: tx.own_roles().await?, groups })
+        Ok(Self { app, roles: tx.own_roles().await?, groups, catalog })
     }
 
     /// Every group: the products' first, then the organization's own.
@@ -76,8 +82,8 @@ impl<'a> Holdings<'a> {
     }
 
     fn of_built_in_role(&self, name: &RoleName) -> Option<BTreeSet<Power>> {
-        let role = self.app.catalog.role(name)?;
-        let product = self.app.catalog.product(role.product.as_str());
+        let role = self.catalog.role(name)?;
+        let product = self.catalog.product(role.product.as_str());
         let permissions = product.into_iter().flat_map(|product| product.permissions());
         let held = permissions
             .filter(|permission| role.grants.iter().any(|grant| grant.covers(permission)))
@@ -149,7 +155,7 @@ impl<'a> Holdings<'a> {
     /// What makes an administrator: every power over this service that the products' groups give.
     /// Whoever lacks one of them could not repair everything.
     fn administration(&self) -> BTreeSet<Power> {
-        let roles = self.app.catalog.groups().flat_map(|group| &group.roles);
+        let roles = self.catalog.groups().flat_map(|group| &group.roles);
         let powers = roles.filter_map(|role| self.of_built_in_role(role)).flatten();
         powers.filter(|(product, _)| product.as_str() == IDENTITY).collect()
     }

@@ -42,3 +42,5 @@ pub use boot::{DATABASE, Identity, MASTER_KEY, OpenError, ServeError};
 pub use bootstrap::{Administrator, Application, Bootstrap, FirstStart, Organization, Secrets};
 pub use clock::Clock;
 pub use config::Config;
+pub use publish::{AdoptError, Policies};
+pub use store::StoreError;

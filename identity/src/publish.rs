@@ -6,21 +6,23 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use policy::{
+    catalog::Catalog,
     changes::Sequence,
+    complaint::Complaints,
     engine::Engine,
     feed::{Gone, News, Publisher},
     model::{decision::Revision, grant, manifest::Manifest},
     snapshot::{Issuer, Snapshot},
 };
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     app::App,
@@ -44,6 +46,88 @@ enum PublishError {
     Gone(#[from] Gone),
     #[error("a compilation was given up half-way")]
     Abandoned(#[from] tokio::task::JoinError),
+}
+
+/// Why a changed policy folder did not come into force. What was in force still is.
+#[derive(Debug, Error)]
+pub enum AdoptError {
+    #[error("{0}")]
+    Refused(Complaints),
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+    #[error("telling it was broken off")]
+    Abandoned,
+}
+
+/// The way in for products and policies that have changed on disk.
+#[derive(Clone)]
+pub struct Policies(App);
+
+impl std::fmt::Debug for Policies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Policies").finish()
+    }
+}
+
+impl Policies {
+    /// Those of a service.
+    pub(crate) fn of(app: &App) -> Self {
+        Self(app.clone())
+    }
+
+    /// Put products and policies in force, here and at every proxy, under a revision of their own.
+    /// Organizations' own roles and groups stay; what of them the products no longer declare counts
+    /// for nothing, as after a start.
+    ///
+    /// # Errors
+    ///
+    /// Why what was in force still is.
+    pub async fn adopt(&self, catalog: Catalog) -> Result<Revision, AdoptError> {
+        let app = &self.0;
+        let (reply, answer) = oneshot::channel();
+        // Proposed before the commit: nobody can read this revision and not find what it is of.
+        let mut tx = app.store.begin(&app.home).await?;
+        tx.move_revision().await?;
+        let revision = tx.revision().await?;
+        app.proposals.put(Proposal { revision, catalog, reply });
+        let committed = tx.commit().await;
+        app.progress.wake.notify_one();
+        if let Err(error) = committed {
+            app.proposals.withdraw(revision);
+            return Err(error.into());
+        }
+        let adopted = answer.await.map_err(|_| AdoptError::Abandoned)?;
+        adopted.map_err(AdoptError::Refused)
+    }
+}
+
+/// Products and policies that are to come into force with a revision.
+#[derive(Debug)]
+struct Proposal {
+    revision: Revision,
+    catalog: Catalog,
+    reply: oneshot::Sender<Result<Revision, Complaints>>,
+}
+
+/// The one that waits, if any. A later one takes the place of an earlier.
+#[derive(Debug, Default)]
+pub struct Proposals(Mutex<Option<Proposal>>);
+
+impl Proposals {
+    fn put(&self, proposal: Proposal) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(proposal);
+    }
+
+    fn withdraw(&self, revision: Revision) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.take_if(|proposal| proposal.revision == revision);
+    }
+
+    /// The one that a revision which has been committed calls for.
+    fn due(&self, committed: Revision) -> Option<Proposal> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.take_if(|proposal| proposal.revision <= committed)
+    }
 }
 
 /// How far the world has been told.
@@ -211,11 +295,26 @@ async fn tell_policy(
         return Ok(());
     }
     let in_force = app.live.load_full();
+    let mut adopted = None;
     let engine = if in_force.revision() >= newest {
         in_force
     } else {
-        let snapshot = Arc::new(snapshot(app.store.additions().await?, in_force.snapshot()));
-        let compiled = tokio::task::spawn_blocking(move || Engine::compile(snapshot)).await?;
+        let proposal = app.proposals.due(newest);
+        let mut compiled = None;
+        if let Some(Proposal { catalog, reply, .. }) = proposal {
+            match compile(app, with(catalog, in_force.snapshot())).await? {
+                Ok(engine) => {
+                    compiled = Some(Ok(engine));
+                    adopted = Some(reply);
+                }
+                // Whoever waits no longer has nothing to learn.
+                Err(complaints) => drop(reply.send(Err(complaints))),
+            }
+        }
+        let compiled = match compiled {
+            Some(compiled) => compiled,
+            None => compile(app, Snapshot::clone(in_force.snapshot())).await?,
+        };
         match compiled {
             Ok(engine) => Arc::new(engine),
             Err(complaints) => {
@@ -233,7 +332,24 @@ async fn tell_policy(
     app.progress.compiled();
     publisher.send(News::Snapshot(Arc::clone(engine.snapshot()))).await?;
     app.progress.reach(|marks| marks.revision = engine.revision());
+    if let Some(reply) = adopted {
+        let _ = reply.send(Ok(engine.revision()));
+    }
     Ok(())
+}
+
+/// What the database holds now, on the products of `base`.
+async fn compile(app: &App, base: Snapshot) -> Result<Result<Engine, Complaints>, PublishError> {
+    let snapshot = Arc::new(snapshot(app.store.additions().await?, &base));
+    let on_error = app.config.on_error;
+    let compile = move || Engine::compile_with(snapshot, on_error);
+    Ok(tokio::task::spawn_blocking(compile).await?)
+}
+
+/// A snapshot with other products and policies.
+fn with(catalog: Catalog, before: &Snapshot) -> Snapshot {
+    let Catalog { products, policies } = catalog;
+    Snapshot { products, policies, ..before.clone() }
 }
 
 /// The snapshot of what the database holds now, on the products of `before`.
@@ -258,7 +374,7 @@ fn declared(products: &[Arc<Manifest>], mut role: grant::Role) -> Option<grant::
 /// When the database fails.
 pub async fn first_snapshot(
     store: &Store,
-    catalog: &policy::catalog::Catalog,
+    catalog: &Catalog,
     issuer: Issuer,
 ) -> Result<Snapshot, StoreError> {
     let base = Snapshot {

@@ -37,7 +37,8 @@ impl From<Role> for Shown {
 /// Every role of the organization: the products' first.
 pub async fn list(app: &App, by: &Admin) -> Result<Vec<Shown>, Error> {
     let mut tx = app.store.read(by.org()).await?;
-    let built_in = app.catalog.roles().map(|role| Shown {
+    let catalog = app.catalog();
+    let built_in = catalog.roles().map(|role| Shown {
         name: role.name.clone(),
         product: role.product.clone(),
         title: role.title.clone(),
@@ -131,7 +132,7 @@ pub async fn remove(app: &App, by: &Admin, name: &RoleName) -> Result<(), Error>
 }
 
 fn own(app: &App, holdings: &Holdings<'_>, name: &RoleName) -> Result<Role, Error> {
-    if app.catalog.role(name).is_some() {
+    if app.catalog().role(name).is_some() {
         return Err(Error::BuiltIn);
     }
     holdings.own_role(name).cloned().ok_or(Error::NoSuchRole)
@@ -139,18 +140,19 @@ fn own(app: &App, holdings: &Holdings<'_>, name: &RoleName) -> Result<Role, Erro
 
 /// Whether people could take a role for one of the products'.
 fn imitates(app: &App, name: &RoleName) -> bool {
-    app.catalog.roles().any(|role| words::fold(role.name.as_str()) == words::fold(name.as_str()))
+    app.catalog().roles().any(|role| words::fold(role.name.as_str()) == words::fold(name.as_str()))
 }
 
 fn product_named(app: &App, name: &str) -> Result<ProductName, Error> {
-    let product = app.catalog.product(name).map(|product| product.product.clone());
+    let product = app.catalog().product(name).map(|product| product.product.clone());
     product.ok_or_else(|| Error::rule("product", "there is no such product"))
 }
 
 /// Permissions by name, each once, in order. Stars are refused: what a later release of a product
 /// adds is not given by whoever wrote the role today.
 fn declared(app: &App, product: &ProductName, names: &[String]) -> Result<Vec<Permission>, Error> {
-    let manifest = app.catalog.product(product.as_str());
+    let catalog = app.catalog();
+    let manifest = catalog.product(product.as_str());
     let mut permissions = Vec::new();
     for name in names {
         let permission = name

@@ -11,6 +11,8 @@ mod administration;
 mod attacks;
 #[path = "service/hostile.rs"]
 mod hostile;
+#[path = "service/policies.rs"]
+mod policies;
 #[path = "service/sign_in.rs"]
 mod sign_in;
 #[path = "service/start.rs"]

@@ -27,7 +27,7 @@ use crate::{
     index::{self, Index, Tables},
     model::{
         caller::Subject,
-        decision::{Decision, PolicyError, Revision, Verdict},
+        decision::{Decision, OnError, PolicyError, Revision, Verdict},
         grant::{Permission, Role},
         manifest::{Manifest, Route},
         name::{GroupName, OrgId, ProductName, RoleName},
@@ -58,6 +58,7 @@ pub struct Engine {
     written: Vec<compile::Authored>,
     /// Every policy in Cedar's terms; made when somebody asks for it.
     whole: OnceLock<PolicySet>,
+    on_error: OnError,
 }
 
 impl std::fmt::Debug for Engine {
@@ -140,6 +141,20 @@ impl Engine {
         Ok(build.engine())
     }
 
+    /// Compile a snapshot, for answers that treat a policy that cannot be evaluated like that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::compile`].
+    pub fn compile_with(snapshot: Arc<Snapshot>, on_error: OnError) -> Result<Self, Complaints> {
+        Self::compile(snapshot).map(|engine| Self { on_error, ..engine })
+    }
+
+    /// What a policy that cannot be evaluated does to the answer.
+    pub fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
     /// The revision of the snapshot.
     pub fn revision(&self) -> Revision {
         self.snapshot.revision
@@ -217,8 +232,8 @@ impl Engine {
         self.reasons.get(policy)
     }
 
-    /// Decide. Deny unless a policy permits and none forbids; a policy that cannot be evaluated
-    /// denies, for it may have been a forbid.
+    /// Decide. Deny unless a policy permits and none forbids; what a policy that cannot be evaluated
+    /// does is for [`OnError`] to say.
     pub fn decide(&self, query: &Query<'_>) -> Decision {
         let mut decision = Decision::deny(self.revision());
         let Some(known) = self.permissions.get(query.permission.0 as usize) else {
@@ -234,7 +249,7 @@ impl Engine {
             }
             permits.extend(answer.permits);
         }
-        if decision.errors.is_empty() && !permits.is_empty() {
+        if !self.on_error.denies(&decision.errors) && !permits.is_empty() {
             permits.sort_unstable();
             permits.dedup();
             decision.policies = permits;
@@ -332,7 +347,7 @@ impl Engine {
                 candidates.iter().for_each(|rule| answer.ask(rule, &asker));
             }
             Err(what) => {
-                answer.errors.push(PolicyError { policy: "request".into(), what });
+                answer.errors.push(PolicyError { policy: PolicyError::REQUEST.into(), what });
             }
         }
         answer.sorted()
@@ -527,6 +542,7 @@ impl Build<'_> {
             reasons,
             written: self.authored,
             whole: OnceLock::new(),
+            on_error: OnError::default(),
         }
     }
 }

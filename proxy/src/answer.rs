@@ -31,6 +31,8 @@ pub const BAD_METHOD: Code = Code("PST-0005", "Method Not Allowed", StatusCode::
 pub const BAD_GATEWAY: Code = Code("PST-0006", "Bad Gateway", StatusCode::BAD_GATEWAY);
 pub const GATEWAY_TIMEOUT: Code = Code("PST-0007", "Gateway Timeout", StatusCode::GATEWAY_TIMEOUT);
 
+pub const NO_IDENTITY: Code = Code("PST-0008", "No Identity Service", StatusCode::NOT_IMPLEMENTED);
+
 /// An error in the Auth API's shape.
 pub fn error(Code(code, title, status): Code, message: &str) -> Response<Bytes> {
     json(status, &json!({ "code": code, "title": title, "message": message }))

@@ -2,11 +2,8 @@
 
 use std::{fmt, net::IpAddr, time::Duration};
 
-use policy::model::{
-    caller::Principal,
-    decision::{Decision, PolicyError, Revision},
-};
-use tracing::{info, warn};
+use policy::model::{caller::Principal, decision::Decision};
+use tracing::info;
 use uuid::Uuid;
 
 use crate::{
@@ -79,9 +76,6 @@ pub fn allowed(asked: &Asked<'_>, permit: &Permit) {
         micros = micros(asked.took),
         "allowed"
     );
-    if let Some(decision) = permit.decision() {
-        self::errors(permit.revision(), &decision.errors);
-    }
 }
 
 /// Record a permission check that was answered with yes.
@@ -108,7 +102,6 @@ pub fn checked(
         micros = micros(asked.took),
         "allowed"
     );
-    errors(decision.revision, &decision.errors);
 }
 
 /// Record what was turned away.
@@ -143,14 +136,6 @@ pub fn refused(asked: &Asked<'_>, refusal: &Refusal) {
         micros = micros(asked.took),
         "denied"
     );
-    errors(refusal.revision, denial.map_or(&[][..], |d| &d.decision.errors));
-}
-
-/// Policies that could not be evaluated are somebody's mistake: each is told.
-pub fn errors(revision: Revision, errors: &[PolicyError]) {
-    for error in errors {
-        warn!(policy = %error.policy, revision = revision.0, error = error.what, "policy {} failed", error.policy);
-    }
 }
 
 fn micros(took: Duration) -> u64 {

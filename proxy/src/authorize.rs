@@ -194,6 +194,7 @@ fn decide(
         settled = Some(match settled.take() {
             None => (decision, name),
             Some((mut before, names)) => {
+                before.errors.extend(decision.errors);
                 before.policies.extend(decision.policies);
                 before.policies.sort_unstable();
                 before.policies.dedup();
@@ -216,5 +217,6 @@ pub fn denial(
 ) -> Denial {
     let reason = decision.policies.iter().find_map(|policy| engine.reason(policy));
     let reason = reason.map(ToString::to_string);
-    Denial { principal: principal.to_string(), permission, decision, reason }
+    let by_error = engine.on_error().denies(&decision.errors);
+    Denial { principal: principal.to_string(), permission, decision, reason, by_error }
 }

@@ -5,10 +5,11 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    str::FromStr,
 };
 
 use ipnet::IpNet;
-use policy::model::name::ProductName;
+use policy::model::{decision::OnError, name::ProductName};
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// The `[proxy]` section, and the `[[product]]` list.
@@ -41,6 +42,13 @@ pub struct Config {
     pub max_connections: usize,
     /// How long requests in flight may take to end after a signal to stop, in seconds. Default: 10.
     pub shutdown_secs: u64,
+    /// Where the identity service is, for the proxy that runs apart from it. Default: none; the
+    /// calls that it owns are refused.
+    pub identity: Option<Upstream>,
+    /// What a policy that cannot be evaluated does. Identity's, too, so it stands in a section of
+    /// its own (`[decisions]`). Default: it denies.
+    #[serde(skip)]
+    pub on_error: OnError,
 }
 
 impl Default for Config {
@@ -57,6 +65,8 @@ impl Default for Config {
             max_body_bytes: 64 * 1024,
             max_connections: 4096,
             shutdown_secs: 10,
+            identity: None,
+            on_error: OnError::default(),
         }
     }
 }
@@ -150,6 +160,16 @@ pub struct Upstream {
     pub port: u16,
 }
 
+impl From<SocketAddr> for Upstream {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        Self { host, port: address.port() }
+    }
+}
+
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
@@ -158,10 +178,16 @@ impl fmt::Display for Upstream {
 
 impl<'de> Deserialize<'de> for Upstream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        upstream(&text).ok_or_else(|| {
-            D::Error::custom(format!("`{text}` is no upstream such as `http://127.0.0.1:3000`"))
-        })
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        upstream(text)
+            .ok_or_else(|| format!("`{text}` is no upstream such as `http://127.0.0.1:3000`"))
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     live::{InForce, Live},
     metrics::Metrics,
     peer::{self, Trusted},
+    policies::Policies,
     refusal::{Refusal, Why},
     route::Target,
 };
@@ -57,6 +58,7 @@ pub struct Gate {
     pub live: Arc<Live>,
     pub trusted: Trusted,
     pub metrics: Metrics,
+    pub policies: Arc<Policies>,
 }
 
 impl Gate {
@@ -84,6 +86,8 @@ impl Gate {
             Ok(permit) => {
                 self.metrics.allowed(ask.door, &permit, took);
                 audit::allowed(&asked, &permit);
+                let errors = permit.decision().map(|d| d.errors.as_slice()).unwrap_or_default();
+                self.policies.failed(permit.revision(), errors);
                 Ok(permit)
             }
             Err(why) => {
@@ -162,6 +166,9 @@ impl Gate {
         let refusal = Refusal { why, id, revision, product };
         self.metrics.refused(asked.door, &refusal, asked.took);
         audit::refused(asked, &refusal);
+        if let Why::Denied(denial) = &refusal.why {
+            self.policies.failed(revision, &denial.decision.errors);
+        }
         refusal
     }
 }

@@ -1,12 +1,13 @@
-//! Is it alive, and can it decide? And the metrics, for operators.
+//! Is it alive, and can it decide? And for operators: the metrics, the policies, the snapshot.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{answer, clock, live::Live, metrics::Metrics};
+use crate::{answer, clock, live::Live, metrics::Metrics, policies::Policies};
 
 /// Exactly `healthy`: the products' client library compares the text.
 pub fn healthy() -> Response<Bytes> {
@@ -37,22 +38,69 @@ pub fn version() -> Response<Bytes> {
     answer::json(StatusCode::OK, &body)
 }
 
-/// The operators' listener.
-pub fn answer(live: &Live, metrics: &Metrics, request: &Request<Incoming>) -> Response<Bytes> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return answer::error(answer::BAD_METHOD, "This listener takes GET.");
-    }
-    match request.uri().path() {
-        "/livez" => healthy(),
-        "/readyz" => readyz(live),
-        "/metrics" => match metrics.text() {
-            Ok(body) => text("text/plain; version=0.0.4", body.into()),
-            Err(error) => {
-                tracing::error!(%error, "the metrics cannot be written");
-                answer::error(answer::UNAVAILABLE, "The metrics cannot be written.")
+/// What the operators' listener tells of.
+#[derive(Debug, Clone)]
+pub struct Operators {
+    pub live: Arc<Live>,
+    pub metrics: Metrics,
+    pub policies: Arc<Policies>,
+}
+
+impl Operators {
+    /// Answer a request.
+    pub fn answer<B>(&self, request: &Request<B>) -> Response<Bytes> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return answer::error(answer::BAD_METHOD, "This listener takes GET.");
+        }
+        match request.uri().path() {
+            "/livez" => healthy(),
+            "/readyz" => readyz(&self.live),
+            "/internal/v1/policies" => {
+                let current = self.live.current();
+                answer::json(StatusCode::OK, &self.policies.show(current.as_deref()))
             }
-        },
-        _ => answer::error(answer::NOT_FOUND, "There is nothing at this path."),
+            "/internal/v1/snapshot" => self.snapshot(request.headers()),
+            "/metrics" => match self.metrics.text() {
+                Ok(body) => text("text/plain; version=0.0.4", body.into()),
+                Err(error) => {
+                    tracing::error!(%error, "the metrics cannot be written");
+                    answer::error(answer::UNAVAILABLE, "The metrics cannot be written.")
+                }
+            },
+            _ => answer::error(answer::NOT_FOUND, "There is nothing at this path."),
+        }
+    }
+
+    /// The snapshot in force: all that a decision is made of, and no secret. A revision is never of
+    /// two snapshots, so it is the entity tag.
+    fn snapshot(&self, headers: &HeaderMap) -> Response<Bytes> {
+        let Some(current) = self.live.current() else {
+            return answer::error(answer::UNAVAILABLE, "No snapshot is in force yet.");
+        };
+        let tag = format!("\"{}\"", current.engine.revision());
+        let known = |value: &HeaderValue| {
+            let mut tags = value.to_str().unwrap_or_default().split(',').map(str::trim);
+            tags.any(|known| known == "*" || known.trim_start_matches("W/") == tag)
+        };
+        let mut response = if headers.get_all(header::IF_NONE_MATCH).iter().any(known) {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        } else {
+            match serde_json::to_vec(&**current.engine.snapshot()) {
+                Ok(body) => text("application/json", body.into()),
+                Err(error) => {
+                    tracing::error!(%error, "the snapshot cannot be written");
+                    return answer::error(answer::UNAVAILABLE, "The snapshot cannot be written.");
+                }
+            }
+        };
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        let asked_again = HeaderValue::from_static("no-cache");
+        response.headers_mut().insert(header::CACHE_CONTROL, asked_again);
+        response
     }
 }
 

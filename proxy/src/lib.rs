@@ -20,6 +20,7 @@ mod health;
 pub mod live;
 pub mod metrics;
 mod peer;
+pub mod policies;
 mod refusal;
 mod relay;
 mod request_id;

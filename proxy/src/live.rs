@@ -14,14 +14,17 @@ use policy::{
     changes::Changes,
     complaint::Complaints,
     engine::Engine,
-    model::{caller::Caller, decision::Revision},
+    model::{
+        caller::Caller,
+        decision::{OnError, Revision},
+    },
     snapshot::Snapshot,
     token::{BadKeys, Verifier},
 };
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::{config::ProductConfig, route::Routes};
+use crate::{clock, config::ProductConfig, route::Routes};
 
 /// Tokens whose signature has been checked, by their SHA-256. Time and revocation are checked at
 /// every use.
@@ -34,6 +37,8 @@ const REMEMBERED: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct InForce {
     pub engine: Arc<Engine>,
+    /// Since when, in seconds since the epoch.
+    pub since: u64,
     pub routes: Arc<Routes>,
     pub verifier: Arc<Verifier>,
     /// Made anew with the keys: what an old key has vouched for is asked again.
@@ -63,6 +68,7 @@ pub struct Live {
     products: Vec<ProductConfig>,
     audience: String,
     remembered_tokens: u64,
+    on_error: OnError,
     ready: watch::Sender<bool>,
     /// Two snapshots at once would race for the pointer, and the older might win.
     installing: Mutex<()>,
@@ -77,9 +83,15 @@ impl Live {
             products,
             audience,
             remembered_tokens,
+            on_error: OnError::default(),
             ready: watch::Sender::new(false),
             installing: Mutex::new(()),
         }
+    }
+
+    /// With policies that cannot be evaluated treated like that.
+    pub fn on_error(self, on_error: OnError) -> Self {
+        Self { on_error, ..self }
     }
 
     /// What is in force now.
@@ -119,10 +131,13 @@ impl Live {
                     .build(),
             ),
         };
-        let engine = Arc::new(Engine::compile(snapshot).map_err(SnapshotError::Policies)?);
+        let engine = Engine::compile_with(snapshot, self.on_error);
+        let engine = Arc::new(engine.map_err(SnapshotError::Policies)?);
         let routes = Routes::compile(&engine, &self.products).map_err(SnapshotError::Routes)?;
         let routes = Arc::new(routes);
-        self.current.store(Some(Arc::new(InForce { engine, routes, verifier, verified })));
+        let since = clock::now();
+        let in_force = InForce { engine, since, routes, verifier, verified };
+        self.current.store(Some(Arc::new(in_force)));
         self.ready.send_replace(true);
         Ok(revision)
     }

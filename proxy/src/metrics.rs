@@ -23,6 +23,10 @@ pub struct Metrics {
     pub snapshots: IntCounter,
     /// Snapshots that were dropped, the one before them staying in force.
     pub snapshots_dropped: IntCounter,
+    /// Whether what lies in the policy folder is not what is in force.
+    pub folder_differs: IntGauge,
+    /// Sets of policies that the folder held and that were refused.
+    pub sets_refused: IntCounter,
     /// Changes held since tokens were made.
     pub changes: IntGauge,
     /// Connections open now.
@@ -67,6 +71,14 @@ impl Metrics {
             "snapshots_dropped_total",
             "Snapshots dropped because they do not hold.",
         ))?;
+        let folder_differs = IntGauge::with_opts(opts(
+            "policy_folder_differs",
+            "1 while the policy folder on disk is not what is in force.",
+        ))?;
+        let sets_refused = IntCounter::with_opts(opts(
+            "policy_sets_refused_total",
+            "Sets of policies on disk that were refused, what was in force staying so.",
+        ))?;
         let changes = IntGauge::with_opts(opts("changes_held", "Changes since tokens were made."))?;
         let connections = IntGauge::with_opts(opts("connections", "Connections open now."))?;
         let upstream_failures = IntCounterVec::new(
@@ -83,6 +95,8 @@ impl Metrics {
         registry.register(Box::new(revision.clone()))?;
         registry.register(Box::new(snapshots.clone()))?;
         registry.register(Box::new(snapshots_dropped.clone()))?;
+        registry.register(Box::new(folder_differs.clone()))?;
+        registry.register(Box::new(sets_refused.clone()))?;
         registry.register(Box::new(changes.clone()))?;
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(upstream_failures.clone()))?;
@@ -95,6 +109,8 @@ impl Metrics {
             revision,
             snapshots,
             snapshots_dropped,
+            folder_differs,
+            sets_refused,
             changes,
             connections,
             upstream_failures,
@@ -106,17 +122,12 @@ impl Metrics {
     pub fn allowed(&self, door: &str, permit: &Permit, took: Duration) {
         let verdict = permit.basis().word();
         self.decided(door, permit.product(), verdict, "", took);
-        let errors = permit.decision().map(|d| d.errors.as_slice()).unwrap_or_default();
-        self.policies_failed(errors);
     }
 
     /// Count what was turned away.
     pub fn refused(&self, door: &str, refusal: &Refusal, took: Duration) {
         let product = refusal.product.as_deref().unwrap_or("");
         self.decided(door, product, "deny", refusal.why.word(), took);
-        if let crate::refusal::Why::Denied(denial) = &refusal.why {
-            self.policies_failed(&denial.decision.errors);
-        }
     }
 
     /// Count a decision. Every label is from a fixed list, so no client can make a new series.
@@ -125,11 +136,15 @@ impl Metrics {
         self.took.with_label_values(&[door]).observe(took.as_secs_f64());
     }
 
-    /// Count policies that could not be evaluated.
-    pub fn policies_failed(&self, errors: &[policy::model::decision::PolicyError]) {
-        for error in errors {
-            self.policy_errors.with_label_values(&[&*error.policy]).inc();
-        }
+    /// Count a policy that could not be evaluated. The labels are the policies that people wrote.
+    pub fn policy_failed(&self, policy: &str) {
+        self.policy_errors.with_label_values(&[policy]).inc();
+    }
+
+    /// Count no longer for a policy that is gone.
+    pub fn policy_gone(&self, policy: &str) {
+        // One that never failed has no series to remove.
+        let _ = self.policy_errors.remove_label_values(&[policy]);
     }
 
     /// The metrics as Prometheus reads them (text format 0.0.4).

@@ -52,6 +52,8 @@ pub struct Denial {
     pub decision: Decision,
     /// What the author of the forbidding policy tells whoever it turns away.
     pub reason: Option<String>,
+    /// Whether a policy that could not be evaluated is what denied it.
+    pub by_error: bool,
 }
 
 /// The four ways in which a refusal concerns its sender.
@@ -90,7 +92,7 @@ impl Why {
             Self::BadToken(_) => "bad-token",
             Self::Revoked => "revoked-token",
             Self::NoRoute => "no-route",
-            Self::Denied(denial) if !denial.decision.errors.is_empty() => "policy-error",
+            Self::Denied(denial) if denial.by_error => "policy-error",
             Self::Denied(denial) if denial.decision.forbidden() => "forbidden",
             Self::Denied(_) => "no-permit",
             Self::Unavailable => "unavailable",

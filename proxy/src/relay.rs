@@ -3,7 +3,7 @@
 //! Products know one address. Sign-in, log-out, user info and the keys belong to identity.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-use crate::{answer, forward::Forbidden, metrics::Metrics};
+use crate::{answer, config::Upstream, forward::Forbidden, metrics::Metrics};
 
 /// How long identity may take. A password is hashed on the way, and hashes queue.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,14 +27,14 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Relay {
     client: Client<HttpConnector, Full<Bytes>>,
-    identity: SocketAddr,
+    identity: Option<Upstream>,
     forbidden: Forbidden,
     metrics: Metrics,
 }
 
 impl Relay {
-    /// To the identity service at that address.
-    pub fn new(identity: SocketAddr, metrics: Metrics) -> Self {
+    /// To the identity service at that address, if there is one.
+    pub fn new(identity: Option<Upstream>, metrics: Metrics) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
         connector.set_nodelay(true);
@@ -44,8 +44,14 @@ impl Relay {
 
     /// Pass a request on.
     pub async fn pass(&self, request: Request<Bytes>, client: IpAddr, id: &str) -> Response<Bytes> {
+        let Some(identity) = &self.identity else {
+            let message = "No identity service stands behind this proxy; ask the issuer of your \
+                           tokens. (Operators: `proxy.identity` says where one is.)";
+            return answer::error(answer::NO_IDENTITY, message);
+        };
         let started = Instant::now();
-        let answer = tokio::time::timeout(PATIENCE, self.ask(request, client, id)).await;
+        let answer = self.ask(identity, request, client, id);
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
         self.metrics.relayed.observe(started.elapsed().as_secs_f64());
         let failure = match answer {
             Ok(Ok(response)) => return response,
@@ -58,6 +64,7 @@ impl Relay {
 
     async fn ask(
         &self,
+        identity: &Upstream,
         request: Request<Bytes>,
         client: IpAddr,
         id: &str,
@@ -72,7 +79,7 @@ impl Relay {
         parts.headers.insert("x-forwarded-for", HeaderValue::from_str(&client.to_string())?);
         parts.headers.insert(crate::forward::REQUEST, HeaderValue::from_str(id)?);
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        parts.uri = format!("http://{}{target}", self.identity).parse::<Uri>()?;
+        parts.uri = format!("http://{identity}{target}").parse::<Uri>()?;
         parts.version = http::Version::HTTP_11;
         let response = self.client.request(Request::from_parts(parts, Full::new(body))).await?;
         let (mut parts, body) = response.into_parts();

@@ -46,10 +46,11 @@ use crate::{
     forward::Forbidden,
     gate::Gate,
     gateway::Gateway,
-    health,
+    health::Operators,
     live::Live,
     metrics::Metrics,
     peer::Trusted,
+    policies::Policies,
     relay::Relay,
     resolve::Resolver,
     sync,
@@ -136,20 +137,22 @@ pub struct Server {
     config: Config,
     live: Arc<Live>,
     metrics: Metrics,
-    identity: SocketAddr,
+    policies: Arc<Policies>,
 }
 
 impl Server {
-    /// A proxy in front of these products, for tokens made for `audience`, with the identity
-    /// service at that address.
-    pub fn new(
-        config: Config,
-        products: Vec<ProductConfig>,
-        audience: String,
-        identity: SocketAddr,
-    ) -> Self {
-        let live = Arc::new(Live::new(products, audience, config.remembered_tokens));
-        Self { config, live, metrics: Metrics::new(), identity }
+    /// A proxy in front of these products, for tokens made for `audience`.
+    pub fn new(config: Config, products: Vec<ProductConfig>, audience: String) -> Self {
+        let live = Live::new(products, audience, config.remembered_tokens);
+        let live = live.on_error(config.on_error);
+        let metrics = Metrics::new();
+        let policies = Arc::new(Policies::new(metrics.clone()));
+        Self { config, live: Arc::new(live), metrics, policies }
+    }
+
+    /// Where whoever watches the policy folder tells of it.
+    pub fn policies(&self) -> &Arc<Policies> {
+        &self.policies
     }
 
     /// What is in force; turns ready with the first snapshot.
@@ -168,18 +171,23 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, identity } = self;
+        let Self { config, live, metrics, policies } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         };
-        let follow = tokio::spawn(sync::follow(feed, Arc::clone(&live), metrics.clone()));
+        let follow = sync::follow(feed, Arc::clone(&live), metrics.clone(), Arc::clone(&policies));
+        let follow = tokio::spawn(follow);
         let operators = {
-            let (live, metrics) = (Arc::clone(&live), metrics.clone());
+            let seen = Operators {
+                live: Arc::clone(&live),
+                metrics: metrics.clone(),
+                policies: Arc::clone(&policies),
+            };
             let answer = move |_, request| {
-                let response = health::answer(&live, &metrics, &request);
+                let response = seen.answer(&request);
                 async move { response }
             };
             serve(listeners.health, accepting.with_slots(OPERATORS), in_flight.clone(), answer)?
@@ -188,6 +196,7 @@ impl Server {
             live: Arc::clone(&live),
             trusted: Trusted::new(&config.trusted_proxies),
             metrics: metrics.clone(),
+            policies,
         });
         let (mut ready, mut stopped) = (live.ready(), shutdown.clone());
         tokio::select! {
@@ -196,7 +205,7 @@ impl Server {
         }
         let doors = Arc::new(Doors {
             gate: Arc::clone(&gate),
-            relay: Relay::new(identity, metrics.clone()),
+            relay: Relay::new(config.identity.clone(), metrics.clone()),
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
         });

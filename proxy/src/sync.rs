@@ -7,20 +7,25 @@ use std::{sync::Arc, time::Duration};
 
 use policy::feed::{News, Subscription};
 
-use crate::{clock, live::Live, metrics::Metrics};
+use crate::{clock, live::Live, metrics::Metrics, policies::Policies};
 
 /// How often changes that no living token can need are dropped.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
 
 /// Follow the feed until its publisher is gone.
-pub async fn follow(mut feed: Subscription, live: Arc<Live>, metrics: Metrics) {
+pub async fn follow(
+    mut feed: Subscription,
+    live: Arc<Live>,
+    metrics: Metrics,
+    policies: Arc<Policies>,
+) {
     let mut forget = tokio::time::interval(FORGET_EVERY);
     let certain = clock::Certain::new();
     loop {
         tokio::select! {
             delivery = feed.next() => {
                 let Some(delivery) = delivery else { return };
-                take(&live, &metrics, delivery.news.clone()).await;
+                take(&live, &metrics, &policies, delivery.news.clone()).await;
                 delivery.done();
             }
             _ = forget.tick() => live.changes.forget(certain.now()),
@@ -29,7 +34,7 @@ pub async fn follow(mut feed: Subscription, live: Arc<Live>, metrics: Metrics) {
     }
 }
 
-async fn take(live: &Arc<Live>, metrics: &Metrics, news: News) {
+async fn take(live: &Arc<Live>, metrics: &Metrics, policies: &Policies, news: News) {
     let snapshot = match news {
         News::Change(change) => return live.changes.apply(change),
         News::Snapshot(snapshot) => snapshot,
@@ -41,6 +46,9 @@ async fn take(live: &Arc<Live>, metrics: &Metrics, news: News) {
     match installed {
         Ok(Ok(revision)) => {
             metrics.snapshots.inc();
+            if let Some(current) = live.current() {
+                policies.installed(&current.engine);
+            }
             metrics.revision.set(i64::try_from(revision.0).unwrap_or(i64::MAX));
             tracing::info!(revision = revision.0, "snapshot {revision} is in force");
         }

@@ -132,6 +132,7 @@ pub struct Service {
     pub client_id: String,
     pub client_secret: String,
     pub address: SocketAddr,
+    pub policies: identity::Policies,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), identity::ServeError>>,
@@ -221,6 +222,7 @@ impl Service {
             }
         });
         let (stop, stopped) = watch::channel(false);
+        let policies = identity.policies();
         let serving = tokio::spawn(identity.serve(listener, publisher, stopped));
         Self {
             clock,
@@ -229,6 +231,7 @@ impl Service {
             client_id: "ac56c81d4d6d95c0ac12".to_owned(),
             client_secret: "secret-of-the-default-application".to_owned(),
             address,
+            policies,
             client: Client::builder(TokioExecutor::new()).build_http(),
             stop,
             serving,

@@ -34,7 +34,7 @@ pub struct Decision {
     /// The policies that settled it, as Cedar reports them: the permits of an allow, the forbids of
     /// a deny, sorted. Empty for a deny because nothing permits.
     pub policies: SmallVec<[Arc<str>; 4]>,
-    /// Policies that could not be evaluated. With `errors = "deny"` any of them denies.
+    /// Policies that could not be evaluated. Whether they deny is for [`OnError`] to say.
     pub errors: Vec<PolicyError>,
 }
 
@@ -60,4 +60,32 @@ impl Decision {
 pub struct PolicyError {
     pub policy: Arc<str>,
     pub what: String,
+}
+
+impl PolicyError {
+    /// What stands in `policy` when not one policy but the question itself could not be put to
+    /// Cedar.
+    pub const REQUEST: &str = "request";
+}
+
+/// What a policy that cannot be evaluated does to the answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It denies, for it may have been a forbid.
+    #[default]
+    Deny,
+    /// It is passed over, as Cedar does.
+    Cedar,
+}
+
+impl OnError {
+    /// Whether these errors deny. A question that could not be asked denies either way: no forbid
+    /// was heard.
+    pub fn denies(self, errors: &[PolicyError]) -> bool {
+        match self {
+            Self::Deny => !errors.is_empty(),
+            Self::Cedar => errors.iter().any(|error| &*error.policy == PolicyError::REQUEST),
+        }
+    }
 }

@@ -142,7 +142,8 @@ impl Question {
         // them must permit, and none forbid or fail.
         let meant = engine.permissions_named(&self.resource, &self.action);
         let mut verdicts: Vec<Verdict> = meant.iter().copied().map(decide).collect();
-        let stopped = |v: &Verdict| v.decision.forbidden() || !v.decision.errors.is_empty();
+        let stopped =
+            |v: &Verdict| v.decision.forbidden() || engine.on_error().denies(&v.decision.errors);
         let settled = verdicts
             .iter()
             .position(stopped)
@@ -225,6 +226,8 @@ impl Heard<'_> {
             self.gate.metrics.decided(DOOR, product.unwrap_or(""), "allow", "", self.took);
             let principal = &bearer.subject.principal;
             audit::checked(&asked, id, principal, product, &permission, &verdict.decision);
+            let Decision { revision, errors, .. } = &verdict.decision;
+            self.gate.policies.failed(*revision, errors);
         } else {
             let (principal, decision) = (&bearer.subject.principal, verdict.decision.clone());
             let denial = authorize::denial(engine, principal, permission, decision);

@@ -1,0 +1,266 @@
+//! `postern proxy`: the enforcement side alone, from a watched policy folder and tokens of an issuer
+//! elsewhere.
+//!
+//! There is no database: whoever holds a role is what the token says, and what the issuer revokes is
+//! known when the token expires. Revisions are times, so they rise over a restart.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args as ClapArgs;
+use policy::{
+    catalog::Catalog,
+    feed::{self, News, Publisher},
+    model::decision::Revision,
+    snapshot::{Issuer, Snapshot},
+};
+use proxy::{
+    config::Upstream,
+    live::Live,
+    server::{Addresses, Listeners, Server},
+};
+use tokio::sync::{Mutex, watch::channel};
+
+use crate::{
+    config::{self, Config, DEFAULT_FILE},
+    keys::Keys,
+    process::{self, Signals},
+    serve::draft,
+    watch::{self, Check, Refused, Watch},
+};
+
+/// How long to wait for keys that could not be had.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often keys are read again, unless the configuration says otherwise.
+const REFRESH_SECS: u64 = 300;
+/// Whom access tokens are for, unless the configuration says otherwise: as in identity.
+const AUDIENCE: &str = "postern";
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Example: postern proxy --policies policies --issuer https://auth.example.com"
+)]
+pub struct Args {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", help = format!("The configuration file [default: {DEFAULT_FILE}, if it is there]"))]
+    config: Option<PathBuf>,
+    /// The policy folder, which is watched
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+    /// Who signs the tokens: their `iss`
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// Whom access tokens are for [default: postern]
+    #[arg(long, value_name = "NAME")]
+    audience: Option<String>,
+    /// A file with the issuer's keys (a JWK set)
+    #[arg(long, value_name = "FILE", conflicts_with = "jwks_url")]
+    jwks: Option<PathBuf>,
+    /// Where the issuer's keys are fetched [default: `.well-known/jwks.json` below the issuer]
+    #[arg(long, value_name = "URL")]
+    jwks_url: Option<String>,
+    /// Where calls of the Auth API are passed on that an identity service owns, `http://host:port`
+    #[arg(long, value_name = "URL")]
+    identity: Option<String>,
+    /// Look at configuration and policies, say what is wrong, and start nothing
+    #[arg(long)]
+    check_config: bool,
+}
+
+impl Args {
+    /// The configuration, with what the command line says in its place.
+    fn config(&self) -> Result<Config> {
+        let mut config = Config::load(self.config.as_deref(), config::environment())?;
+        let issuer = &mut config.issuer;
+        if let Some(policies) = &self.policies {
+            config.policies.clone_from(policies);
+        }
+        issuer.url = self.issuer.clone().or(issuer.url.take());
+        issuer.audience = self.audience.clone().or(issuer.audience.take());
+        if self.jwks.is_some() || self.jwks_url.is_some() {
+            issuer.jwks.clone_from(&self.jwks);
+            issuer.jwks_url.clone_from(&self.jwks_url);
+        }
+        if let Some(identity) = &self.identity {
+            config.proxy.identity =
+                Some(identity.parse::<Upstream>().map_err(|what| anyhow!("`--identity`: {what}"))?);
+        }
+        Ok(config)
+    }
+}
+
+/// Run until a signal to stop.
+pub fn run(args: &Args) -> Result<()> {
+    let config = args.config()?;
+    process::log(&config.log)?;
+    let url = config.issuer.url.as_deref();
+    let url = url
+        .context("nobody is named to sign tokens; say who, with `--issuer URL` or `issuer.url`")?;
+    let audience = config.issuer.audience.clone().unwrap_or_else(|| AUDIENCE.to_owned());
+    let (jwks, jwks_url) = (config.issuer.jwks.clone(), config.issuer.jwks_url.as_deref());
+    let keys = Keys::new(url, &audience, jwks, jwks_url)?;
+    let refresh = Duration::from_secs(config.issuer.refresh_secs.unwrap_or(REFRESH_SECS).max(1));
+    let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
+    let check: Check = {
+        let products = config.products.clone();
+        Arc::new(move |catalog| proxy::check(&draft(catalog), &products))
+    };
+    check(&reading.catalog).map_err(anyhow::Error::msg)?;
+    let runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
+    // A file that holds no keys holds none later, either.
+    if keys.in_file() {
+        runtime.block_on(keys.read())?;
+    }
+    if args.check_config {
+        return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
+    }
+    keys.warn();
+
+    let listeners = Listeners::bind(&config.proxy)?;
+    let addresses = listeners.addresses().context("a listener has no address")?;
+    process::make_room(config.proxy.max_connections);
+    let (stop, stopped) = channel(false);
+    let (publisher, subscription) = feed::channel();
+    let server = Server::new(config.proxy, config.products, audience);
+    let live = Arc::clone(server.live());
+    let watch = Watch::new(&config.policies, &reading, check, Arc::clone(server.policies()));
+    let alone = Alone {
+        publisher,
+        live: Arc::clone(&live),
+        state: Mutex::new(State { revision: Revision(0), catalog: reading.catalog, issuer: None }),
+    };
+    let proxy = runtime.spawn(server.run(listeners, subscription, stopped));
+
+    runtime.block_on(async move {
+        let mut signals = Signals::new()?;
+        let (mut ready, begun) = (live.ready(), live.ready());
+        let greet = async {
+            if ready.wait_for(|ready| *ready).await.is_ok() {
+                greet(&addresses)?;
+            }
+            std::future::pending::<Result<()>>().await
+        };
+        tokio::pin!(proxy);
+        let outcome = tokio::select! {
+            () = signals.next() => Ok(()),
+            failed = greet => failed,
+            () = watch.run(begun, async |catalog| alone.adopt(catalog).await) => Ok(()),
+            () = alone.follow(&keys, refresh) => Ok(()),
+            ended = &mut proxy => {
+                Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new))))
+            }
+        };
+        tracing::info!("stopping");
+        stop.send_replace(true);
+        outcome?;
+        tokio::select! {
+            ended = proxy => ended.context("the proxy ended badly")?.context("the proxy ended badly"),
+            () = signals.next() => Err(anyhow!("stopped by a second signal")),
+        }
+    })
+}
+
+/// What makes snapshots where there is no identity service: the folder, and the issuer's keys.
+struct Alone {
+    publisher: Publisher,
+    live: Arc<Live>,
+    /// Locked while a snapshot is told, so that the folder and the keys do not overtake each other.
+    state: Mutex<State>,
+}
+
+struct State {
+    revision: Revision,
+    catalog: Catalog,
+    /// `None` until the keys have been had once; nothing is in force before.
+    issuer: Option<Issuer>,
+}
+
+impl Alone {
+    /// Read the keys again and again; those that were good stay until there are others.
+    async fn follow(&self, keys: &Keys, refresh: Duration) {
+        loop {
+            let wait = match keys.read().await {
+                Ok(issuer) => self.sign(issuer).await.map_or(AGAIN, |()| refresh),
+                Err(error) => {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the issuer's keys cannot be had; the last good ones stay"
+                    );
+                    AGAIN.max(refresh / 10)
+                }
+            };
+            let none_yet = self.state.lock().await.issuer.is_none();
+            tokio::time::sleep(if none_yet { AGAIN } else { wait }).await;
+        }
+    }
+
+    /// Put other keys in force.
+    async fn sign(&self, issuer: Issuer) -> Result<(), Refused> {
+        let mut state = self.state.lock().await;
+        if state.issuer.as_ref() == Some(&issuer) {
+            return Ok(());
+        }
+        let (catalog, revision) = (state.catalog.clone(), later(state.revision));
+        self.tell(revision, catalog, issuer.clone()).await?;
+        tracing::info!(revision = revision.0, "keys of {} are in force", issuer.issuer);
+        (state.revision, state.issuer) = (revision, Some(issuer));
+        Ok(())
+    }
+
+    /// Put a changed folder in force.
+    async fn adopt(&self, catalog: Catalog) -> Result<Revision, Refused> {
+        let mut state = self.state.lock().await;
+        let no_keys = || Refused::ForNow("there are no keys of the issuer yet".to_owned());
+        let issuer = state.issuer.clone().ok_or_else(no_keys)?;
+        let revision = later(state.revision);
+        self.tell(revision, catalog.clone(), issuer).await?;
+        (state.revision, state.catalog) = (revision, catalog);
+        Ok(revision)
+    }
+
+    async fn tell(
+        &self,
+        revision: Revision,
+        catalog: Catalog,
+        issuer: Issuer,
+    ) -> Result<(), Refused> {
+        let Catalog { products, policies } = catalog;
+        let (roles, groups, issuer) = (Vec::new(), Vec::new(), Some(issuer));
+        let snapshot = Snapshot { revision, products, roles, groups, policies, issuer };
+        let told = self.publisher.send(News::Snapshot(Arc::new(snapshot))).await;
+        told.map_err(|gone| Refused::ForNow(gone.to_string()))?;
+        match self.live.current() {
+            Some(current) if current.engine.revision() >= revision => Ok(()),
+            _ => Err(Refused::ForNow(format!("the proxy dropped revision {revision}"))),
+        }
+    }
+}
+
+/// A revision after that one, and after those of earlier starts: the time in milliseconds.
+#[expect(clippy::disallowed_methods, reason = "nothing is decided by it: it only has to rise")]
+fn later(Revision(before): Revision) -> Revision {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since.as_millis()).unwrap_or(0);
+    Revision(now.max(before + 1))
+}
+
+/// Say where everything is.
+fn greet(proxy: &Addresses) -> Result<()> {
+    tracing::info!(
+        doors = %proxy.doors,
+        gateway = %proxy.gateway,
+        health = %proxy.health,
+        "postern is ready"
+    );
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\nPostern's proxy is ready.\n")?;
+    writeln!(out, "  Auth API and doors   http://{}", proxy.doors)?;
+    writeln!(out, "  gateway              http://{}", proxy.gateway)?;
+    writeln!(out, "  health, metrics      http://{}\n", proxy.health)?;
+    Ok(out.flush()?)
+}
