@@ -49,7 +49,7 @@ impl Keys {
             (None, url) => {
                 let own = || format!("{}/{WELL_KNOWN}", issuer.trim_end_matches('/'));
                 let url = address(&url.map_or_else(own, str::to_owned)).context("the keys")?;
-                Place::Url(client()?, url)
+                Place::Url(client(&url)?, url)
             }
         };
         let (issuer, audience) = (issuer.to_owned(), audience.to_owned());
@@ -95,13 +95,16 @@ impl Keys {
     }
 }
 
-fn client() -> Result<Client> {
-    Client::builder()
+fn client(url: &Url) -> Result<Client> {
+    let builder = Client::builder();
+    // Without TLS there is nothing to ask the system's certificates for, and a small image has none.
+    let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
+    builder
         // Whoever answers with another address is not the issuer that was named.
         .redirect(Policy::none())
         .timeout(PATIENCE)
         .build()
-        .context("cannot make a client for the issuer's keys")
+        .context("cannot make a client for the issuer's keys; over https it needs the system's CA certificates")
 }
 
 fn address(text: &str) -> Result<Url> {
