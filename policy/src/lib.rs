@@ -33,4 +33,5 @@ pub mod start;
 pub mod store;
 pub mod strict;
 pub mod table;
+pub mod template;
 pub mod token;
