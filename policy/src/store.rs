@@ -69,14 +69,10 @@ impl Store {
         Ok(Self { schema, policies, entities, rules, index, on_error: OnError::default() })
     }
 
-    /// Parse and validate a store, for answers that treat a policy that cannot be evaluated like
-    /// that.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::compile`].
-    pub fn compile_with(source: &Source, on_error: OnError) -> Result<Self, Complaints> {
-        Self::compile(source).map(|store| Self { on_error, ..store })
+    /// The same, for answers that treat a policy that cannot be evaluated like that.
+    #[must_use]
+    pub fn with_errors(self, on_error: OnError) -> Self {
+        Self { on_error, ..self }
     }
 
     /// What a policy that cannot be evaluated does to the answer.
