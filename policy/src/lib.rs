@@ -33,3 +33,4 @@ pub mod store;
 pub mod strict;
 pub mod table;
 pub mod token;
+mod valid;
