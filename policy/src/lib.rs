@@ -23,6 +23,7 @@ pub mod import;
 mod index;
 pub mod lint;
 pub mod model;
+pub mod overlay;
 mod rights;
 pub mod schema;
 pub mod search;
