@@ -14,6 +14,7 @@ use crate::{
     schema,
     snapshot::PolicyText,
     template,
+    valid::Environments,
 };
 
 /// Prefixes of the ids that generated policies have.
@@ -76,6 +77,7 @@ pub(crate) fn examine(
     complaints: &mut Vec<Complaint>,
 ) -> Written {
     let validator = schema.map(|schema| Validator::new(schema.clone()));
+    let environments = schema.and_then(Environments::of);
     let mut ids = Ids { taken: BTreeMap::new(), products };
     let (mut policies, mut templates) = (Vec::new(), Vec::new());
     let (links, texts): (Vec<&PolicyText>, Vec<&PolicyText>) =
@@ -83,7 +85,8 @@ pub(crate) fn examine(
     for text in texts {
         let Some(set) = parse(text, complaints) else { continue };
         if let Some(validator) = &validator {
-            validate(text, &set, validator, complaints);
+            let doubtful = doubtful(&set, environments.as_ref());
+            validate(text, doubtful.as_ref().unwrap_or(&set), validator, complaints);
         }
         let (spans, lines) = (spans(&text.text), Lines::of(&text.text));
         for (number, policy, slots) in in_order(&set) {
@@ -169,6 +172,13 @@ pub(crate) fn parse(text: &PolicyText, complaints: &mut Vec<Complaint>) -> Optio
     }
 }
 
+/// The policies that Cedar's validator has to look at; `None` for all of them.
+fn doubtful(set: &PolicySet, environments: Option<&Environments<'_>>) -> Option<PolicySet> {
+    let environments = environments.filter(|_| set.num_of_templates() == 0)?;
+    let doubtful = set.policies().filter(|policy| !environments.hold(policy));
+    PolicySet::from_policies(doubtful.cloned()).ok()
+}
+
 fn validate(
     text: &PolicyText,
     set: &PolicySet,
@@ -236,11 +246,20 @@ fn check_product(
     complaints: &mut Vec<Complaint>,
 ) {
     let Some(product) = &text.product else { return };
+    let own = schema::namespace(product);
+    let kind = format!("{own}::Action");
+    let stays = match policy.action_constraint() {
+        ActionConstraint::Any => false,
+        ActionConstraint::Eq(uid) => uid.type_name().to_string() == kind,
+        ActionConstraint::In(uids) => uids.iter().all(|uid| uid.type_name().to_string() == kind),
+    };
+    if stays {
+        return;
+    }
     let stray = products.iter().filter(|manifest| manifest.product != *product).find(|manifest| {
         manifest.permissions().any(|permission| speaks_of(policy, manifest, &permission))
     });
     if let Some(other) = stray {
-        let own = schema::namespace(product);
         let told = format!(
             "policy `{id}` also speaks of product `{}`; write `action in {own}::Action::\"*:*\"`, or move it to the top of the policy folder",
             other.product

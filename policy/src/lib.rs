@@ -35,3 +35,4 @@ pub mod strict;
 pub mod table;
 pub mod template;
 pub mod token;
+mod valid;
