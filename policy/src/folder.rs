@@ -224,6 +224,20 @@ mod tests {
     }
 
     #[test]
+    fn links_are_read_beside_the_policies() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(MANIFEST), "product: demo\nresources: {things: [get]}\n")
+            .unwrap();
+        for name in ["a.cedar", "links.json", "team.links.json", "other.json"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let catalog = read(folder.path()).unwrap();
+        let name = |text: &PolicyText| text.file.rsplit('/').next().unwrap_or_default().to_owned();
+        let names: Vec<_> = catalog.policies.iter().map(name).collect();
+        assert_eq!(names, ["a.cedar", "links.json", "team.links.json"]);
+    }
+
+    #[test]
     fn a_folder_that_is_not_there_or_empty_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let told = read(folder.path()).unwrap_err().to_string();

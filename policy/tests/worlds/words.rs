@@ -224,7 +224,12 @@ impl Author<'_, '_> {
     fn comparison(&mut self, depth: usize) -> String {
         let first = self.terms[self.tape.below(self.terms.len())].clone();
         let mut guards = first.guards.clone();
-        let text = self.compared(&first, &mut guards, depth);
+        let mut text = self.compared(&first, &mut guards, depth);
+        if self.tape.chance(15) {
+            // As often as not, more than a number can be.
+            let more = self.term(&Kind::Long, &mut guards, 0);
+            text = format!("{more} + {} != 0 && {text}", i64::MAX);
+        }
         if guards.is_empty() || self.tape.chance(3) {
             return text;
         }
