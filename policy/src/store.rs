@@ -193,3 +193,155 @@ pub(crate) fn entities(text: &PolicyText, schema: &Schema) -> Result<Entities, C
         Place::file(Arc::clone(&text.file)).complain(told).coded("entities")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use cedar_policy::Context;
+
+    use super::*;
+
+    fn file(file: &str, text: &str) -> PolicyText {
+        PolicyText { file: file.into(), product: None, text: text.into() }
+    }
+
+    /// Documents in folders in folders; people in teams in teams.
+    fn store(policies: &str) -> Store {
+        let schema = "entity Team in [Team]; entity User in [Team] { boss?: User };\n\
+             entity Folder in [Folder]; entity Doc in [Folder] { owner: User };\n\
+             action all; action read, write in [all]\n\
+             appliesTo { principal: [User, Team], resource: [Doc, Folder], context: { n: Long } };";
+        let entities = r#"[
+            { "uid": { "type": "Team", "id": "all" }, "attrs": {}, "parents": [] },
+            { "uid": { "type": "Team", "id": "t" }, "attrs": {}, "parents": [{ "type": "Team", "id": "all" }] },
+            { "uid": { "type": "User", "id": "ana" }, "attrs": { "boss": { "type": "User", "id": "bo" } }, "parents": [{ "type": "Team", "id": "t" }] },
+            { "uid": { "type": "User", "id": "bo" }, "attrs": { "boss": { "type": "User", "id": "cy" } }, "parents": [] },
+            { "uid": { "type": "User", "id": "cy" }, "attrs": {}, "parents": [] },
+            { "uid": { "type": "Folder", "id": "top" }, "attrs": {}, "parents": [] },
+            { "uid": { "type": "Folder", "id": "f" }, "attrs": {}, "parents": [{ "type": "Folder", "id": "top" }] },
+            { "uid": { "type": "Doc", "id": "d" }, "attrs": { "owner": { "type": "User", "id": "ana" } }, "parents": [{ "type": "Folder", "id": "f" }] }
+        ]"#;
+        let source = Source {
+            schema: file("s", schema),
+            policies: vec![file("p.cedar", policies)],
+            entities: Some(file("e", entities)),
+        };
+        Store::compile(&source).unwrap_or_else(|complaints| panic!("{complaints}"))
+    }
+
+    fn request(principal: &str, action: &str, resource: &str) -> Request {
+        let uid = |text: &str| text.parse().unwrap();
+        let context = Context::from_json_value(serde_json::json!({ "n": 1 }), None).unwrap();
+        let action = uid(&format!("Action::\"{action}\""));
+        Request::new(uid(principal), action, uid(resource), context, None).unwrap()
+    }
+
+    fn settled(store: &Store, overlay: &Overlay, request: &Request) -> Vec<String> {
+        let decision = store.decide_over(request, overlay);
+        assert_eq!(decision.errors, []);
+        decision.policies.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_policy_is_found_through_what_principal_and_resource_are_in() {
+        let store = store(
+            "@id(\"above\") permit (principal in Team::\"all\", action in Action::\"all\", resource in Folder::\"top\");\n\
+             @id(\"type\") permit (principal is Team in Team::\"all\", action, resource is Doc in Folder::\"f\");\n\
+             @id(\"one\") permit (principal, action == Action::\"write\", resource == Doc::\"d\");\n\
+             @id(\"other\") permit (principal in Team::\"x\", action, resource in Folder::\"y\");",
+        );
+        let none = Overlay::default();
+        for (principal, action, resource, expected) in [
+            ("User::\"ana\"", "read", "Doc::\"d\"", &["above"][..]),
+            ("User::\"ana\"", "write", "Doc::\"d\"", &["above", "one"]),
+            ("Team::\"t\"", "read", "Doc::\"d\"", &["above", "type"]),
+            ("Team::\"all\"", "read", "Folder::\"top\"", &["above"]),
+            ("User::\"bo\"", "read", "Doc::\"d\"", &[]),
+            ("User::\"ana\"", "read", "Doc::\"e\"", &[]),
+        ] {
+            assert_eq!(settled(&store, &none, &request(principal, action, resource)), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_policy_names_keeps_it_from_all_other_questions() {
+        let many: String = (0..300)
+            .map(|n| {
+                format!(
+                    "permit (principal, action, resource == Doc::\"d{n}\") when {{ context.n == 1 }};\n\
+                     permit (principal, action, resource in Folder::\"f{n}\") when {{ context.n == 1 }};\n\
+                     permit (principal in Team::\"t{n}\", action, resource) when {{ context.n == 1 }};\n\
+                     permit (principal == User::\"u{n}\", action, resource) when {{ context.n == 1 }};\n"
+                )
+            })
+            .collect();
+        let store = store(&many);
+        let (ana, folder) = ("User::\"u7\"".parse().unwrap(), "Doc::\"d9\"".parse().unwrap());
+        let tables = store.index.tables(&"Action::\"read\"".parse().unwrap(), []);
+        let none = || -> [EntityUid; 0] { [] };
+        let found = store.index.candidates(
+            &tables,
+            Node { uid: &ana, above: none },
+            Node { uid: &folder, above: || ["Folder::\"f3\"".parse::<EntityUid>().unwrap()] },
+        );
+        assert_eq!(found.as_slice(), [3 * 4 + 1, 7 * 4 + 3, 9 * 4]);
+    }
+
+    #[test]
+    fn what_a_question_tells_is_laid_over_the_stores_entities() {
+        let store = store(
+            "@id(\"boss\") permit (principal is User, action, resource is Doc)\n\
+             when { resource.owner has boss && resource.owner.boss has boss && resource.owner.boss.boss == principal };\n\
+             @id(\"team\") permit (principal in Team::\"all\", action == Action::\"write\", resource);",
+        );
+        let told = |one: serde_json::Value| Entity::from_json_value(one, None).unwrap();
+        let told = |attributes, parents: &[&str]| {
+            let parents: Vec<_> =
+                parents.iter().map(|id| serde_json::json!({ "type": "Team", "id": id })).collect();
+            told(serde_json::json!({
+                "uid": { "type": "User", "id": "bo" }, "attrs": attributes, "parents": parents,
+            }))
+        };
+        let none = serde_json::json!({});
+        let dee = serde_json::json!({ "boss": { "__entity": { "type": "User", "id": "dee" } } });
+        let (cy, dd) = (
+            request("User::\"cy\"", "read", "Doc::\"d\""),
+            request("User::\"dee\"", "read", "Doc::\"d\""),
+        );
+        let writes = request("User::\"bo\"", "write", "Doc::\"d\"");
+        assert_eq!(settled(&store, &Overlay::default(), &cy), ["boss"]);
+        let overlay = store.overlay([told(dee, &[])]).unwrap();
+        assert_eq!(settled(&store, &overlay, &cy), [""; 0]);
+        assert_eq!(settled(&store, &overlay, &dd), ["boss"]);
+        // What is not told stays, and what is told to be in something is in what that is in.
+        let overlay = store.overlay([told(none.clone(), &["t"])]).unwrap();
+        assert_eq!(settled(&store, &overlay, &cy), ["boss"]);
+        assert_eq!(settled(&store, &overlay, &writes), ["team"]);
+        assert_eq!(settled(&store, &Overlay::default(), &writes), [""; 0]);
+        // And the store is as it was.
+        assert_eq!(settled(&store, &Overlay::default(), &cy), ["boss"]);
+        for (one, expected) in [
+            (vec![told(serde_json::json!({ "boss": 3 }), &[])], "boss"),
+            (vec![told(serde_json::json!({ "unknown": 3 }), &[])], "unknown"),
+            (vec![told(none.clone(), &[]), told(none, &[])], "told twice"),
+        ] {
+            let told = store.overlay(one).unwrap_err();
+            assert!(told.contains(expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_failing_policy_denies_unless_it_is_to_be_passed_over() {
+        let store = store(
+            "@id(\"all\") permit (principal, action, resource);\n\
+             @id(\"fails\") forbid (principal, action, resource is Doc) when { resource.owner in Team::\"x\" };",
+        );
+        let nowhere = request("User::\"ana\"", "read", "Doc::\"nowhere\"");
+        let denied = store.decide(&nowhere);
+        assert!(!denied.allowed() && denied.policies.is_empty());
+        assert_eq!(&*denied.errors[0].policy, "fails");
+        let store = store.with_errors(OnError::Cedar);
+        let allowed = store.decide(&nowhere);
+        assert!(allowed.allowed());
+        assert_eq!(allowed.errors, denied.errors);
+    }
+}
