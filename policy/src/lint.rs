@@ -494,54 +494,6 @@ groups: {demo-editors: {roles: [demo-editor-role]}}
     }
 
     #[test]
-    fn templates_and_links_are_looked_at() {
-        let schema = "entity Team; entity User in [Team]; entity Doc;\naction read appliesTo { principal: [User], resource: [Doc] };";
-        let link = |template: &str, id: &str| {
-            format!(
-                "{{\"template_id\": \"{template}\", \"link_id\": \"{id}\", \"args\": {{\"?principal\": \"Team::\\\"t\\\"\"}}}}"
-            )
-        };
-        let open = "@id(\"a\") permit (principal in ?principal, action, resource);";
-        for (policies, links, expected) in [
-            (open.to_owned(), format!("[{}]", link("a", "x")), &[][..]),
-            (open.to_owned(), "[]".to_owned(), &["p.cedar:1:unlinked-template"]),
-            (
-                "permit (principal in ?principal, action, resource);".to_owned(),
-                "[]".to_owned(),
-                &["p.cedar:1:missing-id", "p.cedar:1:unlinked-template"],
-            ),
-            // A link that does not hold may have been its link.
-            (open.to_owned(), format!("[{}]", link("b", "x")), &["links.json:1:unknown-template"]),
-            (
-                format!(
-                    "{open}\n@id(\"b\") @Reason(\"r\") forbid (principal in ?principal, action, resource);"
-                ),
-                format!("[{},\n{}]", link("a", "x"), link("b", "y")),
-                &["links.json:1:unreachable-permit", "p.cedar:2:look-alike-annotation"],
-            ),
-            (
-                "@id(\"a\") permit (principal in ?principal, action, resource) when { context.x };"
-                    .to_owned(),
-                format!("[{}]", link("a", "x")),
-                &["p.cedar:1:validation"],
-            ),
-        ] {
-            let source = store::Source {
-                schema: text("s", schema),
-                policies: vec![text("links.json", &links), text("p.cedar", &policies)],
-                entities: None,
-            };
-            let told = store(&source);
-            let told: Vec<String> = told
-                .findings
-                .iter()
-                .map(|f| format!("{}:{}:{}", f.place.file, f.place.line, f.code))
-                .collect();
-            assert_eq!(told, expected, "{policies}\n{links}");
-        }
-    }
-
-    #[test]
     fn a_snapshot_knows_organizations_own_roles_and_groups() {
         let manifest = Arc::new(Manifest::parse("m", PRODUCT).unwrap());
         let policies = "@id(\"a\") forbid (principal in Role::\"acme/theirs\", action in Demo::Action::\"*:get\", resource);\n\

@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_a_policy_names_keeps_it_from_all_other_questions() {
-        let many: String = (0..300)
+        let many: Vec<String> = (0..300)
             .map(|n| {
                 format!(
                     "permit (principal, action, resource == Doc::\"d{n}\") when {{ context.n == 1 }};\n\
@@ -274,7 +274,7 @@ mod tests {
                 )
             })
             .collect();
-        let store = store(&many);
+        let store = store(&many.concat());
         let (ana, folder) = ("User::\"u7\"".parse().unwrap(), "Doc::\"d9\"".parse().unwrap());
         let tables = store.index.tables(&"Action::\"read\"".parse().unwrap(), []);
         let none = || -> [EntityUid; 0] { [] };

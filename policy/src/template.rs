@@ -321,6 +321,7 @@ mod tests {
     use super::*;
     use crate::{
         complaint::Complaints,
+        lint,
         store::{Source, Store},
     };
 
@@ -333,12 +334,11 @@ mod tests {
         @id(\"block\") forbid (principal in ?principal, action, resource);\n\
         @id(\"plain\") permit (principal, action == Action::\"write\", resource);\n";
 
+    fn text(file: &str, text: &str) -> PolicyText {
+        PolicyText { file: file.into(), product: None, text: text.into() }
+    }
+
     fn compile(links: &str) -> Result<Store, Complaints> {
-        let text = |file: &str, text: &str| PolicyText {
-            file: file.into(),
-            product: None,
-            text: text.into(),
-        };
         Store::compile(&Source {
             schema: text("s", SCHEMA),
             policies: vec![text("a.links.json", links), text("p.cedar", TEMPLATES)],
@@ -367,7 +367,7 @@ mod tests {
         );
         let share = &store.policies()[1];
         assert_eq!(share.reason.as_deref(), Some("Ask."));
-        let texts = [PolicyText { file: "p.cedar".into(), product: None, text: TEMPLATES.into() }];
+        let texts = [text("p.cedar", TEMPLATES)];
         assert_eq!(
             share.source(&texts),
             "@id(\"share\") @reason(\"Ask.\")\n\
@@ -435,5 +435,53 @@ mod tests {
         let twice = "[{\"template_id\":\"block\",\"link_id\":\"x\",\"args\":{\"?principal\":\"Team::\\\"t\\\"\"}},\n{\"template_id\":\"block\",\"link_id\":\"x\",\"args\":{\"?principal\":\"Team::\\\"u\\\"\"}}]";
         let told = compile(twice).unwrap_err().to_string();
         assert_eq!(told, "a.links.json:2:1: the id `x` stands at a.links.json:1:2 already");
+    }
+
+    #[test]
+    fn lints_look_at_templates_and_links() {
+        let schema = "entity Team; entity User in [Team]; entity Doc;\naction read appliesTo { principal: [User], resource: [Doc] };";
+        let link = |template: &str, id: &str| {
+            format!(
+                "{{\"template_id\": \"{template}\", \"link_id\": \"{id}\", \"args\": {{\"?principal\": \"Team::\\\"t\\\"\"}}}}"
+            )
+        };
+        let open = "@id(\"a\") permit (principal in ?principal, action, resource);";
+        for (policies, links, expected) in [
+            (open.to_owned(), format!("[{}]", link("a", "x")), &[][..]),
+            (open.to_owned(), "[]".to_owned(), &["p.cedar:1:unlinked-template"]),
+            (
+                "permit (principal in ?principal, action, resource);".to_owned(),
+                "[]".to_owned(),
+                &["p.cedar:1:missing-id", "p.cedar:1:unlinked-template"],
+            ),
+            // A link that does not hold may have been its link.
+            (open.to_owned(), format!("[{}]", link("b", "x")), &["links.json:1:unknown-template"]),
+            (
+                format!(
+                    "{open}\n@id(\"b\") @Reason(\"r\") forbid (principal in ?principal, action, resource);"
+                ),
+                format!("[{},\n{}]", link("a", "x"), link("b", "y")),
+                &["links.json:1:unreachable-permit", "p.cedar:2:look-alike-annotation"],
+            ),
+            (
+                "@id(\"a\") permit (principal in ?principal, action, resource) when { context.x };"
+                    .to_owned(),
+                format!("[{}]", link("a", "x")),
+                &["p.cedar:1:validation"],
+            ),
+        ] {
+            let source = Source {
+                schema: text("s", schema),
+                policies: vec![text("links.json", &links), text("p.cedar", &policies)],
+                entities: None,
+            };
+            let told = lint::store(&source);
+            let told: Vec<String> = told
+                .findings
+                .iter()
+                .map(|f| format!("{}:{}:{}", f.place.file, f.place.line, f.code))
+                .collect();
+            assert_eq!(told, expected, "{policies}\n{links}");
+        }
     }
 }
