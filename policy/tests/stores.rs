@@ -3,7 +3,7 @@
 //! Schemas, entities, policies, links and questions are random; policies are made by type, so most
 //! validate, and those that do not are left out. Each question is put to the store and, with every
 //! policy and Cedar's own links, to `Authorizer::is_authorized`. `PROPTEST_CASES` sets how many
-//! stores there are, two to a store; each is asked 128 questions. What fails is kept in
+//! stores there are, three cases to a store; each is asked 160 questions. What fails is kept in
 //! `stores.regressions` beside this file, and tried first from then on.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
@@ -38,7 +38,7 @@ use tape::Tape;
 use words::Written;
 
 /// How many questions a store is asked.
-const QUESTIONS: usize = 128;
+const QUESTIONS: usize = 160;
 
 /// What came of it all: that the questions ask something is a test of its own.
 #[derive(Debug, Default)]
@@ -225,7 +225,7 @@ fn merge(mut things: Vec<Value>, told: &[Value]) -> Vec<Value> {
 /// For a store, and for the questions.
 fn numbers() -> impl Strategy<Value = (Vec<u16>, Vec<u16>)> {
     let numbers = |size| proptest::collection::vec(any::<u16>(), size);
-    (numbers(500..2_000), numbers(2_400..2_600))
+    (numbers(500..2_000), numbers(3_000..3_200))
 }
 
 fn run((store, questions): &(Vec<u16>, Vec<u16>), tally: &mut Tally) -> Result<(), TestCaseError> {
@@ -253,7 +253,7 @@ fn run((store, questions): &(Vec<u16>, Vec<u16>), tally: &mut Tally) -> Result<(
 #[expect(clippy::disallowed_methods, reason = "a test reads how long it may take")]
 fn cases() -> u32 {
     let told = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse::<u32>().ok());
-    told.map_or(160, |cases| cases.div_ceil(2))
+    told.map_or(128, |cases| cases.div_ceil(3))
 }
 
 fn config() -> ProptestConfig {
