@@ -19,6 +19,7 @@ pub mod feed;
 pub mod folder;
 pub mod format;
 mod generate;
+pub mod held;
 pub mod import;
 mod index;
 pub mod lint;
