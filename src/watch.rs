@@ -150,7 +150,7 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn is_cedar(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "cedar")
+    policy::template::is_policy_file(path)
 }
 
 fn counts(path: &Path) -> bool {

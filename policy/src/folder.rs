@@ -5,12 +5,13 @@
 //!   base.cedar            policies for every product
 //!   midaz/product.yaml    a manifest
 //!   midaz/*.cedar         policies beside it
+//!   midaz/*links.json     links of templates, there or at the top
 //!   midaz/tests/*.yaml    decision tables
 //! ```
 //!
 //! A folder with one product may have its `product.yaml` at the top. One with a
-//! `schema.cedarschema` and no product is a plain Cedar [`store`]: `*.cedar`, `entities.json`,
-//! `tests/*.yaml`.
+//! `schema.cedarschema` and no product is a plain Cedar [`store`]: `*.cedar`, `*links.json`,
+//! `entities.json`, `tests/*.yaml`.
 
 use std::{
     fs, io,
@@ -23,7 +24,7 @@ use crate::{
     complaint::{Complaint, Complaints, Place},
     model::{manifest::Manifest, name::ProductName},
     snapshot::PolicyText,
-    store,
+    store, template,
 };
 
 /// The manifest's name in a product's folder.
@@ -161,7 +162,7 @@ impl Reading {
 
     fn cedar(&mut self, folder: &Path, product: Option<&ProductName>) {
         for path in self.entries(folder) {
-            if path.extension().is_some_and(|extension| extension == "cedar") {
+            if template::is_policy_file(&path) {
                 let Some(text) = self.text(&path) else { continue };
                 self.policies.push(PolicyText {
                     file: path.display().to_string().into(),

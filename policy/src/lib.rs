@@ -34,5 +34,6 @@ pub mod start;
 pub mod store;
 pub mod strict;
 pub mod table;
+pub mod template;
 pub mod token;
 mod valid;
