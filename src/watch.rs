@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -78,40 +78,10 @@ pub fn read(folder: &Path) -> Result<Reading, Complaints> {
         let (before, outcome) = (files, folder::read(folder));
         files = gather(folder);
         if files == before {
-            if folder.is_dir() {
-                check_files(folder, &files)?;
-            }
             return Ok(Reading { files, catalog: outcome? });
         }
     }
     Err(whole(folder, "the policy folder changes while it is read; start when it lies still"))
-}
-
-/// What a set may not be, though it would parse: half of what it is about to be.
-fn check_files(folder: &Path, files: &Files) -> Result<(), Complaints> {
-    let mut complaints = Vec::new();
-    for (path, content) in files {
-        let place = Place::file(path.display().to_string());
-        match content {
-            Ok(bytes) if bytes.trim_ascii().is_empty() => complaints.push(place.complain(
-                "the file is empty, as one that is being written; remove it, or leave a comment in it",
-            )),
-            Ok(_) => {}
-            // Passed over, it would be missing from the set.
-            Err(error) => complaints.push(place.complain(format!("cannot be read: {error}"))),
-        }
-        let beside = path.parent().filter(|parent| *parent != folder && is_cedar(path));
-        if let Some(manifest) = beside.map(|parent| parent.join(folder::MANIFEST))
-            && !files.contains_key(&manifest)
-            && !files.contains_key(&folder.join(folder::MANIFEST))
-        {
-            complaints.push(place.complain(format!(
-                "no `{}` stands beside it, so it would not be in force; add one, or move the file",
-                folder::MANIFEST
-            )));
-        }
-    }
-    Complaints::unless(complaints, ())
 }
 
 /// Every file that counts: at the top, and in the folders at the top.
@@ -120,7 +90,7 @@ fn gather(folder: &Path) -> Files {
     let mut folders = vec![folder.to_owned()];
     folders.extend(folders_in(folder));
     for folder in folders {
-        match entries(&folder) {
+        match folder::entries(&folder) {
             Ok(paths) => files.extend(paths.into_iter().filter(|path| counts(path)).map(|path| {
                 let read = fs::read(&path).map_err(|error| error.to_string());
                 (path, read)
@@ -133,28 +103,13 @@ fn gather(folder: &Path) -> Files {
 
 fn folders_in(folder: &Path) -> Vec<PathBuf> {
     // Where it cannot be read, `gather` says so.
-    let mut folders = entries(folder).unwrap_or_default();
+    let mut folders = folder::entries(folder).unwrap_or_default();
     folders.retain(|path| path.is_dir());
     folders
 }
 
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let read = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
-    let mut paths = read.collect::<io::Result<Vec<_>>>()?;
-    // Kubernetes keeps what its links lead to in folders that begin with two dots.
-    paths.retain(|path| {
-        path.file_name().is_none_or(|name| !name.as_encoded_bytes().starts_with(b".."))
-    });
-    paths.sort();
-    Ok(paths)
-}
-
-fn is_cedar(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "cedar")
-}
-
 fn counts(path: &Path) -> bool {
-    is_cedar(path)
+    folder::is_cedar(path)
         || path.file_name().is_some_and(|name| name == folder::MANIFEST || name == BOOTSTRAP)
 }
 
@@ -238,9 +193,6 @@ impl Watch {
         }
         let (folder, check, read) = (self.folder.clone(), Arc::clone(&self.check), files.clone());
         let checked = tokio::task::spawn_blocking(move || {
-            if folder.is_dir() {
-                check_files(&folder, &read)?;
-            }
             let catalog = folder::read(&folder)?;
             // Read again: what was parsed is what was seen lying still, and nothing in between.
             if gather(&folder) != read {
@@ -647,7 +599,7 @@ mod tests {
             assert_eq!(watched.next().await, forbid("zero") + &forbid("x") + &forbid("own"));
             fs::remove_file(folder.join("dangling.cedar")).unwrap();
             symlink("nowhere", folder.join("dangling.cedar")).unwrap();
-            assert!(watched.refused(6).await.contains("cannot be read"));
+            assert!(watched.refused(6).await.contains("cannot read the file"));
             // Looked at again and again, it is told once.
             tokio::time::sleep(2 * POLL).await;
             assert_eq!(watched.policies.show(None)["refused"], 6);

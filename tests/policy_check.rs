@@ -127,15 +127,25 @@ fn everything_that_is_wrong_is_told_in_one_go() {
             "store2/entities.json",
             "[{\"uid\": {\"type\": \"Usr\", \"id\": \"a\"}, \"attrs\": {}, \"parents\": []}]",
         ),
+        ("left-out/one/product.yaml", PRODUCT),
+        ("left-out/one/empty.cedar", " \n"),
+        ("left-out/two/stray.cedar", "forbid (principal, action, resource);\n"),
         ("snapshot.json", "{}"),
     ]);
-    let told = ["a", "b", "store", "store2", "snapshot.json", "nowhere"]
+    let told = ["a", "b", "left-out", "store", "store2", "snapshot.json", "nowhere"]
         .map(|w| desk.run(&format!("policy check {w}")));
     golden("check-broken", &told.join("\n"));
     let json: serde_json::Value =
         serde_json::from_slice(&desk.output("policy check --json a").stdout).unwrap();
     let findings = json.as_array().unwrap();
     assert!(findings.iter().all(|f| f["code"].is_string() && f["line"].is_u64()), "{json}");
+    // Whatever opens a folder refuses it.
+    for args in ["what left-out --role demo-viewer-role", "test left-out", "diff left-out left-out"]
+    {
+        let output = desk.output(&format!("policy {args}"));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("stray.cedar: no `product.yaml` stands beside it"), "{told}");
+    }
 }
 
 #[test]

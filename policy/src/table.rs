@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +17,7 @@ use std::{
 use crate::{
     complaint::{Complaint, Complaints, Place},
     engine::Engine,
-    folder::MANIFEST,
+    folder::{MANIFEST, entries},
     model::{
         caller::{Authentication, Subject},
         decision::{Decision, Verdict},
@@ -144,13 +144,6 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Complaints> {
 
 fn is_table(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
-}
-
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 /// Read tables, each with the path that complaints name.
