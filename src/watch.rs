@@ -38,7 +38,7 @@ pub enum Refused {
     ForNow(String),
 }
 
-/// What a set must stand before it is put in force.
+/// What a set must stand before it is compiled.
 pub type Check = Arc<dyn Fn(&Catalog) -> Result<(), Complaints> + Send + Sync>;
 
 /// A folder as it was read.
@@ -129,7 +129,7 @@ impl Watch {
                 Some(path) => whole(path, "somebody has the file open and writes to it"),
                 None => whole(folder, "the policy folder does not come to rest"),
             };
-            refuse(policies, &told);
+            refuse(policies, &told, None);
         };
         let files = self.rest.settled(now, &self.in_force, restless).await?;
         if files == self.in_force {
@@ -159,26 +159,34 @@ impl Watch {
                 self.policies.in_force();
             }
             Err(Refused::Set(complaints)) => {
+                refuse(&self.policies, &complaints, Some(&files));
                 self.seen = Some(files);
-                refuse(&self.policies, &complaints);
             }
-            Err(Refused::ForNow(why)) => refuse(&self.policies, &whole(&self.folder, &why)),
+            Err(Refused::ForNow(why)) => refuse(&self.policies, &whole(&self.folder, &why), None),
         }
         Ok(())
     }
 }
 
-/// Tell why a set was refused.
-fn refuse(policies: &Policies, complaints: &Complaints) {
+/// Tell why a set was refused, with the lines of what was read.
+fn refuse(policies: &Policies, complaints: &Complaints, read: Option<&Files>) {
     policies.refused(complaints);
-    for Complaint { place, text, .. } in complaints.iter() {
+    for complaint in complaints.iter() {
+        let Complaint { place, text, .. } = complaint;
+        let shown = read.and_then(|files| snippet(files, complaint));
+        let shown = shown.map(|shown| format!("\n{shown}")).unwrap_or_default();
         tracing::error!(
             file = %place.file,
             line = place.line,
             column = place.column,
-            "the changed policy folder is refused, and what was in force still is: {place}: {text}"
+            "the changed policy folder is refused, and what was in force still is: {place}: {text}{shown}"
         );
     }
+}
+
+fn snippet(files: &Files, Complaint { place, code, .. }: &Complaint) -> Option<String> {
+    let (_, content) = files.iter().find(|(path, _)| path.display().to_string() == *place.file)?;
+    place.snippet(std::str::from_utf8(content.as_ref().ok()?).ok()?, code)
 }
 
 #[cfg(test)]
