@@ -211,9 +211,16 @@ fn a_new_folder_holds_and_is_laid_out() {
             assert!(told.ends_with("=> 0\n") && !told.contains('['), "{told}");
         }
     }
-    let manifest = desk.read("billing/product.yaml");
-    let schema = manifest.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=");
-    assert!(desk.read(&format!("billing/{}", schema.unwrap())).starts_with('{'));
+    for folder in ["billing", "crm"] {
+        let told = desk.run(&format!("policy test --coverage-required {folder}"));
+        assert!(told.ends_with("=> 0\n") && !told.contains("half covered"), "{told}");
+        for (home, file) in [("", "product.yaml"), ("tests/", "approvals.yaml")] {
+            let text = desk.read(&format!("{folder}/{home}{file}"));
+            let first = text.lines().next().unwrap();
+            let schema = first.strip_prefix("# yaml-language-server: $schema=").unwrap();
+            assert!(desk.read(&format!("{folder}/{home}{schema}")).starts_with('{'));
+        }
+    }
     let refused = ["billing", "full", "file", "Capital", "user"];
     golden("new", &refused.map(|folder| desk.run(&format!("policy new {folder}"))).join("\n"));
 }

@@ -28,6 +28,8 @@ use crate::{
 mod coverage;
 mod junit;
 mod reader;
+#[cfg(test)]
+mod schema;
 
 pub use coverage::Coverage;
 pub use junit::junit;
