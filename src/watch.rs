@@ -25,9 +25,11 @@ mod ears;
 mod files;
 mod rest;
 
-pub use files::BOOTSTRAP;
-use files::{Files, gather};
-use rest::Rest;
+pub use files::{BOOTSTRAP, Files, Scope};
+pub use rest::Rest;
+
+/// What comes into force.
+const SCOPE: Scope = Scope::InForce;
 
 /// Why a set that was read did not come into force.
 #[derive(Debug)]
@@ -54,10 +56,10 @@ pub struct Reading {
 ///
 /// Everything that is wrong with it.
 pub fn read(folder: &Path) -> Result<Reading, Complaints> {
-    let mut files = gather(folder);
+    let mut files = SCOPE.gather(folder);
     for _ in 0..10 {
         let (before, outcome) = (files, folder::read(folder));
-        files = gather(folder);
+        files = SCOPE.gather(folder);
         if files == before {
             return Ok(Reading { files, catalog: outcome? });
         }
@@ -90,7 +92,7 @@ impl Watch {
             policies,
             in_force: reading.files.clone(),
             seen: None,
-            rest: Rest::new(folder),
+            rest: Rest::new(folder, SCOPE),
         }
     }
 
@@ -141,7 +143,7 @@ impl Watch {
         let checked = tokio::task::spawn_blocking(move || {
             let catalog = folder::read(&folder)?;
             // Read again: what was parsed is what was seen lying still, and nothing in between.
-            if gather(&folder) != read {
+            if SCOPE.gather(&folder) != read {
                 return Ok(None);
             }
             check(&catalog).map(|()| Some(catalog))

@@ -144,7 +144,8 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Complaints> {
     Complaints::unless(complaints, tables)
 }
 
-fn is_table(path: &Path) -> bool {
+/// Whether it is a decision table, by its name: any YAML, where tables lie.
+pub fn is_table(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 

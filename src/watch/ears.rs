@@ -12,11 +12,12 @@ use notify::{
 };
 use tokio::sync::mpsc;
 
-use super::files::folders_in;
+use super::files::Scope;
 
 /// The watchers of a folder's files.
 pub struct Ears {
     folder: PathBuf,
+    scope: Scope,
     sender: mpsc::UnboundedSender<Event>,
     watcher: Option<RecommendedWatcher>,
     /// The folders that are watched, as the file system knows them.
@@ -25,9 +26,9 @@ pub struct Ears {
 
 impl Ears {
     /// Ears for a folder, that hear nothing yet.
-    pub fn new(folder: &Path, sender: mpsc::UnboundedSender<Event>) -> Self {
+    pub fn new(folder: &Path, scope: Scope, sender: mpsc::UnboundedSender<Event>) -> Self {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        Self { folder, sender, watcher: None, at: Vec::new() }
+        Self { folder, scope, sender, watcher: None, at: Vec::new() }
     }
 
     /// Listen at every folder that is there now: they may have been replaced by others of the same
@@ -35,8 +36,7 @@ impl Ears {
     pub fn listen(&mut self) {
         let mut folders: Vec<PathBuf> =
             self.folder.parent().map(Path::to_owned).into_iter().collect();
-        folders.push(self.folder.clone());
-        folders.extend(folders_in(&self.folder));
+        folders.extend(self.scope.folders(&self.folder));
         let at: Vec<_> = folders
             .into_iter()
             .filter_map(|path| {

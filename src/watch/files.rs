@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use policy::folder;
+use policy::{
+    folder,
+    table::{TESTS, is_table},
+};
 
 /// The file in the policy folder that says what a first start makes.
 pub const BOOTSTRAP: &str = "bootstrap.yaml";
@@ -14,33 +17,53 @@ pub const BOOTSTRAP: &str = "bootstrap.yaml";
 /// The bytes of every file that counts, or why a file cannot be read.
 pub type Files = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
 
-/// Every file that counts: at the top, and in the folders at the top.
-pub fn gather(folder: &Path) -> Files {
-    let mut files = Files::new();
-    let mut folders = vec![folder.to_owned()];
-    folders.extend(folders_in(folder));
-    for folder in folders {
-        match folder::entries(&folder) {
-            Ok(paths) => files.extend(paths.into_iter().filter(|path| counts(path)).map(|path| {
-                let read = fs::read(&path).map_err(|error| error.to_string());
-                (path, read)
-            })),
-            Err(error) => drop(files.insert(folder, Err(error.to_string()))),
+/// What of a folder is looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope {
+    /// What comes into force: at the top, and in the folders at the top.
+    InForce,
+    /// What is tested: that, and the decision tables.
+    Tested,
+}
+
+impl Scope {
+    /// Every file that counts.
+    pub fn gather(self, folder: &Path) -> Files {
+        let mut files = Files::new();
+        for folder in self.folders(folder) {
+            match folder::entries(&folder) {
+                Ok(paths) => {
+                    files.extend(paths.into_iter().filter(|path| self.counts(path)).map(|path| {
+                        let read = fs::read(&path).map_err(|error| error.to_string());
+                        (path, read)
+                    }));
+                }
+                Err(error) => drop(files.insert(folder, Err(error.to_string()))),
+            }
         }
+        files
     }
-    files
-}
 
-/// The folders in a folder.
-pub fn folders_in(folder: &Path) -> Vec<PathBuf> {
-    // Where it cannot be read, `gather` says so.
-    let mut folders = folder::entries(folder).unwrap_or_default();
-    folders.retain(|path| path.is_dir());
-    folders
-}
+    /// The folder, and those below it that are looked into.
+    pub fn folders(self, folder: &Path) -> Vec<PathBuf> {
+        // Where it cannot be read, `gather` says so.
+        let mut folders = folder::entries(folder).unwrap_or_default();
+        if matches!(self, Self::Tested) {
+            let tests: Vec<PathBuf> = folders.iter().map(|product| product.join(TESTS)).collect();
+            folders.extend(tests);
+        }
+        folders.retain(|path| path.is_dir());
+        folders.insert(0, folder.to_owned());
+        folders
+    }
 
-/// Whether a file counts, by its name.
-pub fn counts(path: &Path) -> bool {
-    folder::is_cedar(path)
-        || path.file_name().is_some_and(|name| name == folder::MANIFEST || name == BOOTSTRAP)
+    /// Whether a file counts, by its name.
+    pub fn counts(self, path: &Path) -> bool {
+        let named = |name| path.file_name().is_some_and(|file| file == name);
+        folder::is_cedar(path)
+            || match self {
+                Self::InForce => named(folder::MANIFEST) || named(BOOTSTRAP),
+                Self::Tested => is_table(path),
+            }
+    }
 }

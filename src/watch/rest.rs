@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, task::JoinError};
 
 use super::{
     ears::Ears,
-    files::{self, Files, counts},
+    files::{Files, Scope},
 };
 
 /// How long the folder must lie still before it is read.
@@ -33,6 +33,7 @@ pub const POLL: Duration = Duration::from_secs(2);
 /// A folder that is looked at and listened to.
 pub struct Rest {
     folder: PathBuf,
+    scope: Scope,
     events: mpsc::UnboundedReceiver<Event>,
     ears: Ears,
     /// Files that somebody has open for writing, with the time of the last write.
@@ -41,11 +42,11 @@ pub struct Rest {
 
 impl Rest {
     /// Listen to a folder.
-    pub fn new(folder: &Path) -> Self {
+    pub fn new(folder: &Path, scope: Scope) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
-        let mut ears = Ears::new(folder, sender);
+        let mut ears = Ears::new(folder, scope, sender);
         ears.listen();
-        Self { folder: folder.to_owned(), events, ears, open: HashMap::new() }
+        Self { folder: folder.to_owned(), scope, events, ears, open: HashMap::new() }
     }
 
     /// Wait until something happens, or until it is time to look in any case.
@@ -55,6 +56,24 @@ impl Rest {
             while let Ok(event) = self.events.try_recv() {
                 self.hear(&event);
             }
+        }
+    }
+
+    /// Wait until the folder is another one than was seen, and lies still.
+    ///
+    /// # Errors
+    ///
+    /// When looking was broken off.
+    pub async fn changed(&mut self, seen: &Files) -> Result<Files, JoinError> {
+        loop {
+            let mut now = self.gather().await?;
+            if now != *seen {
+                now = self.settled(now, seen, |_| ()).await?;
+            }
+            if now != *seen {
+                return Ok(now);
+            }
+            self.wait().await;
         }
     }
 
@@ -114,7 +133,7 @@ impl Rest {
             return true;
         }
         let mut stirred = false;
-        for path in event.paths.iter().filter(|path| counts(path)) {
+        for path in event.paths.iter().filter(|path| self.scope.counts(path)) {
             stirred = true;
             match event.kind {
                 EventKind::Modify(ModifyKind::Data(_)) => {
@@ -145,7 +164,7 @@ impl Rest {
     ///
     /// When looking was broken off.
     pub async fn gather(&self) -> Result<Files, JoinError> {
-        let folder = self.folder.clone();
-        tokio::task::spawn_blocking(move || files::gather(&folder)).await
+        let (folder, scope) = (self.folder.clone(), self.scope);
+        tokio::task::spawn_blocking(move || scope.gather(&folder)).await
     }
 }
