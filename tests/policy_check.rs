@@ -277,6 +277,19 @@ fn a_running_postern_is_looked_at_by_its_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
+    // As one of two that are compared, before or after.
+    let compare = |args: &str| {
+        let address = serve("200 OK", snapshot.as_ref().unwrap().clone()).to_string();
+        desk.run(&args.replace("ADDRESS", &address)).replace(&address, "<address>")
+    };
+    let compared = [
+        compare("policy diff --url http://ADDRESS policies"),
+        compare("policy diff policies http://ADDRESS --fail-on loss"),
+        compare("policy diff --url http://ADDRESS policies policies"),
+        desk.run("policy diff policies"),
+        desk.run("policy diff policies https://localhost:9090"),
+    ];
+    golden("diff-url", &compared.join("\n"));
     let told = [
         check(serve("200 OK", snapshot.unwrap())),
         check(serve("404 Not Found", String::new())),
