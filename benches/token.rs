@@ -5,7 +5,6 @@
 //! what the last line says, and that includes its expiry and whether it was revoked.
 
 #[expect(dead_code, reason = "the decision and its facts are for `decide`")]
-#[expect(dead_code, reason = "what grows is for the others")]
 mod installation;
 mod ratios;
 mod tokens;

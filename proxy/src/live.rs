@@ -119,6 +119,29 @@ impl Live {
     ///
     /// Why it was dropped instead.
     pub fn install(&self, snapshot: Arc<Snapshot>) -> Result<Revision, SnapshotError> {
+        self.put(&Arc::clone(&snapshot), || {
+            Engine::compile_with(snapshot, self.on_error).map(Arc::new)
+        })
+    }
+
+    /// Put in force what somebody in this process has compiled. One that treats policies which
+    /// cannot be evaluated in another way is compiled again.
+    ///
+    /// # Errors
+    ///
+    /// Why it was dropped instead.
+    pub fn install_compiled(&self, engine: Arc<Engine>) -> Result<Revision, SnapshotError> {
+        if engine.on_error() != self.on_error {
+            return self.install(Arc::clone(engine.snapshot()));
+        }
+        self.put(&Arc::clone(engine.snapshot()), || Ok(engine))
+    }
+
+    fn put(
+        &self,
+        snapshot: &Snapshot,
+        engine: impl FnOnce() -> Result<Arc<Engine>, Complaints>,
+    ) -> Result<Revision, SnapshotError> {
         let _one_at_a_time = self.installing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
         if let Some(before) = &before {
@@ -140,8 +163,7 @@ impl Live {
                     .build(),
             ),
         };
-        let engine = Engine::compile_with(snapshot, self.on_error);
-        let engine = Arc::new(engine.map_err(SnapshotError::Policies)?);
+        let engine = engine().map_err(SnapshotError::Policies)?;
         let routes = Routes::compile(&engine, &self.products).map_err(SnapshotError::Routes)?;
         let routes = Arc::new(routes);
         let since = clock::now();
