@@ -10,6 +10,7 @@ mod export;
 mod files;
 mod fmt;
 mod import;
+mod matrix;
 mod new;
 mod source;
 mod subject;
@@ -46,6 +47,8 @@ enum Command {
     Who(who::Args),
     /// What can they do?
     What(what::Args),
+    /// What can each group do? A table, for people, programs or paper
+    Matrix(matrix::Args),
     /// Who gains what and who loses what between two revisions
     Diff(diff::Args),
     /// Ask what the decision tables ask, and hold the answers against them
@@ -84,6 +87,7 @@ impl Command {
             Self::Explain(args) => explain::run(&args),
             Self::Who(args) => who::run(&args),
             Self::What(args) => what::run(&args),
+            Self::Matrix(args) => matrix::run(&args),
             Self::Diff(args) => diff::run(&args),
             Self::Test(args) => test::run(&args),
         }

@@ -272,6 +272,19 @@ impl Engine {
             .collect()
     }
 
+    /// What has a part in an answer whatever the circumstances: whether roles permit, and the written
+    /// policies whose scope holds.
+    pub(crate) fn in_scope(
+        &self,
+        subject: &Subject,
+        permission: PermissionId,
+    ) -> Option<(bool, SmallVec<[&Rule; 8]>)> {
+        let known = self.permissions.get(permission.0 as usize)?;
+        let permits = self.permits(&Query { subject, permission, facts: &Facts::default() });
+        let candidates = self.candidates(subject, &entities::principal(subject), known);
+        Some((!permits.is_empty(), candidates))
+    }
+
     /// The generated policies that permit: the bits, read.
     fn permits(&self, query: &Query<'_>) -> SmallVec<[Arc<str>; 4]> {
         let mut permits = SmallVec::new();
@@ -320,15 +333,7 @@ impl Engine {
     /// What the written policies say, those whose scope holds.
     fn written_policies(&self, query: &Query<'_>, known: &Known) -> Answer {
         let principal = entities::principal(query.subject);
-        let (groups, roles) = self.held(query.subject);
-        let places = self.index.candidates(&known.tables, &principal, || {
-            entities::above(query.subject, groups, roles)
-        });
-        let candidates: SmallVec<[&Rule; 8]> = places
-            .iter()
-            .filter_map(|n| self.rules.get(*n as usize))
-            .filter(|rule| index::holds(&rule.scope, &principal, &known.resource))
-            .collect();
+        let candidates = self.candidates(query.subject, &principal, known);
         let mut answer = Answer::default();
         let mut needs = Needs::default();
         for rule in &candidates {
@@ -351,6 +356,24 @@ impl Engine {
             }
         }
         answer.sorted()
+    }
+
+    /// The written policies whose scope holds, in the order of files and lines.
+    fn candidates(
+        &self,
+        subject: &Subject,
+        principal: &EntityUid,
+        known: &Known,
+    ) -> SmallVec<[&Rule; 8]> {
+        let (groups, roles) = self.held(subject);
+        let places = self
+            .index
+            .candidates(&known.tables, principal, || entities::above(subject, groups, roles));
+        places
+            .iter()
+            .filter_map(|n| self.rules.get(*n as usize))
+            .filter(|rule| index::holds(&rule.scope, principal, &known.resource))
+            .collect()
     }
 
     /// The context and the entities that conditions need.

@@ -22,6 +22,8 @@ mod generate;
 pub mod import;
 mod index;
 pub mod lint;
+mod markup;
+pub mod matrix;
 pub mod model;
 mod rights;
 pub mod schema;
