@@ -12,6 +12,7 @@ mod fmt;
 mod import;
 mod matrix;
 mod new;
+mod replay;
 mod source;
 mod subject;
 mod test;
@@ -51,6 +52,8 @@ enum Command {
     Matrix(matrix::Args),
     /// Who gains what and who loses what between two revisions
     Diff(diff::Args),
+    /// What other policies would have answered to what a decision log says was asked
+    Replay(replay::Args),
     /// Ask what the decision tables ask, and hold the answers against them
     Test(test::Args),
 }
@@ -89,6 +92,7 @@ impl Command {
             Self::What(args) => what::run(&args),
             Self::Matrix(args) => matrix::run(&args),
             Self::Diff(args) => diff::run(&args),
+            Self::Replay(args) => replay::run(&args),
             Self::Test(args) => test::run(&args),
         }
     }

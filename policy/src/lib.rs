@@ -28,6 +28,7 @@ pub mod model;
 mod rights;
 pub mod schema;
 pub mod search;
+mod several;
 pub mod signed;
 pub mod snapshot;
 pub mod start;

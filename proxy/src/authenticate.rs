@@ -12,7 +12,7 @@ use policy::{
 use crate::{live::InForce, refusal::Why};
 
 /// A caller, and what it holds now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
     pub caller: Arc<Caller>,
     /// What the token says, corrected by the changes since.
