@@ -13,6 +13,7 @@ use crate::{
     model::{grant::Grant, manifest::Manifest, name::ProductName},
     schema,
     snapshot::PolicyText,
+    valid::Environments,
 };
 
 /// Prefixes of the ids that generated policies have.
@@ -56,12 +57,14 @@ pub(crate) fn examine(
     complaints: &mut Vec<Complaint>,
 ) -> Vec<Authored> {
     let validator = schema.map(|schema| Validator::new(schema.clone()));
+    let environments = schema.and_then(Environments::of);
     let mut ids: BTreeMap<Arc<str>, Place> = BTreeMap::new();
     let mut policies = Vec::new();
     for text in texts {
         let Some(set) = parse(text, complaints) else { continue };
         if let Some(validator) = &validator {
-            validate(text, &set, validator, complaints);
+            let doubtful = doubtful(&set, environments.as_ref());
+            validate(text, doubtful.as_ref().unwrap_or(&set), validator, complaints);
         }
         let (spans, lines) = (spans(&text.text), Lines::of(&text.text));
         for (number, policy) in in_order(&set) {
@@ -132,6 +135,13 @@ pub(crate) fn parse(text: &PolicyText, complaints: &mut Vec<Complaint>) -> Optio
     }
 }
 
+/// The policies that Cedar's validator has to look at; `None` for all of them.
+fn doubtful(set: &PolicySet, environments: Option<&Environments<'_>>) -> Option<PolicySet> {
+    let environments = environments.filter(|_| set.num_of_templates() == 0)?;
+    let doubtful = set.policies().filter(|policy| !environments.hold(policy));
+    PolicySet::from_policies(doubtful.cloned()).ok()
+}
+
 fn validate(
     text: &PolicyText,
     set: &PolicySet,
@@ -199,11 +209,20 @@ fn check_product(
     complaints: &mut Vec<Complaint>,
 ) {
     let Some(product) = &text.product else { return };
+    let own = schema::namespace(product);
+    let kind = format!("{own}::Action");
+    let stays = match policy.action_constraint() {
+        ActionConstraint::Any => false,
+        ActionConstraint::Eq(uid) => uid.type_name().to_string() == kind,
+        ActionConstraint::In(uids) => uids.iter().all(|uid| uid.type_name().to_string() == kind),
+    };
+    if stays {
+        return;
+    }
     let stray = products.iter().filter(|manifest| manifest.product != *product).find(|manifest| {
         manifest.permissions().any(|permission| speaks_of(policy, manifest, &permission))
     });
     if let Some(other) = stray {
-        let own = schema::namespace(product);
         let told = format!(
             "policy `{id}` also speaks of product `{}`; write `action in {own}::Action::\"*:*\"`, or move it to the top of the policy folder",
             other.product

@@ -19,12 +19,14 @@ use cedar_policy_core::{
     evaluator::Evaluator,
     extensions::Extensions,
 };
+use smallvec::SmallVec;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     index::Scope,
     model::{
         caller::{Authentication, Subject},
+        decision::PolicyError,
         query::Facts,
     },
 };
@@ -141,7 +143,11 @@ impl<'e> Asker<'e> {
             EntityUIDEntry::Known { euid: Arc::new(uid.clone()), loc: None }
         };
         let (principal, action, resource) = (known(principal), known(action), known(resource));
-        let request = Request::new_unchecked(principal, action, resource, Some(context));
+        Self::of(Request::new_unchecked(principal, action, resource, Some(context)), entities)
+    }
+
+    /// For a question that is put in Cedar's terms already.
+    pub(crate) fn of(request: Request, entities: &'e Entities) -> Self {
         Self { evaluator: Evaluator::new(request, entities, Extensions::all_available()) }
     }
 
@@ -153,6 +159,41 @@ impl<'e> Asker<'e> {
             ValueKind::Lit(Literal::Bool(holds)) => Ok(*holds),
             _ => Err("type error: the conditions are no bool".to_owned()),
         }
+    }
+}
+
+/// What written policies say.
+#[derive(Default)]
+pub(crate) struct Answer {
+    pub permits: SmallVec<[Arc<str>; 4]>,
+    pub forbids: SmallVec<[Arc<str>; 4]>,
+    pub errors: Vec<PolicyError>,
+}
+
+impl Answer {
+    /// A policy that holds.
+    pub(crate) fn take(&mut self, rule: &Rule) {
+        let said = if rule.forbids { &mut self.forbids } else { &mut self.permits };
+        said.push(Arc::clone(&rule.id));
+    }
+
+    /// Ask a policy with conditions; one without has been taken.
+    pub(crate) fn ask(&mut self, rule: &Rule, asker: &Asker<'_>) {
+        let Some(conditions) = &rule.conditions else { return };
+        match asker.holds(conditions) {
+            Ok(true) => self.take(rule),
+            Ok(false) => {}
+            Err(error) => {
+                let what = format!("error while evaluating policy `{}`: {error}", rule.id);
+                self.errors.push(PolicyError { policy: Arc::clone(&rule.id), what });
+            }
+        }
+    }
+
+    pub(crate) fn sorted(mut self) -> Self {
+        self.permits.sort_unstable();
+        self.forbids.sort_unstable();
+        self
     }
 }
 

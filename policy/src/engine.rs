@@ -21,10 +21,10 @@ use smallvec::SmallVec;
 use crate::{
     catalog, compile,
     complaint::{Complaints, Place},
-    condition::{self, Asker, Needs, Rule},
+    condition::{self, Answer, Asker, Needs, Rule},
     entities,
     generate::{self, Generated, Holder},
-    index::{self, Index, Tables},
+    index::{self, Index, Node, Tables},
     model::{
         caller::Subject,
         decision::{Decision, OnError, PolicyError, Revision, Verdict},
@@ -366,13 +366,13 @@ impl Engine {
         known: &Known,
     ) -> SmallVec<[&Rule; 8]> {
         let (groups, roles) = self.held(subject);
-        let places = self
-            .index
-            .candidates(&known.tables, principal, || entities::above(subject, groups, roles));
+        let node = Node { uid: principal, above: || entities::above(subject, groups, roles) };
+        let resource = index::alone(&known.resource);
+        let places = self.index.candidates(&known.tables, node, resource);
         places
             .iter()
             .filter_map(|n| self.rules.get(*n as usize))
-            .filter(|rule| index::holds(&rule.scope, principal, &known.resource))
+            .filter(|rule| rule.scope.holds(principal, &known.resource))
             .collect()
     }
 
@@ -435,41 +435,6 @@ impl Engine {
             self.permissions.get(query.permission.0 as usize).ok_or("no such permission")?;
         let entities = self.entities(query.subject, known).map_err(|error| error.to_string())?;
         Ok((self.request(query, known)?, entities))
-    }
-}
-
-/// What written policies say.
-#[derive(Default)]
-struct Answer {
-    permits: SmallVec<[Arc<str>; 4]>,
-    forbids: SmallVec<[Arc<str>; 4]>,
-    errors: Vec<PolicyError>,
-}
-
-impl Answer {
-    /// A policy that holds.
-    fn take(&mut self, rule: &Rule) {
-        let said = if rule.forbids { &mut self.forbids } else { &mut self.permits };
-        said.push(Arc::clone(&rule.id));
-    }
-
-    /// Ask a policy with conditions; one without has been taken.
-    fn ask(&mut self, rule: &Rule, asker: &Asker<'_>) {
-        let Some(conditions) = &rule.conditions else { return };
-        match asker.holds(conditions) {
-            Ok(true) => self.take(rule),
-            Ok(false) => {}
-            Err(error) => {
-                let what = format!("error while evaluating policy `{}`: {error}", rule.id);
-                self.errors.push(PolicyError { policy: Arc::clone(&rule.id), what });
-            }
-        }
-    }
-
-    fn sorted(mut self) -> Self {
-        self.permits.sort_unstable();
-        self.forbids.sort_unstable();
-        self
     }
 }
 
