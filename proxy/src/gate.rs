@@ -79,6 +79,7 @@ impl Gate {
             method: printable(ask.method),
             path: seen.path.as_deref().unwrap_or("-"),
             client: ask.client,
+            peer: None,
             request_id: ask.request_id,
             took,
         };
@@ -150,7 +151,7 @@ impl Gate {
     ) -> Refusal {
         let revision = self.live.current().map_or(Revision(0), |c| c.engine.revision());
         let took = Duration::ZERO;
-        let asked = Asked { door, method: "-", path: "-", client, request_id, took };
+        let asked = Asked { door, method: "-", path: "-", client, peer: None, request_id, took };
         self.refuse(&asked, why, DecisionId::fresh(), revision, None)
     }
 

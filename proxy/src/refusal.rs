@@ -7,7 +7,12 @@ use policy::{
     token::TokenError,
 };
 
-use crate::{audit::DecisionId, canonical::NotCanonical};
+use crate::{
+    audit::{DecisionId, Several},
+    authenticate::Bearer,
+    canonical::NotCanonical,
+    route::Parameters,
+};
 
 /// A request that goes no further.
 #[derive(Debug)]
@@ -44,10 +49,15 @@ pub enum Why {
     Unavailable,
 }
 
-/// What the policies said.
+/// What the policies were asked, and what they said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    pub principal: String,
+    pub bearer: Bearer,
+    pub parameters: Parameters,
+    /// Seconds since the epoch.
+    pub now: u64,
+    /// What was asked, where that is more than `permission`.
+    pub several: Option<Several>,
     pub permission: Arc<str>,
     pub decision: Decision,
     /// What the author of the forbidding policy tells whoever it turns away.
