@@ -14,7 +14,12 @@ use policy::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Person, Postern, nginx::Nginx, policies, upstream::Upstream};
+use crate::harness::{
+    Person, Postern,
+    front::{Front, Kind},
+    policies,
+    upstream::Upstream,
+};
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 8;
@@ -52,7 +57,7 @@ fn filled(template: &str) -> String {
 }
 
 /// What the three doors say to one person about one row.
-async fn ask(postern: &Postern, nginx: &Nginx, person: &Person, row: &Row) -> [bool; 3] {
+async fn ask(postern: &Postern, nginx: &Front, person: &Person, row: &Row) -> [bool; 3] {
     let method = Method::from_bytes(row.method.as_bytes()).unwrap();
     let through = |at| postern.request(method.clone(), at, &row.path).bearer_auth(&person.token);
     let verdict = |status: u16| match status {
@@ -82,7 +87,7 @@ async fn table(set: &str) -> String {
         upstream.address
     ))
     .await;
-    let nginx = Nginx::start(postern.doors, upstream.address).await;
+    let nginx = Front::start(Kind::Nginx, &postern, upstream.address).await;
     let admin = postern.admin().await;
     let mut people = BTreeMap::new();
     for group in catalog.groups() {
