@@ -200,25 +200,33 @@ macro_rules! held {
 
             #[tokio::test]
             async fn an_unmodified_product_is_guarded() {
-                super::an_unmodified_product_is_guarded(Kind::$kind).await;
+                if Kind::$kind.is_here() {
+                    super::an_unmodified_product_is_guarded(Kind::$kind).await;
+                }
             }
 
             #[tokio::test]
             async fn p_no_spelling_gets_past_it_and_nothing_becomes_a_5xx() {
-                super::p_no_spelling_gets_past_it_and_nothing_becomes_a_5xx(Kind::$kind).await;
+                if Kind::$kind.is_here() {
+                    super::p_no_spelling_gets_past_it_and_nothing_becomes_a_5xx(Kind::$kind).await;
+                }
             }
 
             #[tokio::test]
             async fn h_forged_headers_and_odd_requests_get_nobody_further() {
-                super::h_forged_headers_and_odd_requests_get_nobody_further(Kind::$kind).await;
+                if Kind::$kind.is_here() {
+                    super::h_forged_headers_and_odd_requests_get_nobody_further(Kind::$kind).await;
+                }
             }
 
             #[tokio::test]
             async fn it_denies_when_postern_is_gone() {
-                super::it_denies_when_postern_is_gone(Kind::$kind).await;
+                if Kind::$kind.is_here() {
+                    super::it_denies_when_postern_is_gone(Kind::$kind).await;
+                }
             }
         }
     )*};
 }
 
-held! { nginx Nginx caddy Caddy haproxy Haproxy envoy Envoy envoy_grpc EnvoyGrpc }
+held! { nginx Nginx caddy Caddy haproxy Haproxy envoy Envoy envoy_grpc EnvoyGrpc traefik Traefik }

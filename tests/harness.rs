@@ -100,6 +100,8 @@ pub struct Postern {
     pub data: Arc<TempDir>,
     pub log: Log,
     pub http: Client,
+    /// Speaks HTTP/2 from the first byte, as gRPC does.
+    pub h2: Client,
 }
 
 /// The command that starts `postern serve` there, on free ports, and nothing else of this
@@ -199,6 +201,7 @@ impl Postern {
             data,
             log,
             http: client(),
+            h2: Client::builder().no_proxy().http2_prior_knowledge().build().unwrap(),
         }
     }
 

@@ -5,7 +5,6 @@ use proxy::doors::ext_authz::wire::{
     Address, AskedRequest, AttributeContext, CheckRequest, CheckResponse, Http, HttpRequest, Peer,
     SocketAddress,
 };
-use reqwest::Client;
 
 use super::{Postern, raw, status};
 
@@ -172,9 +171,8 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
 
 /// Send a frame, and read the answer, which there must be whatever was sent.
 pub async fn call(postern: &Postern, frame: Vec<u8>) -> CheckResponse {
-    let client = Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
     let path = "/envoy.service.auth.v3.Authorization/Check";
-    let request = client.post(format!("http://{}{path}", postern.ext_authz));
+    let request = postern.h2.post(format!("http://{}{path}", postern.ext_authz));
     let request = request.header("content-type", "application/grpc").header("te", "trailers");
     let response = request.body(frame).send().await.unwrap();
     assert_eq!(response.status(), 200);

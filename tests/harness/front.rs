@@ -19,6 +19,8 @@ pub enum Kind {
     Haproxy,
     Envoy,
     EnvoyGrpc,
+    /// Only where its binary is on the machine: no registry that the tests use has it.
+    Traefik,
 }
 
 /// The ports in the examples, which a test replaces by its own.
@@ -28,6 +30,17 @@ const DOORS: &str = "4000";
 const EXT_AUTHZ: &str = "9191";
 
 impl Kind {
+    /// Whether it can be started here.
+    pub fn is_here(self) -> bool {
+        self != Self::Traefik
+            || Command::new("traefik")
+                .arg("version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+    }
+
     /// The folder in `examples`, and the file in it that the server reads.
     fn example(self) -> (&'static str, &'static str) {
         match self {
@@ -36,6 +49,7 @@ impl Kind {
             Self::Haproxy => ("haproxy", "haproxy.cfg"),
             Self::Envoy => ("envoy", "http.yaml"),
             Self::EnvoyGrpc => ("envoy", "grpc.yaml"),
+            Self::Traefik => ("traefik", "traefik.yml"),
         }
     }
 
@@ -47,19 +61,19 @@ impl Kind {
     /// The command that runs it in the foreground, in the folder of its configuration.
     fn command(self) -> Command {
         let installed = root().join("target/servers/bin");
-        let (program, arguments): (PathBuf, &[&str]) = match self {
-            Self::Nginx => ("nginx".into(), &["-p", ".", "-c", "nginx.conf", "-g", "daemon off;"]),
-            Self::Caddy => (installed.join("caddy"), &["run", "--config", "Caddyfile"]),
-            Self::Haproxy => ("haproxy".into(), &["-db", "-f", "haproxy.cfg"]),
-            Self::Envoy | Self::EnvoyGrpc => {
-                let (_, file) = self.example();
-                let arguments: &[&str] = if file == "grpc.yaml" {
-                    &["-c", "grpc.yaml", "--disable-hot-restart", "--concurrency", "1"]
-                } else {
-                    &["-c", "http.yaml", "--disable-hot-restart", "--concurrency", "1"]
-                };
-                (installed.join("envoy"), arguments)
+        let envoy = |file| -> (PathBuf, Vec<&str>) {
+            let arguments = vec!["-c", file, "--disable-hot-restart", "--concurrency", "1"];
+            (installed.join("envoy"), arguments)
+        };
+        let (program, arguments) = match self {
+            Self::Nginx => {
+                ("nginx".into(), vec!["-p", ".", "-c", "nginx.conf", "-g", "daemon off;"])
             }
+            Self::Caddy => (installed.join("caddy"), vec!["run", "--config", "Caddyfile"]),
+            Self::Haproxy => ("haproxy".into(), vec!["-db", "-f", "haproxy.cfg"]),
+            Self::Envoy => envoy("http.yaml"),
+            Self::EnvoyGrpc => envoy("grpc.yaml"),
+            Self::Traefik => ("traefik".into(), vec!["--configFile=traefik.yml"]),
         };
         let mut command = Command::new(program);
         command.args(arguments);
@@ -96,27 +110,32 @@ impl Front {
     async fn attempt(kind: Kind, asked: SocketAddr, product: SocketAddr) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (example, file) = kind.example();
-        let example = root().join("examples").join(example);
-        for entry in fs::read_dir(example).unwrap() {
+        let (example, _) = kind.example();
+        let ports = [(FRONT, address), (PRODUCT, product), (kind.asks(), asked)];
+        let mut met = Vec::new();
+        for entry in fs::read_dir(root().join("examples").join(example)).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() {
-                fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+            if !entry.file_type().unwrap().is_file() {
+                continue;
             }
+            let mut text = fs::read_to_string(entry.path()).unwrap();
+            // nginx's example brings a product of its own, on the address that its upstream names.
+            let unused = format!("listen unix:{}", folder.path().join("product.sock").display());
+            text = text.replace(&format!("listen 127.0.0.1:{PRODUCT}"), &unused);
+            for (port, own) in ports {
+                if text.contains(port) {
+                    met.push(port);
+                }
+                // Marked until all are replaced: one's own port may be another's in the example.
+                let marked =
+                    own.port().to_string().chars().flat_map(|c| [c, '\0']).collect::<String>();
+                text = text.replace(port, &marked);
+            }
+            fs::write(folder.path().join(entry.file_name()), text.replace('\0', "")).unwrap();
         }
-        let mut config = fs::read_to_string(folder.path().join(file)).unwrap();
-        for port in [FRONT, PRODUCT, kind.asks()] {
-            assert!(config.contains(port), "the example has no {port} any more");
+        for (port, _) in ports {
+            assert!(met.contains(&port), "the example has no {port} any more");
         }
-        // nginx's example brings a product of its own, on the address that its upstream names.
-        let unused = format!("listen unix:{}", folder.path().join("product.sock").display());
-        config = config.replace(&format!("listen 127.0.0.1:{PRODUCT}"), &unused);
-        for (port, own) in [(FRONT, address), (PRODUCT, product), (kind.asks(), asked)] {
-            // Marked until all are replaced: one's own port may be another's in the example.
-            let marked: String = own.port().to_string().chars().flat_map(|c| [c, '\0']).collect();
-            config = config.replace(port, &marked);
-        }
-        fs::write(folder.path().join(file), config.replace('\0', "")).unwrap();
         for name in ["data", "logs"] {
             let _ = fs::create_dir(folder.path().join(name));
         }
