@@ -5,12 +5,13 @@
 //!   base.cedar            policies for every product
 //!   midaz/product.yaml    a manifest
 //!   midaz/*.cedar         policies beside it
+//!   midaz/*links.json     links of templates, there or at the top
 //!   midaz/tests/*.yaml    decision tables
 //! ```
 //!
 //! A folder with one product may have its `product.yaml` at the top. One with a
-//! `schema.cedarschema` and no product is a plain Cedar [`store`]: `*.cedar`, `entities.json`,
-//! `tests/*.yaml`.
+//! `schema.cedarschema` and no product is a plain Cedar [`store`]: `*.cedar`, `*links.json`,
+//! `entities.json`, `tests/*.yaml`.
 //!
 //! What is half of what it is about to be, or would silently be left out, is refused: an empty file,
 //! and policies that no manifest stands beside.
@@ -27,7 +28,7 @@ use crate::{
     complaint::{Complaint, Complaints, Place},
     model::{manifest::Manifest, name::ProductName},
     snapshot::PolicyText,
-    store,
+    store, template,
 };
 
 /// The manifest's name in a product's folder.
@@ -167,7 +168,7 @@ impl Reading {
     }
 
     fn cedar(&mut self, paths: &[PathBuf], product: Option<&ProductName>) {
-        for path in paths.iter().filter(|path| is_cedar(path)) {
+        for path in paths.iter().filter(|path| template::is_policy_file(path)) {
             let Some(text) = self.text(path) else { continue };
             self.policies.push(PolicyText {
                 file: path.display().to_string().into(),
@@ -179,10 +180,12 @@ impl Reading {
 
     /// Policies that belong to no product: passed over, a forbid among them would be missing.
     fn stray(&mut self, paths: &[PathBuf]) {
-        self.complaints.extend(paths.iter().filter(|path| is_cedar(path)).map(|path| {
-            let told = format!("no `{MANIFEST}` stands beside it, so it would not be in force");
-            at(path).complain(format!("{told}; add one, or move the file")).coded("no-manifest")
-        }));
+        self.complaints.extend(paths.iter().filter(|path| template::is_policy_file(path)).map(
+            |path| {
+                let told = format!("no `{MANIFEST}` stands beside it, so it would not be in force");
+                at(path).complain(format!("{told}; add one, or move the file")).coded("no-manifest")
+            },
+        ));
     }
 
     fn entries(&mut self, folder: &Path) -> Vec<PathBuf> {
@@ -226,11 +229,6 @@ pub fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     });
     paths.sort();
     Ok(paths)
-}
-
-/// Whether it is a file of policies, by its name.
-pub fn is_cedar(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "cedar")
 }
 
 /// The manifest among what a folder holds: one that cannot be read is one all the same.

@@ -14,6 +14,7 @@ use policy::{
     changes::Changes,
     complaint::Complaints,
     engine::Engine,
+    held::Held,
     model::{
         caller::Caller,
         decision::{OnError, Revision},
@@ -28,7 +29,15 @@ use crate::{clock, config::ProductConfig, route::Routes};
 
 /// Tokens whose signature has been checked, by their SHA-256. Time and revocation are checked at
 /// every use.
-pub type Verified = moka::sync::Cache<[u8; 32], Arc<Caller>>;
+pub type Verified = moka::sync::Cache<[u8; 32], Arc<Remembered>>;
+
+/// A verified token.
+#[derive(Debug)]
+pub struct Remembered {
+    pub caller: Arc<Caller>,
+    /// What its bearer held when it was last used.
+    pub held: ArcSwapOption<Held>,
+}
 
 /// How long a verified token is remembered at the most; then its signature is checked again.
 const REMEMBERED: Duration = Duration::from_hours(1);

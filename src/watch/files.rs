@@ -60,7 +60,7 @@ impl Scope {
     /// Whether a file counts, by its name.
     pub fn counts(self, path: &Path) -> bool {
         let named = |name| path.file_name().is_some_and(|file| file == name);
-        folder::is_cedar(path)
+        policy::template::is_policy_file(path)
             || match self {
                 Self::InForce => named(folder::MANIFEST) || named(BOOTSTRAP),
                 Self::Tested => is_table(path),
