@@ -13,6 +13,7 @@ mod hot_reload; // a changed right is in force at the next request
 mod nginx; // a real nginx in front of an unmodified product
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, three doors with one answer
+mod policy_bench; // the policy author's tools: bench
 mod policy_check; // the policy author's tools: check, fmt, new
 mod policy_explain; // the policy author's tools: explain, who, what, diff
 mod policy_import; // the author's tools: manifests from other sources, and plain Cedar out of ours

@@ -27,10 +27,12 @@ use crate::{
 
 mod coverage;
 mod junit;
+mod questions;
 mod reader;
 
 pub use coverage::Coverage;
 pub use junit::junit;
+pub(crate) use reader::NOON;
 
 /// The folder of decision tables, in a policy folder and in each product's.
 pub const TESTS: &str = "tests";
