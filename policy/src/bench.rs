@@ -2,8 +2,9 @@
 //! and to compile.
 //!
 //! A sample is one question asked some times over, so that the clock's own cost does not count. The
-//! questions are asked in turn until the time is up, each kind its share of it. Plain Cedar is asked
-//! with its request and its entities at hand, the best case for it.
+//! questions are asked in turn until the time is up, each kind its share of it. The engine has what the
+//! subject holds at hand, as the proxy does beside a verified token; plain Cedar its request and its
+//! entities, the best case for it.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use serde::Serialize;
 use crate::{
     complaint::Complaints,
     engine::Engine,
+    held::Held,
     model::{
         caller::{Authentication, Subject},
         grant::Permission,
@@ -156,7 +158,12 @@ pub fn bench(engine: &Engine, questions: Vec<Question>, time: Duration) -> Resul
     let (mut decisions, mut kinds) = (0, Vec::new());
     let mut whole: BTreeMap<Class, [Vec<f64>; 2]> = BTreeMap::new();
     for ((product, class), questions) in &sorted {
-        let mut ask = |n: usize| questions[n].put(|query| drop(black_box(engine.decide(query))));
+        let held: Vec<Held> = questions.iter().map(|q| engine.held(&q.subject)).collect();
+        let mut ask = |n: usize| {
+            questions[n].put(|query| {
+                drop(black_box(engine.decide_for(&held[n], query.permission, query.facts)));
+            });
+        };
         let (ours, asked) = measured(questions.len(), share(1) / of, &mut ask);
         decisions += asked;
         let theirs = plain(engine, questions, share(2) / of)?;
@@ -220,8 +227,9 @@ fn step(questions: usize) -> usize {
 }
 
 fn classified(engine: &Engine, query: &Query<'_>) -> Result<Class, String> {
-    let (_, rules) =
-        engine.in_scope(query.subject, query.permission).ok_or("no such permission")?;
+    let (_, rules) = engine
+        .in_scope(&engine.held(query.subject), query.permission)
+        .ok_or("no such permission")?;
     if rules.iter().any(|rule| rule.conditions.is_some()) {
         return Ok(Class::Conditions);
     }
@@ -319,8 +327,9 @@ fn policies(
 ) -> Result<Vec<Weight>, String> {
     let mut met: BTreeMap<Arc<str>, (usize, &Question)> = BTreeMap::new();
     for question in questions {
-        let (_, rules) =
-            engine.in_scope(&question.subject, question.permission).ok_or("no such permission")?;
+        let (_, rules) = engine
+            .in_scope(&engine.held(&question.subject), question.permission)
+            .ok_or("no such permission")?;
         for rule in rules.iter().filter(|rule| rule.conditions.is_some()) {
             met.entry(Arc::clone(&rule.id)).or_insert((0, question)).0 += 1;
         }

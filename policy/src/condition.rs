@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use cedar_policy::{Effect, EntityUid, Policy};
+use cedar_policy::{Effect, Policy};
 use cedar_policy_core::{
     ast::{
         self, Context, EntityUIDEntry, Expr, ExprKind, Literal, Name, PartialValue, Request, Value,
@@ -47,6 +47,8 @@ pub(crate) struct Rule {
 pub(crate) struct Needs {
     /// An entity: then all that are around the principal are there.
     pub entities: bool,
+    /// The action among them, with the groups it is in.
+    pub action: bool,
     context: Wanted,
 }
 
@@ -85,8 +87,14 @@ impl Needs {
                     contexts += 1;
                     continue;
                 }
-                ExprKind::Var(_) | ExprKind::Lit(Literal::EntityUID(_)) => {
+                ExprKind::Var(var) => {
                     needs.entities = true;
+                    needs.action |= *var == Var::Action;
+                    continue;
+                }
+                ExprKind::Lit(Literal::EntityUID(uid)) => {
+                    needs.entities = true;
+                    needs.action |= uid.entity_type().is_action();
                     continue;
                 }
                 ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => (expr, attr),
@@ -109,6 +117,7 @@ impl Needs {
     /// What both need.
     pub(crate) fn and(&mut self, other: &Self) {
         self.entities |= other.entities;
+        self.action |= other.action;
         match (&mut self.context, &other.context) {
             (Wanted::All, _) | (_, Wanted::Nothing) => {}
             (Wanted::Only(ours), Wanted::Only(theirs)) => ours.extend(theirs.iter().cloned()),
@@ -131,18 +140,14 @@ pub(crate) struct Asker<'e> {
 }
 
 impl<'e> Asker<'e> {
+    /// For a principal, an action and a resource.
     pub(crate) fn new(
-        principal: &EntityUid,
-        action: &EntityUid,
-        resource: &EntityUid,
+        uids: [&Arc<ast::EntityUID>; 3],
         context: Context,
         entities: &'e Entities,
     ) -> Self {
-        let known = |uid: &EntityUid| {
-            let uid: &ast::EntityUID = uid.as_ref();
-            EntityUIDEntry::Known { euid: Arc::new(uid.clone()), loc: None }
-        };
-        let (principal, action, resource) = (known(principal), known(action), known(resource));
+        let [principal, action, resource] =
+            uids.map(|uid| EntityUIDEntry::Known { euid: Arc::clone(uid), loc: None });
         Self::of(Request::new_unchecked(principal, action, resource, Some(context)), entities)
     }
 

@@ -130,9 +130,7 @@ pub fn explain(engine: &Engine, query: &Query<'_>) -> Result<Explanation, String
 
 /// The source of a written policy.
 pub(crate) fn source(engine: &Engine, policy: &Authored) -> String {
-    let file = engine.snapshot().policies.iter().find(|text| text.file == policy.place.file);
-    let text = file.and_then(|file| file.text.get(policy.span.clone()));
-    text.map_or_else(|| policy.policy.to_string(), str::to_owned)
+    policy.source(&engine.snapshot().policies)
 }
 
 struct View<'a> {

@@ -151,8 +151,9 @@ impl<'a> Search<'a> {
     ///
     /// When it is no permission of this engine.
     pub fn may(&self, subject: &Subject, permission: PermissionId) -> Result<May, String> {
+        let held = self.engine.held(subject);
         let (mut permitted, holding) =
-            self.engine.in_scope(subject, permission).ok_or("no such permission")?;
+            self.engine.in_scope(&held, permission).ok_or("no such permission")?;
         let (mut forbidden, mut conditional) = (Vec::new(), Vec::new());
         for rule in holding {
             // A condition that is always true is none.

@@ -3,10 +3,10 @@
 
 use crate::{
     engine::Engine,
+    held::Held,
     model::{
-        caller::Subject,
         decision::Decision,
-        query::{Facts, PermissionId, Query},
+        query::{Facts, PermissionId},
     },
 };
 
@@ -15,13 +15,13 @@ impl Engine {
     /// beside the answer. An empty list holds nothing that could be granted, so it is denied.
     pub fn decide_all(
         &self,
-        subject: &Subject,
+        held: &Held,
         facts: &Facts<'_>,
         needed: &[PermissionId],
     ) -> (Decision, Option<PermissionId>) {
         let mut settled: Option<Decision> = None;
         for permission in needed {
-            let decision = self.decide(&Query { subject, permission: *permission, facts });
+            let decision = self.decide_for(held, *permission, facts);
             if !decision.allowed() {
                 return (decision, Some(*permission));
             }
@@ -44,13 +44,13 @@ impl Engine {
     /// it; none where the list is empty, which is denied.
     pub fn decide_any(
         &self,
-        subject: &Subject,
+        held: &Held,
         facts: &Facts<'_>,
         meant: &[PermissionId],
     ) -> (Decision, Option<PermissionId>) {
         let mut answer: Option<(Decision, PermissionId)> = None;
         for permission in meant {
-            let decision = self.decide(&Query { subject, permission: *permission, facts });
+            let decision = self.decide_for(held, *permission, facts);
             if decision.forbidden() || self.on_error().denies(&decision.errors) {
                 return (decision, Some(*permission));
             }
@@ -72,7 +72,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{caller::Principal, decision::Revision, manifest::Manifest},
+        model::{
+            caller::{Principal, Subject},
+            decision::Revision,
+            manifest::Manifest,
+        },
         snapshot::{PolicyText, Snapshot},
     };
 
@@ -108,9 +112,9 @@ mod tests {
                 engine.permission(product, "things", action).unwrap()
             })
             .collect();
-        let facts = Facts::default();
-        let all = engine.decide_all(&subject, &facts, &ids);
-        [all, engine.decide_any(&subject, &facts, &ids)]
+        let (held, facts) = (engine.held(&subject), Facts::default());
+        let all = engine.decide_all(&held, &facts, &ids);
+        [all, engine.decide_any(&held, &facts, &ids)]
             .map(|(decision, by)| (decision.allowed(), by.map(|id| engine.label(id).to_string())))
     }
 

@@ -69,14 +69,10 @@ impl Store {
         Ok(Self { schema, policies, entities, rules, index, on_error: OnError::default() })
     }
 
-    /// Parse and validate a store, for answers that treat a policy that cannot be evaluated like
-    /// that.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::compile`].
-    pub fn compile_with(source: &Source, on_error: OnError) -> Result<Self, Complaints> {
-        Self::compile(source).map(|store| Self { on_error, ..store })
+    /// The same, for answers that treat a policy that cannot be evaluated like that.
+    #[must_use]
+    pub fn with_errors(self, on_error: OnError) -> Self {
+        Self { on_error, ..self }
     }
 
     /// What a policy that cannot be evaluated does to the answer.
@@ -184,11 +180,7 @@ impl Store {
 /// Read a store's entities.
 pub(crate) fn entities(text: &PolicyText, schema: &Schema) -> Result<Entities, Complaint> {
     let tree: serde_json::Value = serde_json::from_str(&text.text).map_err(|error| {
-        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let (line, column) = (small(error.line()), small(error.column()));
-        let place = Place { file: Arc::clone(&text.file), line, column };
-        let told = error.to_string();
-        let told = told.split(" at line ").next().unwrap_or_default();
+        let (place, told) = Place::of_json(&text.file, &error);
         place.complain(format!("no JSON: {told}")).coded("entities")
     })?;
     Entities::from_json_value(tree, Some(schema)).map_err(|error| {

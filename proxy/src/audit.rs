@@ -161,11 +161,11 @@ pub fn refused(asked: &Asked<'_>, refusal: &Refusal) {
         id: refusal.id,
         revision: refusal.revision,
         product: refusal.product.as_deref(),
-        principal: denial.map(|denial| &denial.bearer.subject.principal),
+        principal: denial.map(|denial| &denial.bearer.subject().principal),
         permission: denial.map(|denial| &*denial.permission),
         decision: denial.map(|denial| &denial.decision),
         question: denial.map(|denial| Question {
-            subject: &denial.bearer.subject,
+            subject: denial.bearer.subject(),
             authentication: &denial.bearer.caller.authentication,
             parameters: &denial.parameters,
             now: denial.now,

@@ -83,7 +83,7 @@ impl Permit {
 
     /// Who asked, as logged.
     pub fn principal(&self) -> Option<&Principal> {
-        self.bearer.as_ref().map(|bearer| &bearer.subject.principal)
+        self.bearer.as_ref().map(|bearer| &bearer.subject().principal)
     }
 
     /// Why it was allowed.
@@ -105,7 +105,7 @@ impl Permit {
         self.decision()?;
         let bearer = self.bearer.as_ref()?;
         Some(Question {
-            subject: &bearer.subject,
+            subject: bearer.subject(),
             authentication: &bearer.caller.authentication,
             parameters: &self.target.parameters,
             now: self.now,
@@ -203,7 +203,7 @@ fn decide(
         authentication: Some(&bearer.caller.authentication),
         parameters: &parameters,
     };
-    engine.decide_all(&bearer.subject, &facts, needed)
+    engine.decide_all(&bearer.held, &facts, needed)
 }
 
 /// Permissions as logs name them, with spaces between.

@@ -11,6 +11,7 @@ use crate::{
     audit::{DecisionId, Several},
     authenticate::Bearer,
     canonical::NotCanonical,
+    config::Reasons,
     route::Parameters,
 };
 
@@ -22,6 +23,34 @@ pub struct Refusal {
     pub revision: Revision,
     /// The product that was asked for, where it came to that.
     pub product: Option<String>,
+    /// How much of the rest may be told.
+    pub reasons: Reasons,
+}
+
+impl Refusal {
+    /// The reason in a word, for whoever may know it.
+    pub fn word(&self) -> Option<&'static str> {
+        (self.reasons == Reasons::Full).then(|| self.why.word())
+    }
+
+    /// The name of the decision, for whoever may know it.
+    pub fn named(&self) -> Option<DecisionId> {
+        (self.reasons >= Reasons::Id).then_some(self.id)
+    }
+
+    /// One sentence for whoever is turned away.
+    pub fn sentence(&self) -> String {
+        if self.reasons == Reasons::Full {
+            return self.why.sentence();
+        }
+        let sentence = match self.why.class() {
+            Class::BadRequest => "The request is refused.",
+            Class::Unauthenticated => "A valid bearer token is needed.",
+            Class::Forbidden => "You are not allowed to do this.",
+            Class::Unavailable => "No decision can be made at the moment.",
+        };
+        sentence.to_owned()
+    }
 }
 
 /// The reasons, from the outside in.

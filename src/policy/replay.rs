@@ -248,10 +248,11 @@ fn decide(engine: &Engine, asked: &Asked, permissions: &[PermissionId]) -> Decis
         authentication: Some(&asked.authentication),
         parameters: &parameters,
     };
+    let held = engine.held(&asked.subject);
     if asked.any {
-        engine.decide_any(&asked.subject, &facts, permissions).0
+        engine.decide_any(&held, &facts, permissions).0
     } else {
-        engine.decide_all(&asked.subject, &facts, permissions).0
+        engine.decide_all(&held, &facts, permissions).0
     }
 }
 

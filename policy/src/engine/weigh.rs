@@ -2,8 +2,7 @@
 
 use super::{Engine, needs_of};
 use crate::{
-    condition::{Asker, Rule},
-    entities,
+    condition::{self, Asker, Rule},
     model::query::Query,
 };
 
@@ -26,10 +25,15 @@ impl Engine {
     ) -> Result<(), String> {
         let known =
             self.permissions.get(query.permission.0 as usize).ok_or("no such permission")?;
-        let principal = entities::principal(query.subject);
-        let candidates = self.candidates(query.subject, &principal, known);
-        let (context, entities) = self.surroundings(query, known, &needs_of(&candidates))?;
-        let asker = Asker::new(&principal, &known.action_uid, &known.resource, context, &entities);
+        let held = self.held(query.subject);
+        let around = self.around(&held);
+        let candidates = self.candidates(around, known);
+        let needs = needs_of(&candidates);
+        let parameters = &self.products[known.product].parameters;
+        let context = condition::context(&held.subject, query.facts, parameters, &needs)?;
+        let entities = self.surroundings(&held, around, known, &needs)?;
+        let uids = [&around.shared, &known.action_uid, &known.resource_uid];
+        let asker = Asker::new(uids, context, entities.as_ref());
         for rule in candidates {
             if let Some(conditions) = &rule.conditions {
                 each(rule, &mut || {

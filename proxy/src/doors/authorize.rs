@@ -132,7 +132,7 @@ impl Question {
     fn settle(&self, in_force: &InForce, bearer: &Bearer, now: u64) -> Verdict {
         let engine = &in_force.engine;
         let no = || Verdict::of((Decision::deny(engine.revision()), None));
-        let Some(named) = self.named(engine, &bearer.subject.principal) else { return no() };
+        let Some(named) = self.named(engine, &bearer.subject().principal) else { return no() };
         // Two names for the product must be the same one.
         let product = match (self.product.as_deref(), named.as_deref()) {
             (Some(given), Some(named)) if given != named => return no(),
@@ -146,12 +146,12 @@ impl Question {
         };
         if let Some(product) = product {
             let permission = engine.permission(product, &self.resource, &self.action);
-            return Verdict::of(engine.decide_all(&bearer.subject, &facts, permission.as_slice()))
+            return Verdict::of(engine.decide_all(&bearer.held, &facts, permission.as_slice()))
                 .about(permission);
         }
         // Older libraries name no product: any that declares the permission may be meant.
         let meant = engine.permissions_named(&self.resource, &self.action);
-        let verdict = Verdict::of(engine.decide_any(&bearer.subject, &facts, meant));
+        let verdict = Verdict::of(engine.decide_any(&bearer.held, &facts, meant));
         let several = (meant.len() > 1).then(|| Several::Any(authorize::labels(engine, meant)));
         Verdict { several, ..verdict }
     }
@@ -229,7 +229,7 @@ impl Heard<'_> {
         if verdict.decision.allowed() {
             self.gate.metrics.decided(DOOR, product.unwrap_or(""), "allow", "", self.took);
             let told = audit::Question {
-                subject: &bearer.subject,
+                subject: bearer.subject(),
                 authentication: &bearer.caller.authentication,
                 parameters: &[],
                 now: self.now,
