@@ -3,6 +3,7 @@
 //! Every command works on what `source` opens, prints for people, or with `--json` for programs, and
 //! ends with 0, with 1 when what it checked does not hold, or with 2 when it could not run.
 
+mod bench;
 mod check;
 mod diff;
 mod explain;
@@ -56,6 +57,8 @@ enum Command {
     Replay(replay::Args),
     /// Ask what the decision tables ask, and hold the answers against them
     Test(test::Args),
+    /// What decisions cost with these policies, on this machine
+    Bench(bench::Args),
 }
 
 /// How a command that could run ended.
@@ -94,6 +97,7 @@ impl Command {
             Self::Diff(args) => diff::run(&args),
             Self::Replay(args) => replay::run(&args),
             Self::Test(args) => test::run(&args),
+            Self::Bench(args) => bench::run(&args),
         }
     }
 }

@@ -15,6 +15,7 @@ mod gateway; // the inline door
 mod hot_reload; // a changed right is in force at the next request
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, every door with one answer
+mod policy_bench; // the policy author's tools: bench
 mod policy_check; // the policy author's tools: check, fmt, new
 mod policy_docs; // docs/policies.md, followed to the letter
 mod policy_explain; // the policy author's tools: explain, who, what, diff

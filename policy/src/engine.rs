@@ -42,6 +42,8 @@ use crate::{
     snapshot::Snapshot,
 };
 
+mod weigh;
+
 /// A compiled snapshot.
 pub struct Engine {
     /// No two engines of a process have the same.
@@ -365,13 +367,10 @@ impl Engine {
         let around = self.around(held);
         let candidates = self.candidates(around, known);
         let mut answer = Answer::default();
-        let mut needs = Needs::default();
-        for rule in &candidates {
-            match rule.conditions {
-                None => answer.take(rule),
-                Some(_) => needs.and(&rule.needs),
-            }
+        for rule in candidates.iter().filter(|rule| rule.conditions.is_none()) {
+            answer.take(rule);
         }
+        let needs = needs_of(&candidates);
         if candidates.iter().all(|rule| rule.conditions.is_none()) {
             return answer.sorted();
         }
@@ -479,6 +478,13 @@ impl Engine {
         let entities = self.entities(query.subject, known).map_err(|error| error.to_string())?;
         Ok((self.request(query, known)?, entities))
     }
+}
+
+/// What the conditions of these policies need together.
+fn needs_of(rules: &[&Rule]) -> Needs {
+    let mut needs = Needs::default();
+    rules.iter().filter(|rule| rule.conditions.is_some()).for_each(|rule| needs.and(&rule.needs));
+    needs
 }
 
 /// An engine in the making.

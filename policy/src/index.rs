@@ -118,6 +118,12 @@ impl Index {
         self.any_action.iter().chain(self.equals.get(action)).chain(within).copied().collect()
     }
 
+    /// The policies that no key narrows.
+    pub(crate) fn floor(&self) -> &[u32] {
+        let table = self.any_action.and_then(|n| self.tables.get(n));
+        table.map_or(&[], |table| &table.by_principal.any.any)
+    }
+
     /// The policies whose scope holds but for the types it names, each once and in order.
     pub(crate) fn candidates<P, R>(
         &self,

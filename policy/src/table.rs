@@ -28,6 +28,7 @@ use crate::{
 mod coverage;
 mod junit;
 mod moved;
+mod questions;
 mod reader;
 #[cfg(test)]
 mod schema;
@@ -35,6 +36,7 @@ mod schema;
 pub use coverage::Coverage;
 pub use junit::junit;
 pub use moved::{Moved, moved};
+pub(crate) use reader::NOON;
 
 /// The folder of decision tables, in a policy folder and in each product's.
 pub const TESTS: &str = "tests";

@@ -39,7 +39,7 @@ const MOST_TOLD: usize = 100;
 Example: postern policy replay decisions.log policies
          journalctl -u postern -o cat | postern policy replay - policies --fail-on loss --json")]
 pub struct Args {
-    /// A log with `log.format = \"json\"`; `-` reads standard input
+    /// A log with `log.format = "json"`; `-` reads standard input
     #[arg(value_name = "LOG")]
     log: PathBuf,
     #[command(flatten)]

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The moment of a case that names none: the same today and tomorrow. 2026-01-01T12:00:00Z.
-const NOON: u64 = 1_767_268_800;
+pub(crate) const NOON: u64 = 1_767_268_800;
 
 /// The organization of a matrix that names none.
 const ORGANIZATION: &str = "acme";
