@@ -3,12 +3,14 @@
 
 use std::net::IpAddr;
 
+use futures_util::{SinkExt, StreamExt};
 use reqwest::Method;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue};
 
 use crate::{
     harness::{
-        Postern,
+        PATIENCE, Postern,
         front::{Front, Kind},
         raw, status, text,
         upstream::Upstream,
@@ -193,6 +195,31 @@ async fn it_denies_when_postern_is_gone(kind: Kind) {
     assert_eq!(upstream.seen(), 1);
 }
 
+/// The question is put with the client's `Upgrade` and `Connection` by some; it is answered like any
+/// other, once, and the socket goes to the product.
+async fn a_websocket_is_decided_on_when_it_is_opened(kind: Kind) {
+    if kind == Kind::Nginx {
+        return; // The example leaves upgrades out.
+    }
+    let (upstream, postern, front) = installed(kind, "").await;
+    let admin = postern.admin().await;
+    let url = format!("ws://{}{PATH}", front.address);
+    let refused = tokio_tungstenite::connect_async(&url).await.unwrap_err();
+    let tungstenite::Error::Http(response) = refused else { panic!("{kind:?}: {refused}") };
+    assert_eq!(response.status(), 401);
+    let mut request = url.into_client_request().unwrap();
+    let bearer = HeaderValue::from_str(&format!("Bearer {admin}")).unwrap();
+    request.headers_mut().insert("authorization", bearer);
+    let (mut socket, response) = tokio_tungstenite::connect_async(request).await.unwrap();
+    assert_eq!(response.status(), 101);
+    for text in ["one", "two"] {
+        socket.send(Message::text(text)).await.unwrap();
+        let back = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
+        assert_eq!(back.unwrap().unwrap(), Message::text(text));
+    }
+    assert_eq!(upstream.seen(), 1, "{kind:?}");
+}
+
 macro_rules! held {
     ($($front:ident $kind:ident)*) => {$(
         mod $front {
@@ -216,6 +243,13 @@ macro_rules! held {
             async fn h_forged_headers_and_odd_requests_get_nobody_further() {
                 if Kind::$kind.is_here() {
                     super::h_forged_headers_and_odd_requests_get_nobody_further(Kind::$kind).await;
+                }
+            }
+
+            #[tokio::test]
+            async fn a_websocket_is_decided_on_when_it_is_opened() {
+                if Kind::$kind.is_here() {
+                    super::a_websocket_is_decided_on_when_it_is_opened(Kind::$kind).await;
                 }
             }
 

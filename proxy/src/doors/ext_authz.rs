@@ -78,37 +78,37 @@ impl ExtAuthz {
             headers.insert("grpc-status", UNIMPLEMENTED);
             return response;
         }
-        let check = match message(request.into_body()).await {
-            Ok(check) => self.check(peer.to_canonical(), &check),
-            Err(why) => {
-                let id = request_id::of(&HeaderMap::new());
-                deny(&self.gate.unreadable(DOOR, Some(peer.to_canonical()), &id, why))
+        // From others nothing is read at all.
+        let check = if self.gate.trusted.holds(peer) {
+            match message(request.into_body()).await {
+                Ok(request) => self.check(&request),
+                Err(why) => self.refuse(None, &HeaderMap::new(), why),
             }
+        } else {
+            self.refuse(Some(peer.to_canonical()), &HeaderMap::new(), Why::Untrusted)
         };
         framed(&check)
     }
 
-    fn check(&self, peer: IpAddr, request: &CheckRequest) -> CheckResponse {
-        let read = Read::of(request);
-        let headers = read.as_ref().map(|read| &read.headers).ok();
-        let request_id = request_id::of(headers.unwrap_or(&HeaderMap::new()));
-        let refuse = |client, why| deny(&self.gate.unreadable(DOOR, client, &request_id, why));
-        if !self.gate.trusted.holds(peer) {
-            return refuse(Some(peer), Why::Untrusted);
-        }
-        let Read { http, headers, product, source } = match read {
+    fn refuse(&self, client: Option<IpAddr>, headers: &HeaderMap, why: Why) -> CheckResponse {
+        deny(&self.gate.unreadable(DOOR, client, &request_id::of(headers), why))
+    }
+
+    fn check(&self, request: &CheckRequest) -> CheckResponse {
+        let Read { http, headers, product, source } = match Read::of(request) {
             Ok(read) => read,
-            Err(why) => return refuse(None, why),
+            Err(why) => return self.refuse(None, &HeaderMap::new(), why),
         };
         let client = source.map(|source| self.gate.trusted.client(source, &headers));
         if request_id::header_bytes(&headers) > self.max_header_bytes {
-            return refuse(client, Why::Headers("they are too large"));
+            return self.refuse(client, &headers, Why::Headers("they are too large"));
         }
         let scheme = match http.scheme.as_str() {
             "" | "http" => "http",
             "https" => "https",
-            _ => return refuse(client, Why::Headers("a scheme that is not served")),
+            _ => return self.refuse(client, &headers, Why::Headers("a scheme that is not served")),
         };
+        let request_id = request_id::of(&headers);
         let ask = Ask {
             door: DOOR,
             find: Find::Door(product),
