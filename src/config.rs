@@ -172,7 +172,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 47] = [
+const KEYS: [(&str, Kind); 49] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -204,6 +204,8 @@ const KEYS: [(&str, Kind); 47] = [
     ("proxy.health", Kind::Text),
     ("proxy.trusted_proxies", Kind::List),
     ("proxy.identity_headers", Kind::List),
+    ("proxy.identity_names", Kind::List),
+    ("proxy.aliases", Kind::List),
     ("proxy.remembered_tokens", Kind::Number),
     ("proxy.max_header_bytes", Kind::Number),
     ("proxy.max_body_bytes", Kind::Number),

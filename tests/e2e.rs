@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod aliases; // paths and header names of other access managers
 mod alone; // the proxy without an identity service
 mod authorize; // permission checks, as the products' client library asks them
 mod dialects; // every door, asked directly: one answer

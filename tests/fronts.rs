@@ -3,12 +3,14 @@
 
 use std::net::IpAddr;
 
+use futures_util::{SinkExt, StreamExt};
 use reqwest::Method;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue};
 
 use crate::{
     harness::{
-        Postern,
+        PATIENCE, Postern,
         front::{Front, Kind},
         raw, status, text,
         upstream::Upstream,
@@ -109,8 +111,10 @@ async fn p_no_spelling_gets_past_it_and_nothing_becomes_a_5xx(kind: Kind) {
         let status = status(&answer);
         if expected.is_some() {
             assert_eq!(status, 200, "{kind:?} {target}\n{answer}");
+        } else if kind == Kind::Traefik && status == 200 {
+            // It gives some of these one meaning itself, asks about that one and forwards it.
+            assert!(answer.contains(&format!("\"target\":\"{PATH}\"")), "{target}\n{answer}");
         } else {
-            // A server that gives such a target one meaning itself may ask about that one.
             let refused = matches!(status, 400 | 403);
             assert!(refused, "{kind:?} {target}\n{answer}");
             assert_eq!(upstream.seen(), before, "{kind:?} {target} reached the product");
@@ -193,6 +197,45 @@ async fn it_denies_when_postern_is_gone(kind: Kind) {
     assert_eq!(upstream.seen(), 1);
 }
 
+#[tokio::test]
+async fn envoys_access_log_names_the_decision_and_the_reason() {
+    let (_upstream, postern, front) = installed(Kind::EnvoyGrpc, "").await;
+    let admin = postern.admin().await;
+    for (method, reason) in [(Method::GET, "-"), (Method::PUT, "no-route")] {
+        let request = postern.request(method, front.address, PATH).bearer_auth(&admin);
+        let response = request.send().await.unwrap();
+        let id = response.headers()["x-postern-decision-id"].to_str().unwrap();
+        let line = front.logged(id).await;
+        assert!(line.ends_with(&format!("decision={id} reason={reason}")), "{line}");
+        postern.logged(id).await;
+    }
+}
+
+/// The question is put with the client's `Upgrade` and `Connection` by some; it is answered like any
+/// other, once, and the socket goes to the product.
+async fn a_websocket_is_decided_on_when_it_is_opened(kind: Kind) {
+    if kind == Kind::Nginx {
+        return; // The example leaves upgrades out.
+    }
+    let (upstream, postern, front) = installed(kind, "").await;
+    let admin = postern.admin().await;
+    let url = format!("ws://{}{PATH}", front.address);
+    let refused = tokio_tungstenite::connect_async(&url).await.unwrap_err();
+    let tungstenite::Error::Http(response) = refused else { panic!("{kind:?}: {refused}") };
+    assert_eq!(response.status(), 401);
+    let mut request = url.into_client_request().unwrap();
+    let bearer = HeaderValue::from_str(&format!("Bearer {admin}")).unwrap();
+    request.headers_mut().insert("authorization", bearer);
+    let (mut socket, response) = tokio_tungstenite::connect_async(request).await.unwrap();
+    assert_eq!(response.status(), 101);
+    for text in ["one", "two"] {
+        socket.send(Message::text(text)).await.unwrap();
+        let back = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
+        assert_eq!(back.unwrap().unwrap(), Message::text(text));
+    }
+    assert_eq!(upstream.seen(), 1, "{kind:?}");
+}
+
 macro_rules! held {
     ($($front:ident $kind:ident)*) => {$(
         mod $front {
@@ -216,6 +259,13 @@ macro_rules! held {
             async fn h_forged_headers_and_odd_requests_get_nobody_further() {
                 if Kind::$kind.is_here() {
                     super::h_forged_headers_and_odd_requests_get_nobody_further(Kind::$kind).await;
+                }
+            }
+
+            #[tokio::test]
+            async fn a_websocket_is_decided_on_when_it_is_opened() {
+                if Kind::$kind.is_here() {
+                    super::a_websocket_is_decided_on_when_it_is_opened(Kind::$kind).await;
                 }
             }
 

@@ -32,6 +32,10 @@ pub struct Config {
     /// Headers beside `X-Postern-*` that a client may never set, because a product behind the
     /// gateway reads an identity from them. Default: none.
     pub identity_headers: Vec<String>,
+    /// The sets of names under which a product is told who asks. Default: `postern`.
+    pub identity_names: Vec<Names>,
+    /// Whose paths are doors here, too, for servers that are configured for them. Default: none.
+    pub aliases: Vec<Alias>,
     /// How many verified tokens are remembered. Default: 100000.
     pub remembered_tokens: u64,
     /// The largest header section of a request, in bytes. Default: 32768.
@@ -63,6 +67,8 @@ impl Default for Config {
             health: on(9090),
             trusted_proxies: Networks::default(),
             identity_headers: Vec::new(),
+            identity_names: vec![Names::Postern],
+            aliases: Vec::new(),
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
             max_body_bytes: 64 * 1024,
@@ -89,6 +95,27 @@ impl Config {
         at_least("max_body_bytes", self.max_body_bytes, 1024)?;
         at_least("max_connections", self.max_connections, 1)
     }
+}
+
+/// A set of header names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Names {
+    /// `X-Postern-Subject` and the others.
+    Postern,
+    /// `X-Auth-Request-User` and the others, as oauth2-proxy has them.
+    AuthRequest,
+    /// `Remote-User` and the others, as Authelia has them.
+    Remote,
+}
+
+/// Another product whose paths servers may be configured for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alias {
+    Authelia,
+    Oathkeeper,
+    Oauth2Proxy,
 }
 
 /// Networks, none of which is everybody.

@@ -1,5 +1,6 @@
 //! The listener that products and ingresses ask: the Auth API, and the HTTP doors by path.
 
+mod alias;
 mod answer;
 pub mod authorize;
 mod caddy;
@@ -18,8 +19,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 
 use crate::{
-    answer as own, connection::HEADER_TIME, forward, forward::Forbidden, gate::Gate, health,
-    relay::Relay, request_id,
+    answer as own, config::Alias, connection::HEADER_TIME, forward, forward::Identity, gate::Gate,
+    health, relay::Relay, request_id,
 };
 use forwarded::Heard;
 
@@ -43,7 +44,9 @@ const FORWARD_AUTH: &str = "/forward-auth/";
 #[derive(Debug)]
 pub struct Doors {
     pub gate: Arc<Gate>,
-    pub forbidden: Arc<Forbidden>,
+    pub identity: Arc<Identity>,
+    /// Whose paths are doors, too.
+    pub aliases: Vec<Alias>,
     pub relay: Relay,
     pub max_body_bytes: usize,
     pub max_header_bytes: usize,
@@ -66,8 +69,20 @@ impl Doors {
 
     async fn route(&self, peer: IpAddr, request: Request<Incoming>, id: &str) -> Response<Bytes> {
         let path = request.uri().path().to_owned();
+        let heard = Heard {
+            gate: &self.gate,
+            identity: &self.identity,
+            max_header_bytes: self.max_header_bytes,
+            peer,
+            headers: request.headers(),
+            product: None,
+            request_id: id,
+        };
         if let Some(rest) = path.strip_prefix(FORWARD_AUTH) {
-            return self.forward_auth(peer, rest, &request, id);
+            return forward_auth(heard, rest, &request);
+        }
+        if let Some(answer) = alias::answer(&self.aliases, &heard, &request) {
+            return answer;
         }
         if request_id::header_bytes(request.headers()) > self.max_header_bytes {
             let message = "The request's headers are too large.";
@@ -88,38 +103,6 @@ impl Doors {
             "/v1/authorize" => bad_method("POST"),
             _ if RELAYED.contains(&path) => self.pass(peer, path, request, id).await,
             _ => own::error(own::NOT_FOUND, "There is nothing at this path."),
-        }
-    }
-
-    /// `/forward-auth/{server}[/{product}]`; below `envoy/{product}` stands the client's target. At
-    /// the others the method is the server's, not the client's.
-    fn forward_auth(
-        &self,
-        peer: IpAddr,
-        rest: &str,
-        request: &Request<Incoming>,
-        id: &str,
-    ) -> Response<Bytes> {
-        let (server, product) = match rest.split_once('/') {
-            Some((server, product)) => (server, Some(product)),
-            None => (rest, None),
-        };
-        let heard = Heard {
-            gate: &self.gate,
-            forbidden: &self.forbidden,
-            max_header_bytes: self.max_header_bytes,
-            peer,
-            headers: request.headers(),
-            product,
-            request_id: id,
-        };
-        match server {
-            "nginx" => nginx::answer(&heard),
-            "traefik" => traefik::answer(&heard),
-            "caddy" => caddy::answer(&heard),
-            "haproxy" => haproxy::answer(&heard),
-            "envoy" => envoy::answer(&heard, request.method(), request.uri()),
-            _ => own::error(own::NOT_FOUND, "There is no such door."),
         }
     }
 
@@ -171,6 +154,24 @@ impl Doors {
     }
 }
 
+/// `/forward-auth/{server}[/{product}]`; below `envoy/{product}` stands the client's target. At the
+/// others the method is the server's, not the client's.
+fn forward_auth(heard: Heard<'_>, rest: &str, request: &Request<Incoming>) -> Response<Bytes> {
+    let (server, product) = match rest.split_once('/') {
+        Some((server, product)) => (server, Some(product)),
+        None => (rest, None),
+    };
+    let heard = Heard { product, ..heard };
+    match server {
+        "nginx" => nginx::answer(&heard),
+        "traefik" => traefik::answer(&heard),
+        "caddy" => caddy::answer(&heard),
+        "haproxy" => haproxy::answer(&heard),
+        "envoy" => envoy::answer(&heard, request.method(), request.uri()),
+        _ => own::error(own::NOT_FOUND, "There is no such door."),
+    }
+}
+
 fn only_get(
     request: &Request<Incoming>,
     answer: impl FnOnce() -> Response<Bytes>,
@@ -188,4 +189,67 @@ fn bad_method(allowed: &'static str) -> Response<Bytes> {
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        config::Networks, live::Live, metrics::Metrics, peer::Trusted, policies::Policies,
+    };
+
+    /// A gate with nothing in force.
+    pub fn empty() -> Gate {
+        let metrics = Metrics::new();
+        Gate {
+            live: Arc::new(Live::new(Vec::new(), "postern".to_owned(), 1)),
+            trusted: Trusted::new(&Networks(vec!["127.0.0.0/8".parse().unwrap()])),
+            metrics: metrics.clone(),
+            policies: Arc::new(Policies::new(metrics)),
+        }
+    }
+
+    #[test]
+    fn d_nothing_in_force_is_a_deny_that_each_server_takes_for_one() {
+        let (gate, identity) = (empty(), Identity::default());
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in [
+            ("host", "a"),
+            ("authorization", "Bearer x"),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-uri", "/v1/accounts"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "a"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let heard = Heard {
+            gate: &gate,
+            identity: &identity,
+            max_header_bytes: 1024,
+            peer: Ipv4Addr::LOCALHOST.into(),
+            headers: &headers,
+            product: Some("midaz"),
+            request_id: "1",
+        };
+        let uri = "/forward-auth/envoy/midaz/v1/accounts".parse().unwrap();
+        for (door, response, expected) in [
+            ("nginx", nginx::answer(&heard), 403),
+            ("haproxy", haproxy::answer(&heard), 403),
+            ("traefik", traefik::answer(&heard), 503),
+            ("caddy", caddy::answer(&heard), 503),
+            ("envoy", envoy::answer(&heard, &Method::GET, &uri), 403),
+        ] {
+            assert_eq!(response.status(), expected, "{door}");
+            assert_eq!(response.headers()[answer::DENY_REASON], "unavailable", "{door}");
+        }
+        let counted = String::from_utf8(gate.metrics.text().unwrap()).unwrap();
+        assert_eq!(
+            counted.matches("reason=\"unavailable\",verdict=\"deny\"} 1").count(),
+            5,
+            "{counted}"
+        );
+    }
 }

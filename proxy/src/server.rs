@@ -46,7 +46,7 @@ use crate::{
     config::{Config, ProductConfig},
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
     doors::{Doors, ext_authz::ExtAuthz},
-    forward::Forbidden,
+    forward::Identity,
     gate::Gate,
     gateway::Gateway,
     health::Operators,
@@ -210,10 +210,12 @@ impl Server {
             _ = ready.wait_for(|ready| *ready) => {}
             () = stop(&mut stopped) => return Ok(()),
         }
-        let forbidden = Arc::new(Forbidden::new(&config.identity_headers));
+        let identity = Identity::new(&config.identity_names, &config.identity_headers);
+        let identity = Arc::new(identity);
         let doors = Arc::new(Doors {
             gate: Arc::clone(&gate),
-            forbidden: Arc::clone(&forbidden),
+            identity: Arc::clone(&identity),
+            aliases: config.aliases.clone(),
             relay: Relay::new(config.identity.clone(), metrics.clone()),
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
@@ -226,7 +228,11 @@ impl Server {
         let doors = serve(listeners.doors, accepting.with_slots(slots), in_flight.clone(), answer)?;
         let ext_authz = {
             let max_header_bytes = config.max_header_bytes;
-            let door = ExtAuthz { gate: Arc::clone(&gate), forbidden, max_header_bytes };
+            let door = ExtAuthz {
+                gate: Arc::clone(&gate),
+                identity: Arc::clone(&identity),
+                max_header_bytes,
+            };
             let door = Arc::new(door);
             let answer = move |peer, request| {
                 let door = Arc::clone(&door);
@@ -235,7 +241,7 @@ impl Server {
             let accepting = accepting.with_slots(slots);
             serve(listeners.ext_authz, accepting, in_flight.clone(), answer)?
         };
-        let app = gateway(&config, gate, in_flight.clone());
+        let app = gateway(&config, gate, identity, in_flight.clone());
         let accepting = accepting.with_slots(slots);
         let max_header_bytes = config.max_header_bytes;
         let gateway =
@@ -265,11 +271,12 @@ async fn stop(shutdown: &mut watch::Receiver<bool>) {
 fn gateway(
     config: &Config,
     gate: Arc<Gate>,
+    identity: Arc<Identity>,
     in_flight: mpsc::Sender<()>,
 ) -> Arc<HttpProxy<Gateway>> {
     let inner = Gateway {
         gate,
-        forbidden: Forbidden::new(&config.identity_headers),
+        identity,
         resolver: Resolver::default(),
         max_header_bytes: config.max_header_bytes,
         in_flight,

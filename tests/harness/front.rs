@@ -144,7 +144,7 @@ impl Front {
             .current_dir(folder.path())
             .env("HOME", folder.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(folder.path().join("stdout")).unwrap())
             .stderr(fs::File::create(folder.path().join("stderr")).unwrap())
             .spawn()
             .unwrap_or_else(|error| panic!("{kind:?} is installed by `make test`: {error}"));
@@ -160,6 +160,19 @@ impl Front {
                 return Some(Self { child, kind, address, folder });
             }
             assert!(std::time::Instant::now() < deadline, "{kind:?} does not listen: {}", told());
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Wait until its log, on its standard output, holds that text.
+    pub async fn logged(&self, text: &str) -> String {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let log = fs::read_to_string(self.folder.path().join("stdout")).unwrap_or_default();
+            if let Some(line) = log.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(std::time::Instant::now() < deadline, "`{text}` was never logged: {log}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     answer::{self, Code},
     authorize::Permit,
-    forward,
+    forward::{self, Identity},
     refusal::{Class, Refusal},
 };
 
@@ -15,9 +15,9 @@ use crate::{
 pub const DENY_REASON: &str = "x-postern-deny-reason";
 
 /// An allow: 200, which is the one status that every server takes for one, and the identity.
-pub fn passed(permit: &Permit) -> Response<Bytes> {
+pub fn passed(identity: &Identity, permit: &Permit) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
-    *response.headers_mut() = forward::identity(permit);
+    *response.headers_mut() = identity.of(permit);
     response
 }
 

@@ -16,7 +16,7 @@ use super::{
 /// Answer Caddy.
 pub fn answer(heard: &Heard<'_>) -> Response<Bytes> {
     match heard.admit("caddy", Original::forwarded) {
-        Ok(permit) => passed(&permit),
+        Ok(permit) => passed(heard.identity, &permit),
         Err(refusal) => told(&refusal, four_ways(&refusal)),
     }
 }

@@ -31,11 +31,25 @@ const TO_REMOVE: &str = "x-envoy-auth-headers-to-remove";
 
 /// Answer Envoy.
 pub fn answer(heard: &Heard<'_>, method: &Method, uri: &Uri) -> Response<Bytes> {
-    let whole = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-    let rest = whole.strip_prefix(PREFIX).unwrap_or_default();
+    let rest = whole(uri).strip_prefix(PREFIX).unwrap_or_default();
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (product, target) = rest.split_at(end);
     let heard = Heard { product: Some(product).filter(|name| *name != BY_HOST), ..*heard };
+    about(&heard, method, uri, target)
+}
+
+/// Path and query.
+pub fn whole(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str)
+}
+
+/// Answer about a target that is found.
+pub fn about<'a>(
+    heard: &Heard<'a>,
+    method: &'a Method,
+    uri: &'a Uri,
+    target: &'a str,
+) -> Response<Bytes> {
     let read = |headers| {
         let host = host(headers, uri)?;
         let scheme = gate::once(headers, "x-forwarded-proto")?.map(forwarded::scheme);
@@ -44,10 +58,9 @@ pub fn answer(heard: &Heard<'_>, method: &Method, uri: &Uri) -> Response<Bytes> 
     };
     match heard.admit("envoy", read) {
         Ok(permit) => {
-            let mut response = passed(&permit);
+            let mut response = passed(heard.identity, &permit);
             let set = response.headers();
-            let absent = forward::IDENTITY.iter().filter(|name| !set.contains_key(**name));
-            let absent = absent.copied().chain(heard.forbidden.configured());
+            let absent = heard.identity.all().filter(|name| !set.contains_key(*name));
             let absent = absent.chain(forward::OVERRIDES).collect::<Vec<_>>().join(",");
             if let Ok(absent) = HeaderValue::from_str(&absent) {
                 response.headers_mut().insert(TO_REMOVE, absent);

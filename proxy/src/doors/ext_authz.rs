@@ -31,7 +31,7 @@ use crate::{
     authorize::Permit,
     canonical,
     connection::HEADER_TIME,
-    forward::{self, Forbidden},
+    forward::{self, Identity},
     gate::{Ask, Find, Gate},
     refusal::{Class, Refusal, Why},
     request_id,
@@ -64,7 +64,7 @@ pub type Reply = UnsyncBoxBody<Bytes, Infallible>;
 #[derive(Debug)]
 pub struct ExtAuthz {
     pub gate: Arc<Gate>,
-    pub forbidden: Arc<Forbidden>,
+    pub identity: Arc<Identity>,
     pub max_header_bytes: usize,
 }
 
@@ -78,37 +78,37 @@ impl ExtAuthz {
             headers.insert("grpc-status", UNIMPLEMENTED);
             return response;
         }
-        let check = match message(request.into_body()).await {
-            Ok(check) => self.check(peer.to_canonical(), &check),
-            Err(why) => {
-                let id = request_id::of(&HeaderMap::new());
-                deny(&self.gate.unreadable(DOOR, Some(peer.to_canonical()), &id, why))
+        // From others nothing is read at all.
+        let check = if self.gate.trusted.holds(peer) {
+            match message(request.into_body()).await {
+                Ok(request) => self.check(&request),
+                Err(why) => self.refuse(None, &HeaderMap::new(), why),
             }
+        } else {
+            self.refuse(Some(peer.to_canonical()), &HeaderMap::new(), Why::Untrusted)
         };
         framed(&check)
     }
 
-    fn check(&self, peer: IpAddr, request: &CheckRequest) -> CheckResponse {
-        let read = Read::of(request);
-        let headers = read.as_ref().map(|read| &read.headers).ok();
-        let request_id = request_id::of(headers.unwrap_or(&HeaderMap::new()));
-        let refuse = |client, why| deny(&self.gate.unreadable(DOOR, client, &request_id, why));
-        if !self.gate.trusted.holds(peer) {
-            return refuse(Some(peer), Why::Untrusted);
-        }
-        let Read { http, headers, product, source } = match read {
+    fn refuse(&self, client: Option<IpAddr>, headers: &HeaderMap, why: Why) -> CheckResponse {
+        deny(&self.gate.unreadable(DOOR, client, &request_id::of(headers), why))
+    }
+
+    fn check(&self, request: &CheckRequest) -> CheckResponse {
+        let Read { http, headers, product, source } = match Read::of(request) {
             Ok(read) => read,
-            Err(why) => return refuse(None, why),
+            Err(why) => return self.refuse(None, &HeaderMap::new(), why),
         };
         let client = source.map(|source| self.gate.trusted.client(source, &headers));
         if request_id::header_bytes(&headers) > self.max_header_bytes {
-            return refuse(client, Why::Headers("they are too large"));
+            return self.refuse(client, &headers, Why::Headers("they are too large"));
         }
         let scheme = match http.scheme.as_str() {
             "" | "http" => "http",
             "https" => "https",
-            _ => return refuse(client, Why::Headers("a scheme that is not served")),
+            _ => return self.refuse(client, &headers, Why::Headers("a scheme that is not served")),
         };
+        let request_id = request_id::of(&headers);
         let ask = Ask {
             door: DOOR,
             find: Find::Door(product),
@@ -121,7 +121,7 @@ impl ExtAuthz {
             request_id: &request_id,
         };
         match self.gate.admit(&ask) {
-            Ok(permit) => allow(&permit, &self.forbidden, &headers),
+            Ok(permit) => allow(&permit, &self.identity, &headers),
             Err(refusal) => deny(&refusal),
         }
     }
@@ -198,12 +198,12 @@ fn headers(http: &HttpRequest) -> Result<HeaderMap, Why> {
 
 /// An allow, which takes a permit: its identity over whatever the client sent under these names, and
 /// nothing else that says who asks.
-fn allow(permit: &Permit, forbidden: &Forbidden, sent: &HeaderMap) -> CheckResponse {
-    let set = forward::identity(permit);
-    let known = forward::IDENTITY.iter().copied().chain(forbidden.configured());
-    let mut remove: Vec<String> = known.chain(forward::OVERRIDES).map(str::to_owned).collect();
+fn allow(permit: &Permit, identity: &Identity, sent: &HeaderMap) -> CheckResponse {
+    let set = identity.of(permit);
+    let mut remove: Vec<String> =
+        identity.all().chain(forward::OVERRIDES).map(str::to_owned).collect();
     // In whatever other spelling they were sent. What Envoy's peer forwards is Envoy's to judge.
-    remove.extend(forbidden.of(sent, true).iter().map(ToString::to_string));
+    remove.extend(identity.forged(sent, true).iter().map(ToString::to_string));
     remove.retain(|name| !set.contains_key(name.as_str()));
     remove.sort_unstable();
     remove.dedup();
@@ -303,4 +303,28 @@ fn framed(check: &CheckResponse) -> Response<Reply> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::empty, *};
+
+    #[test]
+    fn d_nothing_in_force_is_a_deny_and_no_failure() {
+        let identity = Arc::new(Identity::default());
+        let door = ExtAuthz { gate: Arc::new(empty()), identity, max_header_bytes: 1024 };
+        let http = HttpRequest {
+            method: "GET".to_owned(),
+            path: "/v1/accounts".to_owned(),
+            host: "a".to_owned(),
+            ..HttpRequest::default()
+        };
+        let request = wire::AskedRequest { http: Some(http) };
+        let attributes =
+            wire::AttributeContext { request: Some(request), ..wire::AttributeContext::default() };
+        let answer = door.check(&CheckRequest { attributes: Some(attributes) });
+        assert_eq!(answer.status.unwrap().code, UNAVAILABLE);
+        let Some(Http::Denied(denied)) = answer.http else { panic!("no deny") };
+        assert_eq!(denied.status.unwrap().code, 403, "a 5xx may be let through");
+    }
 }

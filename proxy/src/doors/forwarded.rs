@@ -11,7 +11,7 @@ use http::HeaderMap;
 use crate::{
     authorize::Permit,
     canonical,
-    forward::Forbidden,
+    forward::Identity,
     gate::{self, Ask, Find, Gate},
     peer,
     refusal::{Refusal, Why},
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Heard<'a> {
     pub gate: &'a Gate,
-    pub forbidden: &'a Forbidden,
+    pub identity: &'a Identity,
     pub max_header_bytes: usize,
     pub peer: IpAddr,
     pub headers: &'a HeaderMap,
@@ -74,7 +74,7 @@ impl<'a> Heard<'a> {
                 if peer::is_forwarded(&folded) {
                     return Err(Why::Headers("a forwarded header in another spelling"));
                 }
-                if self.forbidden.is_identity(&folded) {
+                if self.identity.is_identity(&folded) {
                     return Err(Why::Headers("an identity header in another spelling"));
                 }
             }

@@ -17,7 +17,7 @@ use super::{
 /// Answer HAProxy.
 pub fn answer(heard: &Heard<'_>) -> Response<Bytes> {
     match heard.admit("haproxy", Original::written) {
-        Ok(permit) => passed(&permit),
+        Ok(permit) => passed(heard.identity, &permit),
         Err(refusal) => told(&refusal, two_ways(&refusal)),
     }
 }

@@ -17,7 +17,7 @@ use super::{
 /// Answer nginx.
 pub fn answer(heard: &Heard<'_>) -> Response<Bytes> {
     match heard.admit("nginx", Original::written) {
-        Ok(permit) => passed(&permit),
+        Ok(permit) => passed(heard.identity, &permit),
         Err(refusal) => bare(&refusal, two_ways(&refusal)),
     }
 }

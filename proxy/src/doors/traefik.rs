@@ -17,7 +17,7 @@ use super::{
 /// Answer Traefik.
 pub fn answer(heard: &Heard<'_>) -> Response<Bytes> {
     match heard.admit("traefik", Original::forwarded) {
-        Ok(permit) => passed(&permit),
+        Ok(permit) => passed(heard.identity, &permit),
         Err(refusal) => told(&refusal, four_ways(&refusal)),
     }
 }
