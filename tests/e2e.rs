@@ -16,6 +16,7 @@ mod permissions; // every route of Midaz × every group, three doors with one an
 mod policy_check; // the policy author's tools: check, fmt, new
 mod policy_explain; // the policy author's tools: explain, who, what, diff
 mod policy_import; // the author's tools: manifests from other sources, and plain Cedar out of ours
+mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told

@@ -16,6 +16,10 @@ use crate::{
     snapshot::PolicyText,
 };
 
+mod question;
+
+pub use question::Unasked;
+
 /// The schema's name in a folder.
 pub const SCHEMA: &str = "schema.cedarschema";
 
@@ -81,7 +85,12 @@ impl Store {
 
     /// Decide. As in the engine, a policy that cannot be evaluated denies.
     pub fn decide(&self, request: &Request) -> Decision {
-        let answer = self.authorizer.is_authorized(request, &self.whole, &self.entities);
+        self.decide_over(request, &self.entities)
+    }
+
+    /// Decide over other entities than the folder's.
+    pub fn decide_over(&self, request: &Request, entities: &Entities) -> Decision {
+        let answer = self.authorizer.is_authorized(request, &self.whole, entities);
         let mut decision = Decision::deny(Revision::default());
         decision.policies =
             answer.diagnostics().reason().map(|id| AsRef::<str>::as_ref(id).into()).collect();
@@ -112,12 +121,17 @@ pub(crate) fn entities(text: &PolicyText, schema: &Schema) -> Result<Entities, C
         place.complain(format!("no JSON: {told}")).coded("entities")
     })?;
     Entities::from_json_value(tree, Some(schema)).map_err(|error| {
-        let mut told = compile::told(&error);
-        let mut cause = std::error::Error::source(&error);
-        while let Some(deeper) = cause {
-            told = format!("{told}: {deeper}");
-            cause = deeper.source();
-        }
-        Place::file(Arc::clone(&text.file)).complain(told).coded("entities")
+        Place::file(Arc::clone(&text.file)).complain(with_causes(&error)).coded("entities")
     })
+}
+
+/// What Cedar says, and why, on one line.
+fn with_causes(error: &dyn miette::Diagnostic) -> String {
+    let mut told = compile::told(error);
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        told = format!("{told}: {deeper}");
+        cause = deeper.source();
+    }
+    told
 }

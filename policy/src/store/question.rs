@@ -1,0 +1,196 @@
+//! Questions to a store, from the words that people write them in.
+
+use std::collections::BTreeMap;
+
+use cedar_policy::{Context, Entities, Entity, EntityUid, Request};
+use cedar_policy_core::{
+    entities::{
+        SchemaType,
+        conformance::{TypecheckError, typecheck_restricted_expr_against_schematype},
+    },
+    extensions::Extensions,
+    validator::{ValidatorSchema, types::Type},
+};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{Store, with_causes};
+use crate::complaint::near;
+
+/// Why a question cannot be put to a store.
+#[derive(Debug, Error)]
+pub enum Unasked {
+    #[error("no entity `{0}`: write its type and its id, as in `User::\"ana\"`")]
+    NoUid(String),
+    #[error("the schema has no entity type `{kind}`{near}")]
+    NoType { kind: String, near: String },
+    #[error("the schema has no action `{action}`{near}")]
+    NoAction { action: String, near: String },
+    #[error("`{id}` is more than one action: {actions}; write which")]
+    TwoActions { id: String, actions: String },
+    #[error("the context does not fit `{action}`: {what}")]
+    Context {
+        action: String,
+        /// The member that does not fit, where it is one.
+        member: Option<String>,
+        what: String,
+    },
+    #[error("no such request: {0}")]
+    Request(String),
+    #[error("{0}")]
+    Entity(String),
+}
+
+impl Store {
+    /// An entity's uid, of a type that the schema has.
+    ///
+    /// # Errors
+    ///
+    /// A text that is no uid, or an unknown type.
+    pub fn uid(&self, text: &str) -> Result<EntityUid, Unasked> {
+        let uid: EntityUid = text.parse().map_err(|_| Unasked::NoUid(text.to_owned()))?;
+        if self.schema().entity_types().any(|kind| kind == uid.type_name()) {
+            return Ok(uid);
+        }
+        let kind = uid.type_name().to_string();
+        let known: Vec<String> = self.schema().entity_types().map(ToString::to_string).collect();
+        let near = near(&kind, known.iter().map(String::as_str));
+        Err(Unasked::NoType { kind, near })
+    }
+
+    /// An action's uid; its id alone will do where the schema has it once.
+    ///
+    /// # Errors
+    ///
+    /// An unknown action, or an id of several.
+    pub fn action(&self, text: &str) -> Result<EntityUid, Unasked> {
+        if let Ok(uid) = text.parse::<EntityUid>()
+            && self.schema().actions().any(|action| *action == uid)
+        {
+            return Ok(uid);
+        }
+        let mut of_id: Vec<&EntityUid> =
+            self.schema().actions().filter(|action| action.id().unescaped() == text).collect();
+        of_id.sort();
+        match of_id.as_slice() {
+            [action] => Ok((*action).clone()),
+            [] => {
+                let known: Vec<String> = (self.schema().actions())
+                    .flat_map(|action| [action.to_string(), action.id().unescaped().to_owned()])
+                    .collect();
+                let near = near(text, known.iter().map(String::as_str));
+                Err(Unasked::NoAction { action: text.to_owned(), near })
+            }
+            several => {
+                let actions: Vec<String> =
+                    several.iter().map(|action| format!("`{action}`")).collect();
+                Err(Unasked::TwoActions { id: text.to_owned(), actions: actions.join(", ") })
+            }
+        }
+    }
+
+    /// A context in Cedar's JSON, of the shape that the schema gives an action's.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit.
+    pub fn context(&self, action: &EntityUid, context: Value) -> Result<Context, Unasked> {
+        let wrong = |member: Option<&str>, what: String| Unasked::Context {
+            action: action.to_string(),
+            member: member.map(str::to_owned),
+            what,
+        };
+        let members = self.context_members(action);
+        let mut given = context.as_object().into_iter().flat_map(serde_json::Map::keys);
+        if let Some(name) = given.find(|name| !members.contains_key(name.as_str())) {
+            let near = near(name, members.keys().map(String::as_str));
+            return Err(wrong(Some(name), format!("it has no `{name}`{near}")));
+        }
+        let context = Context::from_json_value(context, Some((self.schema(), action)))
+            .map_err(|error| wrong(None, with_causes(&error)))?;
+        for (name, value) in context.clone() {
+            // Cedar would say of the context as a whole that it does not fit.
+            let Some(Some(kind)) = members.get(&name) else { continue };
+            let value: &cedar_policy_core::ast::RestrictedExpr = value.as_ref();
+            typecheck_restricted_expr_against_schematype(
+                value.as_borrowed(),
+                kind,
+                Extensions::all_available(),
+            )
+            .map_err(|error: TypecheckError| wrong(Some(&name), format!("`{name}`: {error}")))?;
+        }
+        Ok(context)
+    }
+
+    /// What an action's context can have, by name, with its type where Cedar can tell it.
+    pub(crate) fn context_members(
+        &self,
+        action: &EntityUid,
+    ) -> BTreeMap<String, Option<SchemaType>> {
+        let schema: &ValidatorSchema = self.schema().as_ref();
+        let Some(Type::Record { attrs, .. }) = schema.context_type(action.as_ref()) else {
+            return BTreeMap::new();
+        };
+        let of = |kind: &Type| SchemaType::try_from(kind.clone()).ok();
+        attrs.iter().map(|(name, kind)| (name.to_string(), of(&kind.attr_type))).collect()
+    }
+
+    /// A question that the schema allows.
+    ///
+    /// # Errors
+    ///
+    /// An action that does not apply to them, or a context of another shape.
+    pub fn request(
+        &self,
+        principal: EntityUid,
+        action: EntityUid,
+        resource: EntityUid,
+        context: Context,
+    ) -> Result<Request, Unasked> {
+        Request::new(principal, action, resource, context, Some(self.schema()))
+            .map_err(|error| Unasked::Request(with_causes(&error)))
+    }
+
+    /// An entity in Cedar's JSON; `attrs` and `parents` may be missing where there are none, and a
+    /// uid may be written as in a policy.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit the schema.
+    pub fn entity(&self, mut entity: Value) -> Result<Entity, Unasked> {
+        if let Some(members) = entity.as_object_mut() {
+            members.entry("attrs").or_insert_with(|| Value::Object(serde_json::Map::new()));
+            members.entry("parents").or_insert_with(|| Value::Array(Vec::new()));
+            members.get_mut("uid").into_iter().for_each(spell_out);
+            let parents = members.get_mut("parents").and_then(Value::as_array_mut);
+            parents.into_iter().flatten().for_each(spell_out);
+        }
+        Entity::from_json_value(entity, Some(self.schema()))
+            .map_err(|error| Unasked::Entity(with_causes(&error)))
+    }
+
+    /// The folder's entities with others laid over them: one of the same uid takes its place.
+    ///
+    /// # Errors
+    ///
+    /// Entities that do not fit together.
+    pub fn entities_under(
+        &self,
+        over: impl IntoIterator<Item = Entity>,
+    ) -> Result<Entities, Unasked> {
+        self.entities()
+            .clone()
+            .upsert_entities(over, Some(self.schema()))
+            .map_err(|error| Unasked::Entity(with_causes(&error)))
+    }
+}
+
+/// `User::"ana"` as Cedar's JSON has it.
+fn spell_out(uid: &mut Value) {
+    if let Some(parsed) = uid.as_str().and_then(|text| text.parse::<EntityUid>().ok()) {
+        *uid = serde_json::json!({
+            "type": parsed.type_name().to_string(),
+            "id": parsed.id().unescaped(),
+        });
+    }
+}
