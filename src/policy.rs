@@ -12,6 +12,7 @@ mod fmt;
 mod import;
 mod new;
 mod source;
+mod store;
 mod subject;
 mod test;
 mod what;

@@ -181,3 +181,51 @@ fn tables_that_cannot_be_read() {
     }
     golden("test-broken", &told);
 }
+
+#[test]
+fn an_answer_is_explained() {
+    let desk = Desk::new();
+    desk.write(
+        "moved.json",
+        r#"[{"uid": "Document::\"plan\"", "parents": ["Folder::\"travel\""],
+             "attrs": {"owner": {"type": "User", "id": "bo"}, "public": false, "size": 12}}]"#,
+    );
+    desk.write("context.json", r#"{"mfa": true, "added": 9223372036854775807}"#);
+    let told = desk.run(&[
+        r#"explain documents --principal 'User::"bo"' --action read --resource 'Document::"plan"' --expect allow"#,
+        r#"explain documents --principal 'User::"ana"' --action read --resource 'Document::"plan"' --expect allow"#,
+        r#"explain documents --principal 'User::"ana"' --action read --resource 'Document::"plan"' --entities moved.json"#,
+        r#"explain documents --principal 'User::"eve"' --action 'Action::"read"' --resource 'Document::"trains"'"#,
+        r#"explain documents --principal 'User::"ana"' --action share --resource 'Document::"trains"' --context '{"mfa": false, "client": "10.0.0.1"}'"#,
+        r#"explain documents --principal 'User::"ana"' --action write --resource 'Document::"trains"' --context @context.json"#,
+        r#"explain documents --principal 'User::"guest"' --action read --resource 'Document::"trains"'"#,
+        r#"explain documents --principal 'User::"ana"' --action read --resource 'Document::"plan"' --json"#,
+    ]);
+    golden("explain", &told);
+}
+
+#[test]
+fn a_question_that_cannot_be_put_is_told() {
+    let desk = Desk::new();
+    desk.write("entities.json", r#"[{"uid": "User::\"x\""}]"#);
+    desk.write("broken/schema.cedarschema", "entity User;\naction read;\n");
+    desk.write("broken/p.cedar", "permit (principal, action == Action::\"raed\", resource);\n");
+    let told = desk.run(&[
+        "explain documents --permission documents::plan:read",
+        "explain documents",
+        "explain documents --principal ana --action read --resource x",
+        r#"explain documents --principal 'User::"ana"' --action read"#,
+        r#"explain documents --principal 'User::"ana"' --action reed --resource 'Document::"plan"'"#,
+        r#"explain documents --principal 'User::"ana"' --action read --resource 'Documnt::"plan"'"#,
+        r#"explain documents --principal 'Team::"editors"' --action read --resource 'Document::"plan"'"#,
+        r#"explain documents --principal 'User::"ana"' --action change --resource 'Document::"plan"'"#,
+        r#"explain documents --principal 'User::"ana"' --action share --resource 'Document::"plan"'"#,
+        r#"explain documents --principal 'User::"ana"' --action share --resource 'Document::"plan"' --context '{"mfa": true, "cleint": "::1"}'"#,
+        r#"explain documents --principal 'User::"ana"' --action share --resource 'Document::"plan"' --context '{"mfa": true, "client": "::1/"}'"#,
+        r#"explain documents --principal 'User::"ana"' --action share --resource 'Document::"plan"' --context mfa"#,
+        r#"explain documents --principal 'User::"ana"' --action share --resource 'Document::"plan"' --context @nowhere"#,
+        r#"explain documents --principal 'User::"x"' --action read --resource 'Document::"plan"' --entities entities.json"#,
+        r#"explain broken --principal 'User::"x"' --action read --resource 'User::"x"'"#,
+    ]);
+    golden("explain-refused", &told);
+}

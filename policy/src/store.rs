@@ -18,7 +18,7 @@ use crate::{
 
 mod question;
 
-pub use question::Unasked;
+pub use question::{Question, Unasked, Words};
 
 /// The schema's name in a folder.
 pub const SCHEMA: &str = "schema.cedarschema";

@@ -1,6 +1,6 @@
 //! Questions to a store, from the words that people write them in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request};
 use cedar_policy_core::{
@@ -15,7 +15,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{Store, with_causes};
-use crate::complaint::near;
+use crate::{complaint::near, model::decision::Decision};
 
 /// Why a question cannot be put to a store.
 #[derive(Debug, Error)]
@@ -41,7 +41,71 @@ pub enum Unasked {
     Entity(String),
 }
 
+/// A question in words: uids as a policy names them, the rest in Cedar's JSON.
+#[derive(Debug, Clone)]
+pub struct Words<'a> {
+    pub principal: &'a str,
+    pub action: &'a str,
+    pub resource: &'a str,
+    pub context: Value,
+    /// Laid over the folder's entities.
+    pub entities: Vec<Value>,
+}
+
+/// A request, and the entities that it is decided over.
+#[derive(Debug, Clone)]
+pub struct Question {
+    pub request: Request,
+    pub entities: Arc<Entities>,
+}
+
+impl Question {
+    /// Who asks: `User::"ana"`.
+    pub fn principal(&self) -> String {
+        told(self.request.principal())
+    }
+
+    /// What for: `Action::"read"`.
+    pub fn action(&self) -> String {
+        told(self.request.action())
+    }
+
+    /// On what: `Document::"plan"`.
+    pub fn resource(&self) -> String {
+        told(self.request.resource())
+    }
+
+    /// `Action::"read" on Document::"plan"`.
+    pub fn asked_for(&self) -> String {
+        format!("{} on {}", self.action(), self.resource())
+    }
+}
+
+fn told(uid: Option<&EntityUid>) -> String {
+    uid.map(ToString::to_string).unwrap_or_default()
+}
+
 impl Store {
+    /// A question from its words.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit the schema.
+    pub fn question(&self, words: Words<'_>) -> Result<Question, Unasked> {
+        let action = self.action(words.action)?;
+        let context = self.context(&action, words.context)?;
+        let (principal, resource) = (self.uid(words.principal)?, self.uid(words.resource)?);
+        let request = self.request(principal, action, resource, context)?;
+        let over = words.entities.into_iter().map(|entity| self.entity(entity));
+        let entities = Arc::new(self.entities_under(over.collect::<Result<Vec<_>, _>>()?)?);
+        Ok(Question { request, entities })
+    }
+
+    /// Decide over the question's entities.
+    pub fn answer(&self, question: &Question) -> Decision {
+        self.decide_over(&question.request, &question.entities)
+    }
+
     /// An entity's uid, of a type that the schema has.
     ///
     /// # Errors

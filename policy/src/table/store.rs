@@ -5,15 +5,13 @@
 //! of them which are allowed, and that all else is denied. Entities of a table or of a case are laid
 //! over the folder's. A policy fails its case unless the case expects it to.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
-
-use cedar_policy::{Entities, Request};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{Failure, Ran, Report, coverage, settled_by};
 use crate::{
     complaint::{Complaint, Complaints, Place},
     model::decision::{Decision, Verdict},
-    store::Store,
+    store::{Question, Store},
 };
 
 mod reader;
@@ -23,17 +21,15 @@ mod reader;
 pub struct Case {
     pub name: String,
     pub place: Place,
-    pub questions: Vec<Question>,
+    pub questions: Vec<Expected>,
 }
 
 /// One question with its answer.
 #[derive(Debug)]
-pub struct Question {
+pub struct Expected {
     pub place: Place,
-    pub request: Request,
-    /// The entities that it is decided over.
-    pub entities: Arc<Entities>,
-    pub expected: Verdict,
+    pub question: Question,
+    pub verdict: Verdict,
     /// The policies that must have settled it, where the case says.
     pub policies: Option<BTreeSet<String>>,
     /// The policies that must fail.
@@ -59,10 +55,10 @@ pub fn run(store: &Store, cases: &[Case]) -> Result<Report, Complaint> {
     let mut ran = Vec::new();
     for case in cases {
         let mut failures = Vec::new();
-        for question in &case.questions {
+        for expected in &case.questions {
+            let question = &expected.question;
             coverage.look(&question.request, &question.entities);
-            let decision = store.decide_over(&question.request, &question.entities);
-            failures.extend(question.failure(decision));
+            failures.extend(expected.failure(store.answer(question)));
         }
         let (name, place) = (case.name.clone(), case.place.clone());
         ran.push(Ran { name, place, asked: case.questions.len(), failures });
@@ -70,37 +66,20 @@ pub fn run(store: &Store, cases: &[Case]) -> Result<Report, Complaint> {
     Ok(Report { cases: ran, coverage: coverage.done() })
 }
 
-impl Question {
+impl Expected {
     fn failure(&self, decision: Decision) -> Option<Failure> {
         let failed: BTreeSet<&str> = decision.errors.iter().map(|error| &*error.policy).collect();
-        let holds = decision.verdict == self.expected
+        let holds = decision.verdict == self.verdict
             && failed == self.errors.iter().map(String::as_str).collect()
             && self.policies.as_ref().is_none_or(|expected| settled_by(&decision, expected));
         (!holds).then(|| Failure {
             place: self.place.clone(),
-            principal: self.principal(),
-            permission: self.asked_for().into(),
-            expected: self.expected,
+            principal: self.question.principal(),
+            permission: self.question.asked_for().into(),
+            expected: self.verdict,
             expected_policies: self.policies.clone(),
             expected_errors: self.errors.clone(),
             decision,
         })
     }
-
-    /// Who asks.
-    pub fn principal(&self) -> String {
-        self.request.principal().map(ToString::to_string).unwrap_or_default()
-    }
-
-    /// `Action::"read" on Document::"plan"`.
-    pub fn asked_for(&self) -> String {
-        asked_for(&self.request)
-    }
-}
-
-/// `Action::"read" on Document::"plan"`.
-pub fn asked_for(request: &Request) -> String {
-    let [action, resource] = [request.action(), request.resource()]
-        .map(|uid| uid.map(ToString::to_string).unwrap_or_default());
-    format!("{action} on {resource}")
 }

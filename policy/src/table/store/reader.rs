@@ -12,12 +12,12 @@ use serde_saphyr::Spanned;
 
 use super::{
     super::reader::{place, yaml},
-    Case, Question,
+    Case, Expected,
 };
 use crate::{
     complaint::{Complaint, Complaints, Place, near},
     model::{decision::Verdict, manifest::Entries},
-    store::{Store, Unasked},
+    store::{Question, Store, Unasked},
 };
 
 /// Stands for every entity of the folder in a matrix.
@@ -165,11 +165,10 @@ impl Reader<'_> {
                 for (action, (expected, at)) in self.expected(raw, principal, resource) {
                     let asked = [principal, &action, resource];
                     let context = self.context(&mut contexts, &action, at, &raw.context);
-                    questions.extend(self.request(asked, at, context).map(|request| Question {
+                    questions.extend(self.request(asked, at, context).map(|request| Expected {
                         place: place(&self.file, at),
-                        request,
-                        entities: Arc::clone(entities),
-                        expected,
+                        question: Question { request, entities: Arc::clone(entities) },
+                        verdict: expected,
                         policies: policies.clone(),
                         errors: errors.clone(),
                     }));
@@ -233,11 +232,10 @@ impl Reader<'_> {
                     let context = self.context(&mut contexts, &action, at, &raw.context);
                     let at = allow.unwrap_or(at);
                     let request = self.request([principal, &action, resource], at, context);
-                    questions.extend(request.map(|request| Question {
+                    questions.extend(request.map(|request| Expected {
                         place: place(&self.file, allow.unwrap_or(&raw.name)),
-                        request,
-                        entities: Arc::clone(entities),
-                        expected: if allow.is_some() { Verdict::Allow } else { Verdict::Deny },
+                        question: Question { request, entities: Arc::clone(entities) },
+                        verdict: if allow.is_some() { Verdict::Allow } else { Verdict::Deny },
                         policies: None,
                         errors: BTreeSet::new(),
                     }));
