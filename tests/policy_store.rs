@@ -229,3 +229,26 @@ fn a_question_that_cannot_be_put_is_told() {
     ]);
     golden("explain-refused", &told);
 }
+
+#[test]
+fn both_directions_are_searched() {
+    let desk = Desk::new();
+    let told = desk.run(&[
+        r#"who documents --action read --resource 'Document::"plan"'"#,
+        r#"who documents --action read --resource 'Document::"plan"' --all"#,
+        r#"who documents --action write --resource 'Document::"trains"'"#,
+        r#"who documents --action share --resource 'Document::"plan"' --json"#,
+        r#"who documents --action read --resource 'Document::"nowhere"'"#,
+        r#"what documents --principal 'User::"ana"'"#,
+        r#"what documents --principal 'User::"eve"'"#,
+        r#"what documents --principal 'User::"bo"' --json"#,
+        "who documents --permission documents::plan:read",
+        "who documents --action read",
+        r#"who documents --action read --resource 'User::"ana"'"#,
+        r#"who documents --action reed --resource 'Document::"plan"'"#,
+        "what documents",
+        "what documents --principal ana",
+        r#"what documents --principal 'Team::"editors"'"#,
+    ]);
+    golden("search", &told);
+}

@@ -305,7 +305,12 @@ fn application(org: &OrgId, id: &str) -> Principal {
     Principal::Application { org: org.clone(), id: id.parse().expect("an id of letters") }
 }
 
-fn settle(forbidden: Vec<Arc<str>>, permitted: bool, conditional: Vec<Arc<Condition>>) -> May {
+/// The answer by policies that forbid for sure, permit for sure, and may do either.
+pub(crate) fn settle(
+    forbidden: Vec<Arc<str>>,
+    permitted: bool,
+    conditional: Vec<Arc<Condition>>,
+) -> May {
     let may_permit = permitted || conditional.iter().any(|condition| !condition.forbids);
     if !forbidden.is_empty() || !may_permit {
         return May::No(forbidden);
@@ -324,6 +329,11 @@ fn scope(policy: &Policy, mut tree: Value) -> Result<Policy, String> {
     Policy::from_json(Some(policy.id().clone()), tree).map_err(|error| error.to_string())
 }
 
+/// Whether an operator or function of a validated policy cannot fail.
+pub(crate) fn is_safe(operator: &str) -> bool {
+    SAFE.contains(&operator)
+}
+
 /// Whether an expression has an operator that may fail; one that is not known may.
 pub(crate) fn may_fail(conditions: &Value) -> bool {
     let bodies = conditions.as_array().into_iter().flatten();
@@ -335,7 +345,7 @@ fn expression_may_fail(expression: &Value) -> bool {
     else {
         return true;
     };
-    if !SAFE.contains(&operator.as_str()) {
+    if !is_safe(operator) {
         return true;
     }
     let operands: Vec<&Value> = match (operator.as_str(), operands) {

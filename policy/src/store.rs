@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod question;
+pub mod search;
 
 pub use question::{Question, Unasked, Words};
 

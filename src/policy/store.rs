@@ -10,13 +10,18 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use policy::{
     explain,
-    store::{Question, Store, Words},
+    search::May,
+    store::{
+        Question, Store, Words,
+        search::{Answer, Search},
+    },
 };
 use serde_json::{Value, json};
 
 use super::{
     Outcome,
-    explain::{Answer, nearest, outcome, tell},
+    explain::{self as explained, nearest, outcome, tell},
+    what,
 };
 
 /// A question to a plain store.
@@ -95,7 +100,7 @@ pub fn explain(
     store: &Store,
     asked: &Asked,
     as_json: bool,
-    expected: Option<Answer>,
+    expected: Option<explained::Answer>,
 ) -> Result<Outcome> {
     let question = asked.read(store)?;
     let explanation = explain::of_store(store, &question);
@@ -122,4 +127,77 @@ pub fn explain(
         write!(out, "{text}")?;
     }
     Ok(outcome(allowed, expected))
+}
+
+/// `policy who`.
+pub fn who(
+    store: &Store,
+    action: &str,
+    resource: &str,
+    all: bool,
+    as_json: bool,
+) -> Result<Outcome> {
+    let rows = Search::new(store).who(action, resource)?;
+    let mut out = stdout().lock();
+    if as_json {
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|(who, answer)| {
+                let mut row = json!(answer);
+                row["who"] = who.to_string().into();
+                row
+            })
+            .collect();
+        writeln!(out, "{:#}", Value::from(rows))?;
+        return Ok(Outcome::Holds);
+    }
+    for (who, answer) in &rows {
+        if all || has_news(answer) {
+            tell_answer(&mut out, &who.to_string(), answer)?;
+        }
+    }
+    if rows.iter().all(|(_, answer)| matches!(answer.may, May::No(_))) {
+        writeln!(out, "nobody can do `{action}` on `{resource}`")?;
+    }
+    Ok(Outcome::Holds)
+}
+
+/// `policy what`.
+pub fn what(store: &Store, principal: &str, as_json: bool) -> Result<Outcome> {
+    let mut rows = Search::new(store).what(principal)?;
+    rows.retain(|(.., answer)| !matches!(answer.may, May::No(_)));
+    let mut out = stdout().lock();
+    if as_json {
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|(action, resource, answer)| {
+                let mut row = json!(answer);
+                row["action"] = action.to_string().into();
+                row["resource"] = resource.to_string().into();
+                row
+            })
+            .collect();
+        writeln!(out, "{:#}", Value::from(rows))?;
+        return Ok(Outcome::Holds);
+    }
+    for (action, resource, answer) in &rows {
+        tell_answer(&mut out, &format!("{action} on {resource}"), answer)?;
+    }
+    if rows.is_empty() {
+        writeln!(out, "nothing")?;
+    }
+    Ok(Outcome::Holds)
+}
+
+/// That somebody is not given what nobody gives them is no news; a forbid is, and a failure.
+fn has_news(answer: &Answer) -> bool {
+    !matches!(&answer.may, May::No(by) if by.is_empty() && answer.fails.is_empty())
+}
+
+fn tell_answer(out: &mut impl Write, what: &str, answer: &Answer) -> Result<()> {
+    if answer.fails.is_empty() {
+        return what::tell(out, what, &answer.may);
+    }
+    let fails = answer.fails.join("`, `");
+    Ok(writeln!(out, "no           {what}: `{fails}` cannot be evaluated, which denies")?)
 }
