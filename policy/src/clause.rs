@@ -157,7 +157,7 @@ fn scope(text: &str) -> Option<(&str, &str)> {
 
 /// A text's bytes that are not in strings, each with how deep in brackets it stands; an opening and
 /// a closing bracket stand at the depth around them.
-fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8, usize)> + '_ {
+pub(crate) fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8, usize)> + '_ {
     let (mut string, mut escaped, mut depth) = (false, false, 0_usize);
     text.bytes().enumerate().filter_map(move |(at, byte)| {
         if string {

@@ -1,7 +1,8 @@
 //! Two revisions of the policies: who gains what, and who loses what.
 //!
 //! Exact for what roles, groups and `everyone` give. A policy that a person wrote is told as a whole,
-//! for what it gives depends on the request.
+//! for what it gives depends on the request; what it does to the requests of decision tables is for
+//! them to say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +18,7 @@ use crate::{
     engine::Engine,
     generate::{Generated, Holder},
     rights::Rights,
+    table::{self, Case, Moved},
 };
 
 /// What is different.
@@ -24,6 +26,8 @@ use crate::{
 pub struct Diff {
     pub rights: Vec<Change>,
     pub policies: Vec<Rewritten>,
+    /// Requests of decision tables that are decided otherwise.
+    pub requests: Vec<Moved>,
 }
 
 /// What one holder gains and loses.
@@ -72,14 +76,15 @@ impl Diff {
     }
 }
 
-/// Compare.
+/// Compare; each engine with the cases of its tables.
 ///
 /// # Errors
 ///
 /// When Cedar does not take a policy back, which it has given.
-pub fn diff(before: &Engine, after: &Engine) -> Result<Diff, String> {
-    let rights = changes(&held(before)?, &held(after)?);
-    Ok(Diff { rights, policies: rewritten(before, after)? })
+pub fn diff(before: (&Engine, &[Case]), after: (&Engine, &[Case])) -> Result<Diff, String> {
+    let rights = changes(&held(before.0)?, &held(after.0)?);
+    let policies = rewritten(before.0, after.0)?;
+    Ok(Diff { rights, policies, requests: table::moved(before, after) })
 }
 
 type Held = BTreeMap<String, BTreeSet<String>>;

@@ -137,13 +137,13 @@ pub fn explain(engine: &Engine, query: &Query<'_>) -> Result<Explanation, String
 
 /// Decide a plain store's question, and say why.
 pub fn of_store(store: &Store, question: &Question) -> Explanation {
-    let decision = store.answer(question);
+    let decision = store.put(question);
     let source = |policy: &Authored| policy.policy.to_string();
     let written = Written {
         policies: store.policies(),
         source: &source,
         request: &question.request,
-        entities: &question.entities,
+        entities: &question.around.entities,
     };
     let settled = decision.policies.iter().map(|id| written.settled(id, Vec::new())).collect();
     let errors = written.failures(&decision);
@@ -155,9 +155,7 @@ pub fn of_store(store: &Store, question: &Question) -> Explanation {
 
 /// The source of a written policy.
 pub(crate) fn source(engine: &Engine, policy: &Authored) -> String {
-    let file = engine.snapshot().policies.iter().find(|text| text.file == policy.place.file);
-    let text = file.and_then(|file| file.text.get(policy.span.clone()));
-    text.map_or_else(|| policy.policy.to_string(), str::to_owned)
+    policy.source(&engine.snapshot().policies)
 }
 
 /// Written policies before one question.

@@ -26,7 +26,7 @@ use crate::{
     },
     schema,
     snapshot::{PolicyText, Snapshot},
-    store,
+    store, template,
 };
 
 /// Why a snapshot cannot be written as plain Cedar.
@@ -122,9 +122,8 @@ fn file_of(id: &str) -> String {
 
 fn written_name(policy: &PolicyText) -> String {
     let path = Path::new(&*policy.file);
-    let cedar = path.extension().is_some_and(|extension| extension == "cedar");
-    let name = path.file_name().and_then(|name| name.to_str()).filter(|_| cedar);
-    let name = name.unwrap_or("written.cedar");
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.filter(|_| template::is_policy_file(path)).unwrap_or("written.cedar");
     match &policy.product {
         Some(product) => format!("{product}.{name}"),
         None => name.to_owned(),
@@ -132,9 +131,10 @@ fn written_name(policy: &PolicyText) -> String {
 }
 
 fn free(files: &BTreeMap<String, String>, name: &str) -> String {
-    let stem = name.trim_end_matches(".cedar");
+    let end = if template::is_links(name) { template::LINKS } else { ".cedar" };
+    let stem = name.trim_end_matches(end);
     let mut names = std::iter::once(name.to_owned())
-        .chain((2..).map(|n: u32| format!("{stem}-{n}.cedar")))
+        .chain((2..).map(|n: u32| format!("{stem}-{n}{end}")))
         .filter(|name| !files.contains_key(name));
     names.next().unwrap_or_else(|| name.to_owned())
 }

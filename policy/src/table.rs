@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,7 +18,7 @@ use std::{
 use crate::{
     complaint::{Complaint, Complaints, Place},
     engine::Engine,
-    folder::MANIFEST,
+    folder::{MANIFEST, entries},
     model::{
         caller::{Authentication, Subject},
         decision::{Decision, Verdict},
@@ -28,11 +28,15 @@ use crate::{
 
 mod coverage;
 mod junit;
+mod moved;
 mod reader;
+#[cfg(test)]
+mod schema;
 pub mod store;
 
 pub use coverage::Coverage;
 pub use junit::junit;
+pub use moved::{Moved, moved};
 
 /// The folder of decision tables, in a policy folder and in each product's.
 pub const TESTS: &str = "tests";
@@ -43,6 +47,16 @@ pub struct Case {
     pub name: String,
     pub place: Place,
     questions: Vec<Question>,
+}
+
+impl Case {
+    /// Let places name their files by another path.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let places = self.questions.iter_mut().map(|question| &mut question.place);
+        for place in places.chain([&mut self.place]) {
+            place.file = place.file.replace(from, to).into();
+        }
+    }
 }
 
 /// One question with its answer.
@@ -146,15 +160,9 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Complaints> {
     Complaints::unless(complaints, tables)
 }
 
-fn is_table(path: &Path) -> bool {
+/// Whether it is a decision table, by its name: any YAML, where tables lie.
+pub fn is_table(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
-}
-
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 /// Read tables, each with the path that complaints name.
@@ -210,11 +218,36 @@ pub fn run(engine: &Engine, cases: &[Case]) -> Result<Report, Complaint> {
 }
 
 impl Question {
+    /// What an engine decides that may be another than the one whose table this is; `None` where it
+    /// knows no such permission.
+    fn of(&self, home: &Engine, engine: &Engine) -> Option<Decision> {
+        let (product, permission) = home.name(self.permission)?;
+        let (resource, action) = (permission.resource.as_str(), permission.action.as_str());
+        let permission = engine.permission(product.as_str(), resource, action)?;
+        Some(self.put(|query| engine.decide(&Query { permission, ..*query })))
+    }
+
     fn ask(
         &self,
         engine: &Engine,
         coverage: &mut coverage::Watch,
     ) -> Result<Option<Failure>, Complaint> {
+        let decision = self.put(|query| {
+            coverage.see(engine, query).map_err(|error| self.place.complain(error))?;
+            Ok::<_, Complaint>(engine.decide(query))
+        })?;
+        Ok((!self.holds(&decision)).then(|| Failure {
+            place: self.place.clone(),
+            principal: self.asker.subject.principal.to_string(),
+            permission: engine.label(self.permission),
+            expected: self.expected,
+            expected_policies: self.policies.clone(),
+            expected_errors: BTreeSet::new(),
+            decision,
+        }))
+    }
+
+    fn put<T>(&self, ask: impl FnOnce(&Query<'_>) -> T) -> T {
         let given = &self.given;
         let parameters: Vec<(&str, &str)> =
             given.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -225,18 +258,7 @@ impl Question {
             parameters: &parameters,
         };
         let subject = &self.asker.subject;
-        let query = Query { subject, permission: self.permission, facts: &facts };
-        coverage.see(engine, &query).map_err(|error| self.place.complain(error))?;
-        let decision = engine.decide(&query);
-        Ok((!self.holds(&decision)).then(|| Failure {
-            place: self.place.clone(),
-            principal: subject.principal.to_string(),
-            permission: engine.label(self.permission),
-            expected: self.expected,
-            expected_policies: self.policies.clone(),
-            expected_errors: BTreeSet::new(),
-            decision,
-        }))
+        ask(&Query { subject, permission: self.permission, facts: &facts })
     }
 
     fn holds(&self, decision: &Decision) -> bool {

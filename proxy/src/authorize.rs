@@ -7,7 +7,7 @@ use policy::{
     model::{
         caller::Principal,
         decision::{Decision, Revision},
-        query::{Facts, PermissionId, Query},
+        query::{Facts, PermissionId},
     },
 };
 
@@ -81,7 +81,7 @@ impl Permit {
 
     /// Who asked, as logged.
     pub fn principal(&self) -> Option<&Principal> {
-        self.bearer.as_ref().map(|bearer| &bearer.subject.principal)
+        self.bearer.as_ref().map(|bearer| &bearer.subject().principal)
     }
 
     /// Why it was allowed.
@@ -185,11 +185,10 @@ fn decide(
     };
     let mut settled: Option<(Decision, Arc<str>)> = None;
     for permission in needed {
-        let query = Query { subject: &bearer.subject, permission: *permission, facts: &facts };
-        let decision = engine.decide(&query);
+        let decision = engine.decide_for(&bearer.held, *permission, &facts);
         let name = engine.label(*permission);
         if !decision.allowed() {
-            return Err(denial(engine, &bearer.subject.principal, name, decision));
+            return Err(denial(engine, &bearer.subject().principal, name, decision));
         }
         settled = Some(match settled.take() {
             None => (decision, name),
@@ -204,7 +203,7 @@ fn decide(
     }
     settled.ok_or_else(|| {
         let nothing = Decision::deny(engine.revision());
-        denial(engine, &bearer.subject.principal, Arc::default(), nothing)
+        denial(engine, &bearer.subject().principal, Arc::default(), nothing)
     })
 }
 

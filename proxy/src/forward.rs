@@ -41,7 +41,7 @@ pub fn identity(permit: &Permit) -> HeaderMap {
     };
     set(DECISION, &permit.id().to_string());
     let Some(bearer) = permit.bearer() else { return headers };
-    let principal = &bearer.subject.principal;
+    let principal = &bearer.subject().principal;
     set(SUBJECT, principal.id());
     set(ORGANIZATION, principal.org().as_str());
     set(KIND, if principal.is_user() { "user" } else { "application" });
@@ -53,7 +53,7 @@ pub fn identity(permit: &Permit) -> HeaderMap {
     }
     if matches!(principal, Principal::User { .. }) {
         let groups: Vec<&str> =
-            bearer.subject.groups.iter().map(policy::model::name::GroupName::as_str).collect();
+            bearer.subject().groups.iter().map(policy::model::name::GroupName::as_str).collect();
         let groups = groups.join(",");
         if groups.len() <= MOST_GROUP_BYTES {
             set(GROUPS, &groups);

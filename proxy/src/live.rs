@@ -14,6 +14,7 @@ use policy::{
     changes::Changes,
     complaint::Complaints,
     engine::Engine,
+    held::Held,
     model::{
         caller::Caller,
         decision::{OnError, Revision},
@@ -28,7 +29,15 @@ use crate::{clock, config::ProductConfig, route::Routes};
 
 /// Tokens whose signature has been checked, by their SHA-256. Time and revocation are checked at
 /// every use.
-pub type Verified = moka::sync::Cache<[u8; 32], Arc<Caller>>;
+pub type Verified = moka::sync::Cache<[u8; 32], Arc<Remembered>>;
+
+/// A verified token.
+#[derive(Debug)]
+pub struct Remembered {
+    pub caller: Arc<Caller>,
+    /// What its bearer held when it was last used.
+    pub held: ArcSwapOption<Held>,
+}
 
 /// How long a verified token is remembered at the most; then its signature is checked again.
 const REMEMBERED: Duration = Duration::from_hours(1);
@@ -110,6 +119,29 @@ impl Live {
     ///
     /// Why it was dropped instead.
     pub fn install(&self, snapshot: Arc<Snapshot>) -> Result<Revision, SnapshotError> {
+        self.put(&Arc::clone(&snapshot), || {
+            Engine::compile_with(snapshot, self.on_error).map(Arc::new)
+        })
+    }
+
+    /// Put in force what somebody in this process has compiled. One that treats policies which
+    /// cannot be evaluated in another way is compiled again.
+    ///
+    /// # Errors
+    ///
+    /// Why it was dropped instead.
+    pub fn install_compiled(&self, engine: Arc<Engine>) -> Result<Revision, SnapshotError> {
+        if engine.on_error() != self.on_error {
+            return self.install(Arc::clone(engine.snapshot()));
+        }
+        self.put(&Arc::clone(engine.snapshot()), || Ok(engine))
+    }
+
+    fn put(
+        &self,
+        snapshot: &Snapshot,
+        engine: impl FnOnce() -> Result<Arc<Engine>, Complaints>,
+    ) -> Result<Revision, SnapshotError> {
         let _one_at_a_time = self.installing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
         if let Some(before) = &before {
@@ -131,8 +163,7 @@ impl Live {
                     .build(),
             ),
         };
-        let engine = Engine::compile_with(snapshot, self.on_error);
-        let engine = Arc::new(engine.map_err(SnapshotError::Policies)?);
+        let engine = engine().map_err(SnapshotError::Policies)?;
         let routes = Routes::compile(&engine, &self.products).map_err(SnapshotError::Routes)?;
         let routes = Arc::new(routes);
         let since = clock::now();

@@ -13,6 +13,7 @@ use policy::{
     model::decision::Revision,
     signed::{self, SigningKey},
     snapshot::Snapshot,
+    template,
 };
 use serde_json::json;
 
@@ -116,10 +117,7 @@ fn refuse_strangers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     let mut strangers: Vec<String> = entries
         .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.to_owned()))
-        .filter(|name| {
-            let cedar = Path::new(name).extension().is_some_and(|extension| extension == "cedar");
-            cedar || name == policy::store::ENTITIES
-        })
+        .filter(|name| template::is_policy_file(Path::new(name)) || name == policy::store::ENTITIES)
         .filter(|name| !ours(name))
         .map(|name| format!("`{name}`"))
         .collect();

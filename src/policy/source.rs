@@ -69,7 +69,7 @@ impl Where {
     /// When it is not there, or has another shape; complaints about its text are the error's text.
     pub fn read(&self) -> Result<Source> {
         if let Some(url) = &self.url {
-            return Ok(Source::Catalog(Arc::new(remote::snapshot(url)?)));
+            return Source::running(url);
         }
         let path = self.path.as_deref().unwrap_or(Path::new(DEFAULT));
         if self.path.is_none() && !path.exists() {
@@ -142,6 +142,15 @@ impl Source {
             bail!("`{}`: no such policy folder or snapshot file", path.display());
         }
         opened(path, None)
+    }
+
+    /// What a running Postern decides by.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached, or has nothing in force.
+    pub fn running(url: &Uri) -> Result<Self> {
+        Ok(Self::Catalog(Arc::new(remote::snapshot(url)?)))
     }
 
     /// Read a file whose signature must hold.

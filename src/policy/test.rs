@@ -14,6 +14,8 @@ use policy::{
 };
 use serde_json::{Value, json};
 
+mod watch;
+
 use super::{
     Outcome,
     source::{Policies, Where},
@@ -23,6 +25,7 @@ use super::{
 #[command(after_help = "\
 Example: postern policy test policies
          postern policy test --coverage-required --junit report.xml policies
+         postern policy test --watch policies
          postern policy test --url http://127.0.0.1:9090 --tables policies")]
 pub struct Args {
     #[command(flatten)]
@@ -39,10 +42,16 @@ pub struct Args {
     /// Fail when there is a hand-written policy that no case reached
     #[arg(long)]
     coverage_required: bool,
+    /// Test again whenever a file of the folder changes, and tell what is different; until Ctrl-C
+    #[arg(long, conflicts_with_all = ["url", "verify_key", "tables", "json", "junit", "coverage_required"])]
+    watch: bool,
 }
 
 /// Read the tables, ask, and tell.
 pub fn run(args: &Args) -> Result<Outcome> {
+    if args.watch {
+        return watch::run(args);
+    }
     let report = report(args)?;
     if let Some(file) = &args.junit {
         fs::write(file, table::junit(&report))
@@ -52,7 +61,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&report))?)?;
     } else {
-        out.write_all(told(&report).as_bytes())?;
+        for finding in findings(&report) {
+            writeln!(out, "{}", finding.text)?;
+        }
+        writeln!(out, "{}", counts(&report))?;
     }
     let unreached = args.coverage_required && report.unreached().next().is_some();
     let fails = unreached || report.failed().next().is_some();
@@ -84,23 +96,41 @@ fn report(args: &Args) -> Result<Report> {
     }
 }
 
-fn told(report: &Report) -> String {
-    let mut told = Vec::new();
+/// One thing to tell of a report.
+struct Finding {
+    /// What it is, without the lines it stands on: they move as a file is edited.
+    what: String,
+    text: String,
+}
+
+fn findings(report: &Report) -> Vec<Finding> {
+    let mut found = Vec::new();
     for ran in report.failed() {
-        told.push(format!("{}: the case `{}` does not hold", ran.place, ran.name));
-        told.extend(ran.failures.iter().map(|failure| format!("  {failure}")));
+        let case = format!("the case `{}` does not hold", ran.name);
+        let mut what = format!("{}: {case}", ran.place.file);
+        let mut text = format!("{}: {case}", ran.place);
+        for failure in &ran.failures {
+            let told = failure.to_string();
+            let told = told.strip_prefix(&failure.place.to_string()).unwrap_or(&told);
+            what.push_str(told);
+            text.extend(["\n  ", &failure.to_string()]);
+        }
+        found.push(Finding { what, text });
     }
+    let mut of_policy = |policy: &Coverage, told: String| {
+        let what = format!("{}: {told}", policy.place.file);
+        found.push(Finding { what, text: format!("{}: {told}", policy.place) });
+    };
     for policy in report.unreached() {
         let how =
             if policy.not_held { "its conditions never hold" } else { "none is in its scope" };
-        told.push(format!("{}: no case reaches `{}`: {how}", policy.place, policy.policy));
+        of_policy(policy, format!("no case reaches `{}`: {how}", policy.policy));
     }
     for policy in report.coverage.iter().filter(|policy| policy.half()) {
         let what = "no case is in its scope with conditions that do not hold";
-        told.push(format!("{}: `{}` is half covered: {what}", policy.place, policy.policy));
+        of_policy(policy, format!("`{}` is half covered: {what}", policy.policy));
     }
-    told.push(counts(report));
-    told.join("\n")
+    found
 }
 
 fn counts(report: &Report) -> String {
@@ -112,7 +142,7 @@ fn counts(report: &Report) -> String {
         failed => format!("the tables do not hold: {failed} failed"),
     };
     format!(
-        "{verdict} (cases: {cases}, questions: {asked}, hand-written policies reached: {reached} of {written})\n"
+        "{verdict} (cases: {cases}, questions: {asked}, hand-written policies reached: {reached} of {written})"
     )
 }
 

@@ -11,11 +11,11 @@ use cedar_policy_core::{
     extensions::Extensions,
     validator::{ValidatorSchema, types::Type},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::{Store, with_causes};
-use crate::{complaint::near, model::decision::Decision};
+use crate::{complaint::near, model::decision::Decision, overlay::Overlay};
 
 /// Why a question cannot be put to a store.
 #[derive(Debug, Error)]
@@ -52,11 +52,19 @@ pub struct Words<'a> {
     pub entities: Vec<Value>,
 }
 
-/// A request, and the entities that it is decided over.
+/// A request, and what is told beside it.
 #[derive(Debug, Clone)]
 pub struct Question {
     pub request: Request,
-    pub entities: Arc<Entities>,
+    pub around: Arc<Around>,
+}
+
+/// The entities that a question is decided over: some are told, and laid over the folder's.
+#[derive(Debug)]
+pub struct Around {
+    /// All of them.
+    pub entities: Entities,
+    told: Overlay,
 }
 
 impl Question {
@@ -96,14 +104,14 @@ impl Store {
         let context = self.context(&action, words.context)?;
         let (principal, resource) = (self.uid(words.principal)?, self.uid(words.resource)?);
         let request = self.request(principal, action, resource, context)?;
-        let over = words.entities.into_iter().map(|entity| self.entity(entity));
-        let entities = Arc::new(self.entities_under(over.collect::<Result<Vec<_>, _>>()?)?);
-        Ok(Question { request, entities })
+        let told = words.entities.into_iter().map(|entity| self.entity(entity));
+        let around = Arc::new(self.around(told.collect::<Result<_, _>>()?)?);
+        Ok(Question { request, around })
     }
 
-    /// Decide over the question's entities.
-    pub fn answer(&self, question: &Question) -> Decision {
-        self.decide_over(&question.request, &question.entities)
+    /// Decide by what the question tells.
+    pub fn put(&self, question: &Question) -> Decision {
+        self.decide_over(&question.request, &question.around.told)
     }
 
     /// An entity's uid, of a type that the schema has.
@@ -215,44 +223,68 @@ impl Store {
             .map_err(|error| Unasked::Request(with_causes(&error)))
     }
 
-    /// An entity in Cedar's JSON; `attrs` and `parents` may be missing where there are none, and a
-    /// uid may be written as in a policy.
+    /// An entity in Cedar's JSON, laid over the folder's own of its uid: attributes and tags stand in
+    /// for those of the same name, parents are added. A uid may be written as in a policy.
     ///
     /// # Errors
     ///
     /// What does not fit the schema.
-    pub fn entity(&self, mut entity: Value) -> Result<Entity, Unasked> {
-        if let Some(members) = entity.as_object_mut() {
-            members.entry("attrs").or_insert_with(|| Value::Object(serde_json::Map::new()));
-            members.entry("parents").or_insert_with(|| Value::Array(Vec::new()));
+    pub fn entity(&self, mut told: Value) -> Result<Entity, Unasked> {
+        let mut whole = json!({ "attrs": {}, "parents": [] });
+        if let Some(members) = told.as_object_mut() {
             members.get_mut("uid").into_iter().for_each(spell_out);
             let parents = members.get_mut("parents").and_then(Value::as_array_mut);
             parents.into_iter().flatten().for_each(spell_out);
+            if let Some(own) = members.get("uid").and_then(|uid| self.stored(uid)) {
+                whole = own.to_json_value().map_err(|error| Unasked::Entity(error.to_string()))?;
+            }
+            for (name, value) in std::mem::take(members) {
+                lay(&mut whole[name.as_str()], value);
+            }
+        } else {
+            whole = told;
         }
-        Entity::from_json_value(entity, Some(self.schema()))
+        Entity::from_json_value(whole, Some(self.schema()))
             .map_err(|error| Unasked::Entity(with_causes(&error)))
     }
 
-    /// The folder's entities with others laid over them: one of the same uid takes its place.
+    fn stored(&self, uid: &Value) -> Option<&Entity> {
+        let uid = EntityUid::from_json(uid.clone()).ok()?;
+        self.entities().get(&uid)
+    }
+
+    /// What is told of entities, laid over the folder's.
     ///
     /// # Errors
     ///
     /// Entities that do not fit together.
-    pub fn entities_under(
-        &self,
-        over: impl IntoIterator<Item = Entity>,
-    ) -> Result<Entities, Unasked> {
-        self.entities()
-            .clone()
-            .upsert_entities(over, Some(self.schema()))
-            .map_err(|error| Unasked::Entity(with_causes(&error)))
+    pub fn around(&self, told: Vec<Entity>) -> Result<Around, Unasked> {
+        let entities = self.entities().clone();
+        let entities = if told.is_empty() {
+            entities
+        } else {
+            entities
+                .upsert_entities(told.clone(), Some(self.schema()))
+                .map_err(|error| Unasked::Entity(with_causes(&error)))?
+        };
+        Ok(Around { entities, told: self.overlay(told).map_err(Unasked::Entity)? })
+    }
+}
+
+/// One value over another: members of an object over those of the same name, items of a list beside
+/// the others.
+fn lay(below: &mut Value, over: Value) {
+    match (below, over) {
+        (Value::Object(below), Value::Object(over)) => below.extend(over),
+        (Value::Array(below), Value::Array(over)) => below.extend(over),
+        (below, over) => *below = over,
     }
 }
 
 /// `User::"ana"` as Cedar's JSON has it.
 fn spell_out(uid: &mut Value) {
     if let Some(parsed) = uid.as_str().and_then(|text| text.parse::<EntityUid>().ok()) {
-        *uid = serde_json::json!({
+        *uid = json!({
             "type": parsed.type_name().to_string(),
             "id": parsed.id().unescaped(),
         });

@@ -23,6 +23,7 @@ use super::{Store, Unasked};
 use crate::{
     clause,
     compile::Authored,
+    model::decision::OnError,
     search::{Condition, May, settle},
 };
 
@@ -31,7 +32,7 @@ use crate::{
 pub struct Answer {
     #[serde(flatten)]
     pub may: May,
-    /// Policies that cannot be evaluated whatever the context, which denies.
+    /// Policies that cannot be evaluated whatever the context.
     pub fails: Vec<Arc<str>>,
 }
 
@@ -154,6 +155,7 @@ impl<'a> Search<'a> {
 
     /// Whether somebody may do something.
     pub fn may(&self, principal: &EntityUid, action: &EntityUid, resource: &EntityUid) -> Answer {
+        let denies = self.store.on_error() == OnError::Deny;
         let sight = Sight::new(self.store, principal, action, resource);
         let (mut fails, mut forbidden, mut permitted) = (Vec::new(), Vec::new(), false);
         let mut open = Vec::new();
@@ -169,7 +171,7 @@ impl<'a> Search<'a> {
                     place: policy.place.to_string(),
                     forbids,
                     text: sight.open(policy),
-                    may_fail,
+                    may_fail: may_fail && denies,
                 })),
             }
         }

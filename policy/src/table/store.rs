@@ -57,8 +57,8 @@ pub fn run(store: &Store, cases: &[Case]) -> Result<Report, Complaint> {
         let mut failures = Vec::new();
         for expected in &case.questions {
             let question = &expected.question;
-            coverage.look(&question.request, &question.entities);
-            failures.extend(expected.failure(store.answer(question)));
+            coverage.look(&question.request, &question.around.entities);
+            failures.extend(expected.failure(store.put(question)));
         }
         let (name, place) = (case.name.clone(), case.place.clone());
         ran.push(Ran { name, place, asked: case.questions.len(), failures });

@@ -54,7 +54,7 @@ const THINGS: [&str; 6] = [
 ];
 
 /// Conditions of all outcomes. The last ones overflow: they pass validation and fail in evaluation.
-const CONDITIONS: [&str; 18] = [
+const CONDITIONS: [&str; 23] = [
     "",
     "when { context.mfa }",
     "unless { context.mfa }",
@@ -71,6 +71,11 @@ const CONDITIONS: [&str; 18] = [
     "when { context has client && context.client.isInRange(ip(\"10.0.0.0/8\")) }",
     "when { resource == @::Resource::\"accounts\" || action in @::Action::\"*:patch\" }",
     "when { {a: context}.a.mfa }",
+    "when { context has path.id && context.path.id == \"abc\" }",
+    "unless { context has client }",
+    "when { if context has acr then context.acr == \"2\" else context[\"mfa\"] }",
+    "when { context == context && [context.organization].contains(\"zeta\") }",
+    "when { principal in [Group::\"acme/g0\", Group::\"acme/g1\"] }",
     "when { 9223372036854775807 + 1 == 0 }",
     "when { context.mfa && 9223372036854775807 + 1 == 0 }",
 ];

@@ -17,7 +17,7 @@ use policy::{
     model::{
         caller::Principal,
         decision::Decision,
-        query::{Facts, PermissionId, Query},
+        query::{Facts, PermissionId},
     },
     strict,
 };
@@ -118,7 +118,7 @@ impl Question {
     fn settle(&self, in_force: &InForce, bearer: &Bearer) -> Verdict {
         let engine = &in_force.engine;
         let no = || Verdict { permission: None, decision: Decision::deny(engine.revision()) };
-        let Some(named) = self.named(engine, &bearer.subject.principal) else { return no() };
+        let Some(named) = self.named(engine, &bearer.subject().principal) else { return no() };
         // Two names for the product must be the same one.
         let product = match (self.product.as_deref(), named.as_deref()) {
             (Some(given), Some(named)) if given != named => return no(),
@@ -132,7 +132,7 @@ impl Question {
         };
         let decide = |permission: PermissionId| Verdict {
             permission: Some(permission),
-            decision: engine.decide(&Query { subject: &bearer.subject, permission, facts: &facts }),
+            decision: engine.decide_for(&bearer.held, permission, &facts),
         };
         if let Some(product) = product {
             let permission = engine.permission(product, &self.resource, &self.action);
@@ -224,12 +224,12 @@ impl Heard<'_> {
         };
         if verdict.decision.allowed() {
             self.gate.metrics.decided(DOOR, product.unwrap_or(""), "allow", "", self.took);
-            let principal = &bearer.subject.principal;
+            let principal = &bearer.subject().principal;
             audit::checked(&asked, id, principal, product, &permission, &verdict.decision);
             let Decision { revision, errors, .. } = &verdict.decision;
             self.gate.policies.failed(*revision, errors);
         } else {
-            let (principal, decision) = (&bearer.subject.principal, verdict.decision.clone());
+            let (principal, decision) = (&bearer.subject().principal, verdict.decision.clone());
             let denial = authorize::denial(engine, principal, permission, decision);
             let why = Why::Denied(Box::new(denial));
             let product = product.map(str::to_owned);

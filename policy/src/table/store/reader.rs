@@ -17,7 +17,7 @@ use super::{
 use crate::{
     complaint::{Complaint, Complaints, Place, near},
     model::{decision::Verdict, manifest::Entries},
-    store::{Question, Store, Unasked},
+    store::{Around, Question, Store, Unasked},
 };
 
 /// Stands for every entity of the folder in a matrix.
@@ -109,7 +109,10 @@ impl Reader<'_> {
     fn read(mut self, raw: &Raw) -> Result<Vec<Case>, Complaints> {
         self.principals = self.names(&raw.principals);
         self.resources = self.names(&raw.resources);
-        let base = Arc::new(self.store.entities().clone());
+        let base = match self.store.around(Vec::new()) {
+            Ok(base) => Arc::new(base),
+            Err(error) => return Err(Place::file(self.file).complain(error.to_string()).into()),
+        };
         let mut cases: Vec<Case> = Vec::new();
         for case in &raw.cases {
             let over = self.overlay(&base, &raw.entities, &case.entities);
@@ -137,10 +140,10 @@ impl Reader<'_> {
 
     fn overlay(
         &mut self,
-        base: &Arc<Entities>,
+        base: &Arc<Around>,
         of_table: &[Spanned<Value>],
         of_case: &[Spanned<Value>],
-    ) -> Option<Arc<Entities>> {
+    ) -> Option<Arc<Around>> {
         let Some(last) = of_case.last().or(of_table.last()) else { return Some(Arc::clone(base)) };
         let mut entities = BTreeMap::new();
         for raw in of_table.iter().chain(of_case) {
@@ -148,11 +151,11 @@ impl Reader<'_> {
             let entity = self.told(raw, entity);
             entities.extend(entity.map(|entity| (entity.uid(), entity)));
         }
-        let laid = self.store.entities_under(entities.into_values());
+        let laid = self.store.around(entities.into_values().collect());
         self.told(last, laid).map(Arc::new)
     }
 
-    fn case(&mut self, raw: &RawCase, entities: &Arc<Entities>) -> Case {
+    fn case(&mut self, raw: &RawCase, around: &Arc<Around>) -> Case {
         let before = self.complaints.len();
         let principals = self.entities("principal", &raw.principals);
         let resources = self.entities("resource", &raw.resources);
@@ -167,7 +170,7 @@ impl Reader<'_> {
                     let context = self.context(&mut contexts, &action, at, &raw.context);
                     questions.extend(self.request(asked, at, context).map(|request| Expected {
                         place: place(&self.file, at),
-                        question: Question { request, entities: Arc::clone(entities) },
+                        question: Question { request, around: Arc::clone(around) },
                         verdict: expected,
                         policies: policies.clone(),
                         errors: errors.clone(),
@@ -208,10 +211,12 @@ impl Reader<'_> {
         expected
     }
 
-    fn matrix(&mut self, raw: &RawMatrix, entities: &Arc<Entities>) -> Case {
+    fn matrix(&mut self, raw: &RawMatrix, around: &Arc<Around>) -> Case {
         let before = self.complaints.len();
-        let (principals, any_principal) = self.some_or_all("principal", &raw.principals, entities);
-        let (resources, any_resource) = self.some_or_all("resource", &raw.resources, entities);
+        let (principals, any_principal) =
+            self.some_or_all("principal", &raw.principals, &around.entities);
+        let (resources, any_resource) =
+            self.some_or_all("resource", &raw.resources, &around.entities);
         let mut allowed = self.allowed(raw, &principals, &resources);
         let mut contexts = Contexts::new();
         let mut questions = Vec::new();
@@ -234,7 +239,7 @@ impl Reader<'_> {
                     let request = self.request([principal, &action, resource], at, context);
                     questions.extend(request.map(|request| Expected {
                         place: place(&self.file, allow.unwrap_or(&raw.name)),
-                        question: Question { request, entities: Arc::clone(entities) },
+                        question: Question { request, around: Arc::clone(around) },
                         verdict: if allow.is_some() { Verdict::Allow } else { Verdict::Deny },
                         policies: None,
                         errors: BTreeSet::new(),
