@@ -252,3 +252,51 @@ fn both_directions_are_searched() {
     ]);
     golden("search", &told);
 }
+
+#[test]
+fn two_stores_are_compared() {
+    let desk = Desk::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/documents");
+    for folder in ["same", "changed", "other"] {
+        copy(&example, &desk.0.path().join(folder));
+    }
+    let policies = desk.read("documents/documents.cedar");
+    desk.write(
+        "changed/documents.cedar",
+        &policies
+            .replace("when { resource.public }", "when { true }")
+            .replace("when { context.mfa }", "when { context.mfa || resource.public }"),
+    );
+    let entities = desk.read("documents/entities.json");
+    desk.write(
+        "other/entities.json",
+        &entities.replace("\"suspended\": true", "\"suspended\": false"),
+    );
+    desk.write("products/demo/product.yaml", "product: demo\nresources: {things: [get]}\n");
+    desk.write("broken/schema.cedarschema", "entity User;\n");
+    desk.write("broken/p.cedar", "permit (principal action, resource);\n");
+    let told = desk.run(&[
+        "diff documents same --fail-on any",
+        "diff documents changed --fail-on gain",
+        "diff changed documents --json",
+        "diff documents other --fail-on loss",
+        "diff documents products",
+        "diff documents broken",
+    ]);
+    golden("diff", &told);
+}
+
+#[test]
+fn a_store_is_written_as_files_and_in_json() {
+    let desk = Desk::new();
+    let told = desk.run(&[
+        "export documents --out out --cedar-json",
+        "export documents --out out",
+        "export documents --out plain --json",
+        "check plain",
+        "diff documents plain --fail-on any",
+        "export documents --snapshot -",
+    ]);
+    golden("export", &told);
+    assert_eq!(desk.read("out/entities.json"), desk.read("documents/entities.json"));
+}

@@ -19,6 +19,7 @@ use crate::{
     snapshot::PolicyText,
 };
 
+pub(crate) mod compare;
 mod question;
 pub mod search;
 

@@ -64,6 +64,8 @@ pub struct Question {
 pub struct Around {
     /// All of them.
     pub entities: Entities,
+    /// What is told, in Cedar's JSON.
+    words: Vec<Value>,
     told: Overlay,
 }
 
@@ -81,6 +83,33 @@ impl Question {
     /// On what: `Document::"plan"`.
     pub fn resource(&self) -> String {
         told(self.request.resource())
+    }
+
+    /// The context, in Cedar's JSON.
+    fn context(&self) -> Value {
+        let context = self.request.context().and_then(|context| context.to_json_value().ok());
+        context.unwrap_or_else(|| json!({}))
+    }
+
+    /// The same words, put to another store.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit that one's schema.
+    pub fn of(&self, store: &Store) -> Result<Self, Unasked> {
+        store.question(Words {
+            principal: &self.principal(),
+            action: &self.action(),
+            resource: &self.resource(),
+            context: self.context(),
+            entities: self.around.words.clone(),
+        })
+    }
+
+    /// Everything that is asked, in words: the same for two that ask the same.
+    pub(crate) fn key(&self) -> String {
+        let (context, around) = (self.context(), json!(self.around.words));
+        format!("{} {} {context} {around}", self.principal(), self.asked_for())
     }
 
     /// `Action::"read" on Document::"plan"`.
@@ -104,8 +133,7 @@ impl Store {
         let context = self.context(&action, words.context)?;
         let (principal, resource) = (self.uid(words.principal)?, self.uid(words.resource)?);
         let request = self.request(principal, action, resource, context)?;
-        let told = words.entities.into_iter().map(|entity| self.entity(entity));
-        let around = Arc::new(self.around(told.collect::<Result<_, _>>()?)?);
+        let around = Arc::new(self.around(words.entities)?);
         Ok(Question { request, around })
     }
 
@@ -258,7 +286,9 @@ impl Store {
     /// # Errors
     ///
     /// Entities that do not fit together.
-    pub fn around(&self, told: Vec<Entity>) -> Result<Around, Unasked> {
+    pub fn around(&self, words: Vec<Value>) -> Result<Around, Unasked> {
+        let told = words.iter().map(|entity| self.entity(entity.clone()));
+        let told = told.collect::<Result<Vec<Entity>, _>>()?;
         let entities = self.entities().clone();
         let entities = if told.is_empty() {
             entities
@@ -267,7 +297,7 @@ impl Store {
                 .upsert_entities(told.clone(), Some(self.schema()))
                 .map_err(|error| Unasked::Entity(with_causes(&error)))?
         };
-        Ok(Around { entities, told: self.overlay(told).map_err(Unasked::Entity)? })
+        Ok(Around { entities, words, told: self.overlay(told).map_err(Unasked::Entity)? })
     }
 }
 

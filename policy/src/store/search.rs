@@ -36,6 +36,13 @@ pub struct Answer {
     pub fails: Vec<Arc<str>>,
 }
 
+impl Answer {
+    /// What the schema has no such question for.
+    pub(crate) fn no() -> Self {
+        Self { may: May::No(Vec::new()), fails: Vec::new() }
+    }
+}
+
 /// A store, ready to be searched.
 #[derive(Debug)]
 pub struct Search<'a> {
@@ -53,7 +60,7 @@ pub enum One {
 }
 
 impl One {
-    fn uid(&self) -> &EntityUid {
+    pub(crate) fn uid(&self) -> &EntityUid {
         match self {
             Self::Known(uid) | Self::Other(uid) => uid,
         }
@@ -180,8 +187,13 @@ impl<'a> Search<'a> {
         Answer { may, fails }
     }
 
+    /// Count as known what another store knows.
+    pub(crate) fn know(&mut self, other: &Search<'_>) {
+        self.known.extend(other.known.iter().cloned());
+    }
+
     /// Those of a type that are known, and one of all the others.
-    fn of(&self, kind: &EntityTypeName) -> Vec<One> {
+    pub(crate) fn of(&self, kind: &EntityTypeName) -> Vec<One> {
         let known = self.known.iter().filter(|uid| uid.type_name() == kind).cloned();
         let other = (0..u32::MAX)
             .filter_map(|n| format!("{kind}::\"any-{n}\"").parse().ok())

@@ -5,9 +5,12 @@
 //! of them which are allowed, and that all else is denied. Entities of a table or of a case are laid
 //! over the folder's. A policy fails its case unless the case expects it to.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::PathBuf,
+};
 
-use super::{Failure, Ran, Report, coverage, settled_by};
+use super::{Failure, Moved, Ran, Report, coverage, settled_by};
 use crate::{
     complaint::{Complaint, Complaints, Place},
     model::decision::{Decision, Verdict},
@@ -64,6 +67,48 @@ pub fn run(store: &Store, cases: &[Case]) -> Result<Report, Complaint> {
         ran.push(Ran { name, place, asked: case.questions.len(), failures });
     }
     Ok(Report { cases: ran, coverage: coverage.done() })
+}
+
+/// Ask two stores what their tables ask, and keep what they do not agree on. What both tables ask is
+/// told once.
+pub fn moved(before: (&Store, &[Case]), after: (&Store, &[Case])) -> Vec<Moved> {
+    let (mut moved, mut seen) = (Vec::new(), HashSet::new());
+    for (case, expected) in [after, before].into_iter().flat_map(|(_, cases)| {
+        cases.iter().flat_map(|case| case.questions.iter().map(move |expected| (case, expected)))
+    }) {
+        let question = &expected.question;
+        // What a store has no words for it does not allow.
+        let put = |store: &Store| question.of(store).ok().map(|question| store.put(&question));
+        let (old, new) = (put(before.0), put(after.0));
+        let verdict = |decision: &Option<Decision>| {
+            decision.as_ref().map_or(Verdict::Deny, |decision| decision.verdict)
+        };
+        if verdict(&old) == verdict(&new) || !seen.insert(question.key()) {
+            continue;
+        }
+        let policies: BTreeSet<String> =
+            [&old, &new].into_iter().flatten().flat_map(super::moved::ids).collect();
+        moved.push(Moved {
+            case: case.name.clone(),
+            place: expected.place.clone(),
+            principal: question.principal(),
+            permission: question.asked_for(),
+            before: verdict(&old),
+            after: verdict(&new),
+            policies: policies.into_iter().collect(),
+        });
+    }
+    moved
+}
+
+impl Case {
+    /// Let places name their files by another path.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let places = self.questions.iter_mut().map(|expected| &mut expected.place);
+        for place in places.chain([&mut self.place]) {
+            place.file = place.file.replace(from, to).into();
+        }
+    }
 }
 
 impl Expected {

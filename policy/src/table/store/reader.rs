@@ -149,7 +149,7 @@ impl Reader<'_> {
         for raw in of_table.iter().chain(of_case) {
             let entity = self.store.entity(raw.value.clone());
             let entity = self.told(raw, entity);
-            entities.extend(entity.map(|entity| (entity.uid(), entity)));
+            entities.extend(entity.map(|entity| (entity.uid(), raw.value.clone())));
         }
         let laid = self.store.around(entities.into_values().collect());
         self.told(last, laid).map(Arc::new)
