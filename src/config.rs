@@ -172,7 +172,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 45] = [
+const KEYS: [(&str, Kind); 47] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -200,6 +200,7 @@ const KEYS: [(&str, Kind); 45] = [
     ("identity.shutdown_timeout_secs", Kind::Number),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),
+    ("proxy.ext_authz", Kind::Text),
     ("proxy.health", Kind::Text),
     ("proxy.trusted_proxies", Kind::List),
     ("proxy.identity_headers", Kind::List),
@@ -218,6 +219,7 @@ const KEYS: [(&str, Kind); 45] = [
     ("product.unmatched", Kind::Text),
     ("product.encoded_slash", Kind::Text),
     ("product.h2c", Kind::Flag),
+    ("product.reasons", Kind::Text),
 ];
 
 const PREFIX: &str = "POSTERN_";

@@ -10,7 +10,9 @@ mod export;
 mod files;
 mod fmt;
 mod import;
+mod matrix;
 mod new;
+mod replay;
 mod source;
 mod store;
 mod subject;
@@ -47,8 +49,12 @@ enum Command {
     Who(who::Args),
     /// What can they do?
     What(what::Args),
+    /// What can each group do? A table, for people, programs or paper
+    Matrix(matrix::Args),
     /// Who gains what and who loses what between two revisions
     Diff(diff::Args),
+    /// What other policies would have answered to what a decision log says was asked
+    Replay(replay::Args),
     /// Ask what the decision tables ask, and hold the answers against them
     Test(test::Args),
 }
@@ -85,7 +91,9 @@ impl Command {
             Self::Explain(args) => explain::run(&args),
             Self::Who(args) => who::run(&args),
             Self::What(args) => what::run(&args),
+            Self::Matrix(args) => matrix::run(&args),
             Self::Diff(args) => diff::run(&args),
+            Self::Replay(args) => replay::run(&args),
             Self::Test(args) => test::run(&args),
         }
     }

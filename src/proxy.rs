@@ -272,6 +272,7 @@ fn greet(proxy: &Addresses) -> Result<()> {
     tracing::info!(
         doors = %proxy.doors,
         gateway = %proxy.gateway,
+        ext_authz = %proxy.ext_authz,
         health = %proxy.health,
         "postern is ready"
     );
@@ -279,6 +280,7 @@ fn greet(proxy: &Addresses) -> Result<()> {
     writeln!(out, "\nPostern's proxy is ready.\n")?;
     writeln!(out, "  Auth API and doors   http://{}", proxy.doors)?;
     writeln!(out, "  gateway              http://{}", proxy.gateway)?;
+    writeln!(out, "  Envoy, over gRPC     {}", proxy.ext_authz)?;
     writeln!(out, "  health, metrics      http://{}\n", proxy.health)?;
     Ok(out.flush()?)
 }

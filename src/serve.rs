@@ -215,6 +215,7 @@ fn greet(bound: &Bound, first: Option<&FirstStart>, demo: bool) -> Result<()> {
     tracing::info!(
         doors = %proxy.doors,
         gateway = %proxy.gateway,
+        ext_authz = %proxy.ext_authz,
         identity = %identity,
         health = %proxy.health,
         "postern is ready"
@@ -223,6 +224,7 @@ fn greet(bound: &Bound, first: Option<&FirstStart>, demo: bool) -> Result<()> {
     writeln!(out, "\nPostern is ready.\n")?;
     writeln!(out, "  Auth API and doors   http://{}", proxy.doors)?;
     writeln!(out, "  gateway              http://{}", proxy.gateway)?;
+    writeln!(out, "  Envoy, over gRPC     {}", proxy.ext_authz)?;
     writeln!(out, "  management API       http://{identity}")?;
     writeln!(out, "  health, metrics      http://{}", proxy.health)?;
     if let Some(first) = first {

@@ -282,9 +282,8 @@ impl Engine {
         let Some(known) = self.permissions.get(permission.0 as usize) else {
             return decision;
         };
-        let grants = held.grants.iter().filter_map(|n| self.grants.get(*n as usize));
-        let holding = grants.filter(|(_, bits)| bits.has(permission));
-        let mut permits: SmallVec<[Arc<str>; 4]> = holding.map(|(id, _)| Arc::clone(id)).collect();
+        let mut permits: SmallVec<[Arc<str>; 4]> =
+            self.granting(held, permission).cloned().collect();
         if !known.tables.is_empty() {
             let answer = self.written_policies(held, known, facts);
             decision.errors = answer.errors;
@@ -316,6 +315,28 @@ impl Engine {
             .collect()
     }
 
+    /// What has a part in an answer whatever the circumstances: whether roles permit, and the written
+    /// policies whose scope holds.
+    pub(crate) fn in_scope(
+        &self,
+        held: &Held,
+        permission: PermissionId,
+    ) -> Option<(bool, SmallVec<[&Rule; 8]>)> {
+        let known = self.permissions.get(permission.0 as usize)?;
+        let permits = self.granting(held, permission).next().is_some();
+        Some((permits, self.candidates(self.around(held), known)))
+    }
+
+    /// The names of the generated policies that permit: the bits, read.
+    fn granting<'a>(
+        &'a self,
+        held: &'a Held,
+        permission: PermissionId,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        let grants = held.grants.iter().filter_map(|n| self.grants.get(*n as usize));
+        grants.filter(move |(_, bits)| bits.has(permission)).map(|(id, _)| id)
+    }
+
     /// The roles of a group. An organization's own goes before a built-in one of the same name: no
     /// organization can make such a group, but a product that is added later may bring the name, and
     /// must not hand its rights to whoever happened to be there.
@@ -342,14 +363,7 @@ impl Engine {
     /// What the written policies say, those whose scope holds.
     fn written_policies(&self, held: &Held, known: &Known, facts: &Facts<'_>) -> Answer {
         let around = self.around(held);
-        let principal = Node { uid: &around.principal, above: || &around.above };
-        let resource = index::alone(&known.resource);
-        let places = self.index.candidates(&known.tables, principal, resource);
-        let candidates: SmallVec<[&Rule; 8]> = places
-            .iter()
-            .filter_map(|n| self.rules.get(*n as usize))
-            .filter(|rule| rule.scope.holds(&around.principal, &known.resource))
-            .collect();
+        let candidates = self.candidates(around, known);
         let mut answer = Answer::default();
         let mut needs = Needs::default();
         for rule in &candidates {
@@ -375,6 +389,18 @@ impl Engine {
             }
         }
         answer.sorted()
+    }
+
+    /// The written policies whose scope holds, in the order of files and lines.
+    fn candidates(&self, around: &Around, known: &Known) -> SmallVec<[&Rule; 8]> {
+        let principal = Node { uid: &around.principal, above: || &around.above };
+        let resource = index::alone(&known.resource);
+        let places = self.index.candidates(&known.tables, principal, resource);
+        places
+            .iter()
+            .filter_map(|n| self.rules.get(*n as usize))
+            .filter(|rule| rule.scope.holds(&around.principal, &known.resource))
+            .collect()
     }
 
     /// The entities that conditions need.

@@ -36,3 +36,12 @@ impl Held {
         &self.subject
     }
 }
+
+impl PartialEq for Held {
+    /// What one engine finds of one subject is always the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.by == other.by && self.subject == other.subject
+    }
+}
+
+impl Eq for Held {}

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A caller, and what it holds now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
     pub caller: Arc<Caller>,
     /// What the token says, corrected by the changes since.

@@ -21,6 +21,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The gateway. Default: 127.0.0.1:8080.
     pub gateway: SocketAddr,
+    /// Envoy's `ext_authz` over gRPC, without TLS. Default: 127.0.0.1:9191.
+    pub ext_authz: SocketAddr,
     /// Health and metrics, for operators. Never put it on a public address. Default:
     /// 127.0.0.1:9090.
     pub health: SocketAddr,
@@ -57,6 +59,7 @@ impl Default for Config {
         Self {
             listen: on(4000),
             gateway: on(8080),
+            ext_authz: on(9191),
             health: on(9090),
             trusted_proxies: Networks::default(),
             identity_headers: Vec::new(),
@@ -151,6 +154,9 @@ pub struct ProductConfig {
     /// false.
     #[serde(default)]
     pub h2c: bool,
+    /// How much a refusal lets out of why. Default: `full`.
+    #[serde(default)]
+    pub reasons: Reasons,
 }
 
 /// `http://host:port`.
@@ -233,6 +239,19 @@ pub enum EncodedSlash {
     Decode,
     /// A character of the segment that it stands in, for products that keep it so.
     Keep,
+}
+
+/// How much a refusal lets out, from the least to the most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reasons {
+    /// The status, and a sentence that says no more.
+    None,
+    /// The decision's id beside it, by which the log can be searched.
+    Id,
+    /// And the reason, in a word, and in the words of the policy's author.
+    #[default]
+    Full,
 }
 
 fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -1,7 +1,14 @@
 //! The listener that products and ingresses ask: the Auth API, and the HTTP doors by path.
 
+mod answer;
 pub mod authorize;
-pub mod nginx;
+mod caddy;
+mod envoy;
+pub mod ext_authz;
+mod forwarded;
+mod haproxy;
+mod nginx;
+mod traefik;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -11,8 +18,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 
 use crate::{
-    answer, connection::HEADER_TIME, forward, gate::Gate, health, relay::Relay, request_id,
+    answer as own, connection::HEADER_TIME, forward, forward::Forbidden, gate::Gate, health,
+    relay::Relay, request_id,
 };
+use forwarded::Heard;
 
 /// What identity owns of the Auth API; a trailing slash changes nothing.
 const RELAYED: [&str; 9] = [
@@ -27,10 +36,14 @@ const RELAYED: [&str; 9] = [
     "/.well-known/openid-configuration",
 ];
 
+/// Below it, each server has its own door.
+const FORWARD_AUTH: &str = "/forward-auth/";
+
 /// The doors.
 #[derive(Debug)]
 pub struct Doors {
     pub gate: Arc<Gate>,
+    pub forbidden: Arc<Forbidden>,
     pub relay: Relay,
     pub max_body_bytes: usize,
     pub max_header_bytes: usize,
@@ -52,13 +65,13 @@ impl Doors {
     }
 
     async fn route(&self, peer: IpAddr, request: Request<Incoming>, id: &str) -> Response<Bytes> {
+        let path = request.uri().path().to_owned();
+        if let Some(rest) = path.strip_prefix(FORWARD_AUTH) {
+            return self.forward_auth(peer, rest, &request, id);
+        }
         if request_id::header_bytes(request.headers()) > self.max_header_bytes {
             let message = "The request's headers are too large.";
-            return answer::error(answer::HEADERS_TOO_LARGE, message);
-        }
-        let path = request.uri().path().to_owned();
-        if let Some(rest) = path.strip_prefix("/forward-auth/") {
-            return self.forward_auth(peer, rest, &request, id);
+            return own::error(own::HEADERS_TOO_LARGE, message);
         }
         let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&path);
         match path {
@@ -74,11 +87,12 @@ impl Doors {
             }
             "/v1/authorize" => bad_method("POST"),
             _ if RELAYED.contains(&path) => self.pass(peer, path, request, id).await,
-            _ => answer::error(answer::NOT_FOUND, "There is nothing at this path."),
+            _ => own::error(own::NOT_FOUND, "There is nothing at this path."),
         }
     }
 
-    /// `/forward-auth/{server}[/{product}]`. The method is the server's, not the client's.
+    /// `/forward-auth/{server}[/{product}]`; below `envoy/{product}` stands the client's target. At
+    /// the others the method is the server's, not the client's.
     fn forward_auth(
         &self,
         peer: IpAddr,
@@ -90,9 +104,22 @@ impl Doors {
             Some((server, product)) => (server, Some(product)),
             None => (rest, None),
         };
+        let heard = Heard {
+            gate: &self.gate,
+            forbidden: &self.forbidden,
+            max_header_bytes: self.max_header_bytes,
+            peer,
+            headers: request.headers(),
+            product,
+            request_id: id,
+        };
         match server {
-            "nginx" => nginx::answer(&self.gate, peer, request.headers(), product, id),
-            _ => answer::error(answer::NOT_FOUND, "There is no such door."),
+            "nginx" => nginx::answer(&heard),
+            "traefik" => traefik::answer(&heard),
+            "caddy" => caddy::answer(&heard),
+            "haproxy" => haproxy::answer(&heard),
+            "envoy" => envoy::answer(&heard, request.method(), request.uri()),
+            _ => own::error(own::NOT_FOUND, "There is no such door."),
         }
     }
 
@@ -110,7 +137,7 @@ impl Doors {
             None => path.to_owned(),
         };
         let Ok(uri) = target.parse() else {
-            return answer::error(answer::BAD_REQUEST, "The request's target is malformed.");
+            return own::error(own::BAD_REQUEST, "The request's target is malformed.");
         };
         parts.uri = uri;
         match self.body(body).await {
@@ -123,7 +150,7 @@ impl Doors {
     async fn body(&self, body: Incoming) -> Result<Bytes, Box<Response<Bytes>>> {
         let too_large = || {
             let message = format!("The body is larger than {} bytes.", self.max_body_bytes);
-            Box::new(answer::error(answer::TOO_LARGE, &message))
+            Box::new(own::error(own::TOO_LARGE, &message))
         };
         let most = u64::try_from(self.max_body_bytes).unwrap_or(u64::MAX);
         if body.size_hint().lower() > most {
@@ -132,13 +159,13 @@ impl Doors {
         let body = Limited::new(body, self.max_body_bytes).collect();
         let Ok(body) = tokio::time::timeout(HEADER_TIME, body).await else {
             let message = "The body took too long to arrive.";
-            return Err(Box::new(answer::error(answer::TOO_SLOW, message)));
+            return Err(Box::new(own::error(own::TOO_SLOW, message)));
         };
         body.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 too_large()
             } else {
-                Box::new(answer::error(answer::BAD_REQUEST, "The body ended before its end."))
+                Box::new(own::error(own::BAD_REQUEST, "The body ended before its end."))
             }
         })
     }
@@ -157,7 +184,7 @@ fn only_get(
 
 fn bad_method(allowed: &'static str) -> Response<Bytes> {
     let message = format!("This path takes {allowed}.");
-    let mut response = answer::error(answer::BAD_METHOD, &message);
+    let mut response = own::error(own::BAD_METHOD, &message);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response

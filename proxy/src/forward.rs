@@ -22,12 +22,15 @@ pub const DECISION: &str = "x-postern-decision-id";
 /// The name of the request, ours or the caller's.
 pub const REQUEST: &str = "x-request-id";
 
+/// All that a permit may set.
+pub const IDENTITY: [&str; 7] = [SUBJECT, KIND, ORGANIZATION, NAME, GROUPS, CLIENT, DECISION];
+
 /// Proxies hold an answer's headers in a buffer of 4 or 8 KiB; a list that would not fit is left
 /// out, and the product asks for it.
 const MOST_GROUP_BYTES: usize = 2 * 1024;
 
 /// Headers by which some frameworks replace the method or the target that was decided on.
-const OVERRIDES: [&str; 4] =
+pub const OVERRIDES: [&str; 4] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-rewrite-url"];
 
 /// The identity headers of a permit. A value that is no header text is left out: a name from
@@ -75,6 +78,11 @@ impl Forbidden {
         Self { identity: identity.iter().map(|name| peer::folded(name).into_owned()).collect() }
     }
 
+    /// The configured names, folded.
+    pub fn configured(&self) -> impl Iterator<Item = &str> {
+        self.identity.iter().map(String::as_str)
+    }
+
     /// The names to remove from a client's request: identity headers in every spelling, method
     /// overrides, whatever `Connection` nominates (RFC 9110, section 7.6.1), and forwarded headers
     /// unless a trusted proxy sent them.
@@ -100,7 +108,8 @@ impl Forbidden {
             .collect()
     }
 
-    fn is_identity(&self, folded: &str) -> bool {
+    /// Whether a header says who asks.
+    pub fn is_identity(&self, folded: &str) -> bool {
         folded.starts_with("x-postern-") || self.identity.iter().any(|name| name == folded)
     }
 }

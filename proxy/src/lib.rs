@@ -32,6 +32,7 @@ mod upgrade;
 
 use std::sync::Arc;
 
+pub use audit::record;
 /// For the benches.
 #[doc(hidden)]
 pub use authenticate::bearer;

@@ -25,7 +25,11 @@ use policy::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::{clock, config::ProductConfig, route::Routes};
+use crate::{
+    clock,
+    config::{ProductConfig, Reasons},
+    route::Routes,
+};
 
 /// Tokens whose signature has been checked, by their SHA-256. Time and revocation are checked at
 /// every use.
@@ -101,6 +105,14 @@ impl Live {
     /// With policies that cannot be evaluated treated like that.
     pub fn on_error(self, on_error: OnError) -> Self {
         Self { on_error, ..self }
+    }
+
+    /// How much a refusal lets out: as the product says, or the strictest of all while it is not
+    /// known which one is asked for.
+    pub fn reasons(&self, product: Option<&str>) -> Reasons {
+        let named = self.products.iter().find(|p| Some(p.name.as_str()) == product);
+        let strictest = || self.products.iter().map(|p| p.reasons).min();
+        named.map(|p| p.reasons).or_else(strictest).unwrap_or_default()
     }
 
     /// What is in force now.

@@ -21,7 +21,7 @@ use policy::{
 };
 use proxy::{
     Needs,
-    config::{EncodedSlash, Mode, ProductConfig, Unmatched},
+    config::{EncodedSlash, Mode, ProductConfig, Reasons, Unmatched},
 };
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -192,6 +192,7 @@ fn routed(
         unmatched: Unmatched::default(),
         encoded_slash: EncodedSlash::default(),
         h2c: false,
+        reasons: Reasons::default(),
     };
     let (needs, found) = proxy::routed(engine, &config, method, path)
         .map_err(|error| anyhow!("`{method} {path}`: {error}"))?;

@@ -62,6 +62,17 @@ impl Where {
         (named && path.is_dir()).then_some(path)
     }
 
+    /// What was named, for a title.
+    pub fn name(&self) -> String {
+        let address = self.url.as_ref().and_then(Uri::authority).map(|authority| {
+            // Without what may be a password.
+            let authority = authority.as_str();
+            authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned()
+        });
+        let path = || self.path.as_deref().unwrap_or(Path::new(DEFAULT)).display().to_string();
+        address.unwrap_or_else(path)
+    }
+
     /// Read.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Failure, Ran, Report, by_file, word};
+use crate::markup::escaped;
 
 /// The report in the XML of `JUnit`.
 pub fn junit(report: &Report) -> String {
@@ -35,26 +36,6 @@ fn case(ran: &Ran, file: &str) -> String {
     let answers = escaped(&answers.join("\n"));
     let failure = format!("      <failure message=\"{told}\">{answers}</failure>");
     format!("{open}>\n{failure}\n    </testcase>")
-}
-
-/// What a text is in XML, in an attribute or between tags. Characters that XML cannot hold are
-/// replaced.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&apos;",
-            '\n' | '\t' => out.push(c),
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 impl std::fmt::Display for Failure {
