@@ -15,6 +15,7 @@ mod matrix;
 mod new;
 mod replay;
 mod source;
+mod store;
 mod subject;
 mod test;
 mod what;

@@ -23,6 +23,7 @@ mod policy_explain; // the policy author's tools: explain, who, what, diff
 mod policy_import; // the author's tools: manifests from other sources, and plain Cedar out of ours
 mod policy_matrix; // the policy author's tools: matrix
 mod policy_replay; // the policy author's tools: replay
+mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told

@@ -76,6 +76,11 @@ impl Clause {
         }
     }
 
+    /// Itself, as a policy that permits where it holds.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.test.policies()
+    }
+
     /// Whether it says anything: `principal` alone does not.
     pub(crate) fn says_something(&self) -> bool {
         !matches!(self.text.as_str(), "principal" | "action" | "resource")

@@ -175,6 +175,15 @@ impl fmt::Display for Complaints {
 
 impl Error for Complaints {}
 
+/// A known name that looks like the one that is not, as the end of a sentence; empty where none does.
+pub(crate) fn near<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|name| (strsim::damerau_levenshtein(text, name), name))
+        .min()
+        .filter(|(far, _)| *far <= 1 + text.len() / 4)
+        .map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -331,7 +331,12 @@ fn application(org: &OrgId, id: &str) -> Principal {
     Principal::Application { org: org.clone(), id: id.parse().expect("an id of letters") }
 }
 
-fn settle(forbidden: Vec<Arc<str>>, permitted: bool, conditional: Vec<Arc<Condition>>) -> May {
+/// The answer by policies that forbid for sure, permit for sure, and may do either.
+pub(crate) fn settle(
+    forbidden: Vec<Arc<str>>,
+    permitted: bool,
+    conditional: Vec<Arc<Condition>>,
+) -> May {
     let may_permit = permitted || conditional.iter().any(|condition| !condition.forbids);
     if !forbidden.is_empty() || !may_permit {
         return May::No(forbidden);
@@ -341,6 +346,11 @@ fn settle(forbidden: Vec<Arc<str>>, permitted: bool, conditional: Vec<Arc<Condit
         .filter(|condition| !permitted || condition.forbids || condition.may_fail)
         .collect();
     if open.is_empty() { May::Yes } else { May::Conditional(open) }
+}
+
+/// Whether an operator or function of a validated policy cannot fail.
+pub(crate) fn is_safe(operator: &str) -> bool {
+    SAFE.contains(&operator)
 }
 
 /// Whether an expression has an operator that may fail; one that is not known may.
@@ -354,7 +364,7 @@ fn expression_may_fail(expression: &Value) -> bool {
     else {
         return true;
     };
-    if !SAFE.contains(&operator.as_str()) {
+    if !is_safe(operator) {
         return true;
     }
     let operands: Vec<&Value> = match (operator.as_str(), operands) {

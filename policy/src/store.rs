@@ -19,6 +19,12 @@ use crate::{
     snapshot::PolicyText,
 };
 
+pub(crate) mod compare;
+mod question;
+pub mod search;
+
+pub use question::{Around, Question, Unasked, Words};
+
 /// The schema's name in a folder.
 pub const SCHEMA: &str = "schema.cedarschema";
 
@@ -184,14 +190,19 @@ pub(crate) fn entities(text: &PolicyText, schema: &Schema) -> Result<Entities, C
         place.complain(format!("no JSON: {told}")).coded("entities")
     })?;
     Entities::from_json_value(tree, Some(schema)).map_err(|error| {
-        let mut told = compile::told(&error);
-        let mut cause = std::error::Error::source(&error);
-        while let Some(deeper) = cause {
-            told = format!("{told}: {deeper}");
-            cause = deeper.source();
-        }
-        Place::file(Arc::clone(&text.file)).complain(told).coded("entities")
+        Place::file(Arc::clone(&text.file)).complain(with_causes(&error)).coded("entities")
     })
+}
+
+/// What Cedar says, and why, on one line.
+fn with_causes(error: &dyn miette::Diagnostic) -> String {
+    let mut told = compile::told(error);
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        told = format!("{told}: {deeper}");
+        cause = deeper.source();
+    }
+    told
 }
 
 #[cfg(test)]

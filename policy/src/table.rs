@@ -4,7 +4,8 @@
 //! name that the engine does not know; `run` asks them. A case names principals and what each may
 //! and may not do; a matrix says of whole groups what they may do, and that they may do nothing else.
 //! A policy that cannot be evaluated fails the case that met it, whatever the case expected: a deny
-//! for want of an answer is not the deny its author meant.
+//! for want of an answer is not the deny its author meant. [`store`] does the same for plain Cedar
+//! stores.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +33,7 @@ mod questions;
 mod reader;
 #[cfg(test)]
 mod schema;
+pub mod store;
 
 pub use coverage::Coverage;
 pub use junit::junit;
@@ -105,6 +107,8 @@ pub struct Failure {
     pub expected: Verdict,
     /// The policies that had to settle it, where the case says.
     pub expected_policies: Option<BTreeSet<String>>,
+    /// The policies that had to fail, where the case says so.
+    pub expected_errors: BTreeSet<String>,
     pub decision: Decision,
 }
 
@@ -169,9 +173,17 @@ pub fn is_table(path: &Path) -> bool {
 ///
 /// Everything in any of them that is no table, or speaks of what the engine does not know.
 pub fn read(engine: &Engine, files: &[PathBuf]) -> Result<Vec<Case>, Complaints> {
+    let known = reader::Known::of(engine);
+    each(files, |name, text| reader::parse(&known, name, text))
+}
+
+/// The cases of every file, or everything that is wrong with any of them.
+fn each<C>(
+    files: &[PathBuf],
+    parse: impl Fn(&str, &str) -> Result<Vec<C>, Complaints>,
+) -> Result<Vec<C>, Complaints> {
     let mut cases = Vec::new();
     let mut complaints: Vec<Complaint> = Vec::new();
-    let known = reader::Known::of(engine);
     for path in files {
         let name = path.display().to_string();
         let table = fs::read_to_string(path)
@@ -179,7 +191,7 @@ pub fn read(engine: &Engine, files: &[PathBuf]) -> Result<Vec<Case>, Complaints>
                 let told = format!("cannot read the file: {error}");
                 Place::file(name.as_str()).complain(told).coded("unreadable").into()
             })
-            .and_then(|text| reader::parse(&known, &name, &text));
+            .and_then(|text| parse(&name, &text));
         match table {
             Ok(table) => cases.extend(table),
             Err(told) => complaints.extend(told.into_vec()),
@@ -194,7 +206,7 @@ pub fn read(engine: &Engine, files: &[PathBuf]) -> Result<Vec<Case>, Complaints>
 ///
 /// A hand-written policy whose coverage cannot be told, or a question Cedar does not take.
 pub fn run(engine: &Engine, cases: &[Case]) -> Result<Report, Complaint> {
-    let mut coverage = coverage::Watch::of(engine)?;
+    let mut coverage = coverage::Watch::of(engine.written())?;
     let mut ran = Vec::new();
     for case in cases {
         let mut failures = Vec::new();
@@ -232,6 +244,7 @@ impl Question {
             permission: engine.label(self.permission),
             expected: self.expected,
             expected_policies: self.policies.clone(),
+            expected_errors: BTreeSet::new(),
             decision,
         }))
     }
@@ -251,13 +264,14 @@ impl Question {
     }
 
     fn holds(&self, decision: &Decision) -> bool {
-        let same = |expected: &BTreeSet<String>| {
-            expected.iter().map(String::as_str).eq(decision.policies.iter().map(AsRef::as_ref))
-        };
         decision.errors.is_empty()
             && decision.verdict == self.expected
-            && self.policies.as_ref().is_none_or(same)
+            && self.policies.as_ref().is_none_or(|expected| settled_by(decision, expected))
     }
+}
+
+fn settled_by(decision: &Decision, expected: &BTreeSet<String>) -> bool {
+    expected.iter().map(String::as_str).eq(decision.policies.iter().map(AsRef::as_ref))
 }
 
 /// The cases of each file, in order.

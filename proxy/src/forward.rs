@@ -130,7 +130,7 @@ impl Identity {
 
 /// A person's groups, if the list is not too long.
 fn groups(bearer: &Bearer) -> Option<String> {
-    let Principal::User { .. } = bearer.subject.principal else { return None };
+    let Principal::User { .. } = bearer.subject().principal else { return None };
     let groups: Vec<&str> =
         bearer.subject().groups.iter().map(policy::model::name::GroupName::as_str).collect();
     Some(groups.join(",")).filter(|groups| groups.len() <= MOST_GROUP_BYTES)

@@ -12,12 +12,17 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use http::Uri;
 use policy::{
+    complaint::Complaints,
     diff::{self, Diff, How},
     engine::Engine,
+    store::Store,
     table::{self, Case, Moved},
 };
 
-use super::{Outcome, source::Source};
+use super::{
+    Outcome,
+    source::{Policies, Source},
+};
 
 #[derive(ClapArgs)]
 #[command(after_help = "\
@@ -55,13 +60,21 @@ pub fn run(args: &Args) -> Result<Outcome> {
         (Some(_), _) => bail!("`--url` names what was: name what is to be, and no more"),
         (None, _) => bail!("name what was and what is to be, as in `main:policies policies`"),
     };
-    let diff = diff::diff((&before.engine, &before.cases), (&after.engine, &after.cases))
-        .map_err(|error| anyhow!(error))?;
+    let tested = before.tested() || after.tested();
+    let diff = match (&before, &after) {
+        (Side::Catalog(old, of_old), Side::Catalog(new, of_new)) => {
+            diff::diff((old, of_old), (new, of_new))
+        }
+        (Side::Store(old, of_old), Side::Store(new, of_new)) => {
+            diff::of_stores((old, of_old), (new, of_new))
+        }
+        _ => bail!("one is a plain Cedar store and the other has products: name two of a kind"),
+    };
+    let diff = diff.map_err(|error| anyhow!(error))?;
     let mut out = stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&diff)?)?;
     } else {
-        let tested = !before.cases.is_empty() || !after.cases.is_empty();
         tell(&mut out, &diff, tested)?;
     }
     let fails = match args.fail_on {
@@ -73,31 +86,53 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(if fails { Outcome::Fails } else { Outcome::Holds })
 }
 
-/// One of the two that are compared.
-struct Side {
-    engine: Arc<Engine>,
-    /// What its tables ask.
-    cases: Vec<Case>,
+/// One of the two that are compared, with what its tables ask.
+enum Side {
+    Catalog(Arc<Engine>, Vec<Case>),
+    Store(Arc<Store>, Vec<table::store::Case>),
 }
 
 impl Side {
     fn of(source: Source) -> Result<Self> {
-        Ok(Self { engine: source.compile()?.catalog()?, cases: Vec::new() })
+        Ok(match source.compile()? {
+            Policies::Catalog(engine) => Self::Catalog(engine, Vec::new()),
+            Policies::Store(store) => Self::Store(store, Vec::new()),
+        })
     }
 
     /// With the tables of its folder.
-    fn tested(source: Source, folder: &Path) -> Result<Self> {
+    fn read(source: Source, folder: &Path) -> Result<Self> {
+        let told = |complaints: Complaints| anyhow!("{complaints}");
         let mut side = Self::of(source)?;
-        let read = || table::read(&side.engine, &table::files(folder)?);
-        side.cases = read().map_err(|complaints| anyhow!("{complaints}"))?;
+        let files = table::files(folder).map_err(told)?;
+        match &mut side {
+            Self::Catalog(engine, cases) => *cases = table::read(engine, &files).map_err(told)?,
+            Self::Store(store, cases) => {
+                *cases = table::store::read(store, &files).map_err(told)?;
+            }
+        }
         Ok(side)
+    }
+
+    fn tested(&self) -> bool {
+        match self {
+            Self::Catalog(_, cases) => !cases.is_empty(),
+            Self::Store(_, cases) => !cases.is_empty(),
+        }
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        match self {
+            Self::Catalog(_, cases) => cases.iter_mut().for_each(|case| case.rename(from, to)),
+            Self::Store(_, cases) => cases.iter_mut().for_each(|case| case.rename(from, to)),
+        }
     }
 }
 
 fn open(what: &str) -> Result<Side> {
     let path = Path::new(what);
     if path.is_dir() {
-        return Side::tested(Source::read(path)?, path);
+        return Side::read(Source::read(path)?, path);
     }
     if !path.exists() && (what.starts_with("http://") || what.starts_with("https://")) {
         let url = what.parse().with_context(|| format!("`{what}` is no address"))?;
@@ -132,16 +167,18 @@ fn committed(what: &str) -> Result<Side> {
         _ => bail!("`{what}` is neither a folder nor a file"),
     }
     let mut source = Source::read(&path).map_err(named)?;
-    if let Source::Catalog(snapshot) = &mut source {
-        for text in &mut Arc::make_mut(snapshot).policies {
-            text.file = text.file.replace(&from, to).into();
-        }
+    let texts = match &mut source {
+        Source::Catalog(snapshot) => &mut Arc::make_mut(snapshot).policies,
+        Source::Store(store) => &mut store.policies,
+    };
+    for text in texts {
+        text.file = text.file.replace(&from, to).into();
     }
     if !path.is_dir() {
         return Side::of(source);
     }
-    let mut side = Side::tested(source, &path).map_err(named)?;
-    side.cases.iter_mut().for_each(|case| case.rename(&from, to));
+    let mut side = Side::read(source, &path).map_err(named)?;
+    side.rename(&from, to);
     Ok(side)
 }
 
@@ -181,6 +218,10 @@ fn tell(out: &mut impl Write, diff: &Diff, tested: bool) -> Result<()> {
     if *diff == Diff::default() {
         writeln!(out, "nobody gains or loses anything")?;
     }
+    if let Some(questions) = diff.unasked {
+        let cure = "only the policies and the tests are compared";
+        writeln!(out, "who gains and who loses takes {questions} questions, too many: {cure}")?;
+    }
     for change in &diff.rights {
         writeln!(out, "{}", change.holder)?;
         change.gains.iter().try_for_each(|permission| writeln!(out, "  + {permission}"))?;
@@ -213,7 +254,7 @@ fn tell(out: &mut impl Write, diff: &Diff, tested: bool) -> Result<()> {
     let written = |id: &String| diff.policies.iter().any(|policy| **id == *policy.policy);
     let mut others = diff.requests.iter().filter(|m| !m.policies.iter().any(written)).peekable();
     if others.peek().is_some() {
-        writeln!(out, "by roles and declarations")?;
+        writeln!(out, "by roles, entities and declarations")?;
     }
     others.try_for_each(|moved| request(out, moved))
 }

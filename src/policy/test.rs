@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args as ClapArgs;
-use policy::table::{self, Coverage, Failure, Ran, Report};
+use policy::{
+    complaint::Complaints,
+    table::{self, Coverage, Failure, Ran, Report},
+};
 use serde_json::{Value, json};
 
 mod watch;
@@ -69,11 +72,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 fn report(args: &Args) -> Result<Report> {
-    let Policies::Catalog(engine) = args.source.open()? else {
-        bail!(
-            "decision tables of plain Cedar stores are not read yet: only a folder with products has tables"
-        );
-    };
+    let policies = args.source.open()?;
     let Some(folder) = args.tables.as_deref().or(args.source.folder()) else {
         bail!("a snapshot has no decision tables: name a policy folder with `--tables`");
     };
@@ -84,8 +83,17 @@ fn report(args: &Args) -> Result<Report> {
             "no decision table in `{folder}`: put one at `{tests}/*.yaml` or in a product's folder"
         );
     }
-    let cases = table::read(&engine, &files).map_err(|complaints| anyhow!("{complaints}"))?;
-    table::run(&engine, &cases).map_err(|complaint| anyhow!("{complaint}"))
+    let told = |complaints: Complaints| anyhow!("{complaints}");
+    match policies {
+        Policies::Catalog(engine) => {
+            let cases = table::read(&engine, &files).map_err(told)?;
+            table::run(&engine, &cases).map_err(|complaint| told(complaint.into()))
+        }
+        Policies::Store(store) => {
+            let cases = table::store::read(&store, &files).map_err(told)?;
+            table::store::run(&store, &cases).map_err(|complaint| told(complaint.into()))
+        }
+    }
 }
 
 /// One thing to tell of a report.
@@ -164,7 +172,7 @@ fn failure_json(failure: &Failure) -> Value {
     let decision = &failure.decision;
     let errors: Vec<Value> =
         decision.errors.iter().map(|e| json!({ "policy": e.policy, "what": e.what })).collect();
-    json!({
+    let mut told = json!({
         "line": failure.place.line,
         "column": failure.place.column,
         "principal": failure.principal,
@@ -174,7 +182,11 @@ fn failure_json(failure: &Failure) -> Value {
         "got": table::word(decision.verdict),
         "policies": decision.policies.as_slice(),
         "errors": errors,
-    })
+    });
+    if !failure.expected_errors.is_empty() {
+        told["expected_errors"] = json!(failure.expected_errors);
+    }
+    told
 }
 
 fn coverage_json(policy: &Coverage) -> Value {

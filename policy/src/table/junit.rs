@@ -44,6 +44,9 @@ impl std::fmt::Display for Failure {
         let mut told = format!("{}: {} may {}?\n", self.place, self.principal, self.permission);
         let expected = self.expected_policies.as_ref().map(|p| p.iter().map(String::as_str));
         writeln!(told, "    expected: {}{}", word(self.expected), by(expected))?;
+        for policy in &self.expected_errors {
+            writeln!(told, "              policy `{policy}` cannot be evaluated")?;
+        }
         let policies = decision.policies.iter().map(AsRef::as_ref);
         write!(told, "    got:      {}{}", word(decision.verdict), by(Some(policies)))?;
         for error in &decision.errors {

@@ -68,7 +68,7 @@ pub fn moved(before: (&Engine, &[Case]), after: (&Engine, &[Case])) -> Vec<Moved
     moved
 }
 
-fn ids(decision: &Decision) -> Vec<String> {
+pub(super) fn ids(decision: &Decision) -> Vec<String> {
     let failed = decision.errors.iter().map(|error| &error.policy);
     decision.policies.iter().chain(failed).map(ToString::to_string).collect()
 }
