@@ -209,6 +209,21 @@ impl Postern {
     pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        // The signal is sent, and a thread that runs may still answer.
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while signal == "-STOP" && !self.stands_still() {
+            assert!(std::time::Instant::now() < deadline, "postern did not stand still");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether every thread is stopped (proc(5), `/proc/pid/task/tid/stat`).
+    fn stands_still(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     /// End it with a signal, and see how it ends.
