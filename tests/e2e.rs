@@ -7,6 +7,7 @@ mod harness;
 
 mod alone; // the proxy without an identity service
 mod authorize; // permission checks, as the products' client library asks them
+mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod doors; // the nginx door, asked directly
 mod gateway; // the inline door
 mod hot_reload; // a changed right is in force at the next request

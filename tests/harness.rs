@@ -2,6 +2,8 @@
 
 pub mod alone;
 pub mod nginx;
+#[path = "../identity/tests/service/postgres.rs"]
+pub mod postgres;
 pub mod upstream;
 
 use std::{
