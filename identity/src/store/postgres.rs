@@ -132,8 +132,11 @@ impl Pools {
 
     /// Wait for the turn to start: tables and the first organization are made by one process.
     pub async fn turn(&self) -> Result<Turn, sqlx::Error> {
+        // Without it, the log says at each start that the table of migrations is there already.
+        const SETTLE: &str = "SELECT set_config('lock_timeout', $1, false), \
+                                set_config('client_min_messages', 'warning', false)";
         let mut conn = self.options.connect().await?;
-        sqlx::query("SELECT set_config('lock_timeout', $1, false)")
+        sqlx::query(SETTLE)
             .bind(format!("{}s", START.as_secs()))
             .execute(&mut conn)
             .await?;
