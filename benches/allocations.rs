@@ -3,14 +3,18 @@
 //! Counted in a program of its own, for a counting allocator slows down what it counts. The numbers
 //! do not depend on the machine.
 
+#[expect(dead_code, reason = "who asks when much has grown is for `decide`")]
 mod installation;
 #[expect(dead_code, reason = "the bare signature is for `token`")]
 mod tokens;
+
+use std::sync::Arc;
 
 use allocation_counter::{AllocationInfo, measure};
 use policy::{
     engine::Engine,
     model::query::Query,
+    snapshot::Snapshot,
     token::{Kind, Verifier},
 };
 use proxy::live::Live;
@@ -21,6 +25,9 @@ fn main() {
     decide("a decision by roles", "");
     decide("a decision with three conditions in scope", installation::CONDITIONS);
     token();
+    println!("bytes kept, its text among them");
+    kept("a written policy", |n| installation::snapshot(&installation::written(n), None));
+    kept("a role with its group", installation::with_roles);
 }
 
 fn tell(what: &str, info: AllocationInfo) {
@@ -39,7 +46,21 @@ fn decide(what: &str, written: &str) {
     let facts = installation::facts(&authentication);
     let query =
         Query { subject: &subject, permission: installation::permission(&engine), facts: &facts };
-    tell(what, second(|| engine.decide(&query)));
+    let held = engine.held(&subject);
+    tell(what, second(|| engine.decide_for(&held, query.permission, query.facts)));
+    tell(&format!("{what}, subject not seen before"), second(|| engine.decide(&query)));
+}
+
+/// What a policy more takes for as long as it is in force.
+fn kept(what: &str, grow: fn(u32) -> Arc<Snapshot>) {
+    let bytes = |n: u32| {
+        let mut engine = None;
+        let info = measure(|| engine = Engine::compile(grow(n)).ok());
+        assert!(engine.is_some(), "the policies hold");
+        info.bytes_current
+    };
+    let (few, many) = (100, 5_100);
+    println!("  {what:<44} {:>16}", (bytes(many) - bytes(few)) / i64::from(many - few));
 }
 
 fn token() {

@@ -1,7 +1,7 @@
 //! The installation that the benches ask: the policy folder of this repository, a person in five of
 //! its groups, and one question of that person's.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt::Write, path::Path, sync::Arc};
 
 use policy::{
     catalog::Catalog,
@@ -10,6 +10,7 @@ use policy::{
     model::{
         caller::{Authentication, Principal, Subject},
         decision::Revision,
+        grant::{Group, Role},
         query::{Facts, PermissionId},
     },
     snapshot::{Issuer, PolicyText, Snapshot},
@@ -96,4 +97,55 @@ pub fn facts(authentication: &Authentication) -> Facts<'_> {
 /// May this person read an account?
 pub fn permission(engine: &Engine) -> PermissionId {
     engine.permission("midaz", "accounts", "get").expect("the product declares it")
+}
+
+/// Ids of groups that exist nowhere else.
+fn group(n: u32) -> String {
+    format!("grown-{n}-group")
+}
+
+/// A policy a group, as many as that; the first five are [`grown_subject`]'s.
+pub fn written(policies: u32) -> String {
+    let mut text = String::new();
+    for n in 0..policies {
+        let _ = writeln!(
+            text,
+            "@id(\"grant-{n}\")\npermit (principal in Group::\"lerian/{}\", \
+             action in Midaz::Action::\"accounts:*\", resource);",
+            group(n)
+        );
+    }
+    text
+}
+
+/// As many groups with a role each, of the organization's own.
+pub fn with_roles(roles: u32) -> Arc<Snapshot> {
+    let org = Some("lerian".parse().expect("an organization's name"));
+    let name = |n: u32| format!("grown-{n}-role").parse().expect("a role's name");
+    let own = |n: u32| Role {
+        name: name(n),
+        org: org.clone(),
+        product: "midaz".parse().expect("a product's name"),
+        title: String::new(),
+        grants: vec![
+            "accounts:get".parse().expect("a grant"),
+            "ledgers:*".parse().expect("a grant"),
+        ],
+    };
+    let holding = |n: u32| Group {
+        name: group(n).parse().expect("a group's name"),
+        org: org.clone(),
+        title: String::new(),
+        roles: vec![name(n)],
+    };
+    let snapshot = snapshot("", None);
+    let (roles, groups) = ((0..roles).map(own).collect(), (0..roles).map(holding).collect());
+    Arc::new(Snapshot { roles, groups, ..(*snapshot).clone() })
+}
+
+/// The person who asks, in five more groups.
+pub fn grown_subject() -> Subject {
+    let subject = subject();
+    let grown = (0..5).map(|n| group(n).parse().expect("a group's name"));
+    Subject { groups: subject.groups.iter().cloned().chain(grown).collect(), ..subject }
 }

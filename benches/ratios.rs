@@ -24,6 +24,17 @@ impl Samples {
         &self,
         group: &mut BenchmarkGroup<'_, WallTime>,
         name: &str,
+        candidate: impl FnMut() -> T,
+    ) {
+        self.measure_per(group, name, 1.0, candidate);
+    }
+
+    /// Measure one that does a thing so many times at once.
+    pub fn measure_per<T>(
+        &self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        name: &str,
+        each: f64,
         mut candidate: impl FnMut() -> T,
     ) {
         group.bench_function(name, |bencher| {
@@ -33,6 +44,7 @@ impl Samples {
                     black_box(candidate());
                 }
                 let took = started.elapsed();
+                let took = took.div_f64(each);
                 self.keep(name, took, times);
                 took
             });

@@ -222,7 +222,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 50] = [
+const KEYS: [(&str, Kind); 54] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -255,9 +255,12 @@ const KEYS: [(&str, Kind); 50] = [
     ("identity.shutdown_timeout_secs", Kind::Number),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),
+    ("proxy.ext_authz", Kind::Text),
     ("proxy.health", Kind::Text),
     ("proxy.trusted_proxies", Kind::List),
     ("proxy.identity_headers", Kind::List),
+    ("proxy.identity_names", Kind::List),
+    ("proxy.aliases", Kind::List),
     ("proxy.remembered_tokens", Kind::Number),
     ("proxy.max_header_bytes", Kind::Number),
     ("proxy.max_body_bytes", Kind::Number),
@@ -273,6 +276,7 @@ const KEYS: [(&str, Kind); 50] = [
     ("product.unmatched", Kind::Text),
     ("product.encoded_slash", Kind::Text),
     ("product.h2c", Kind::Flag),
+    ("product.reasons", Kind::Text),
 ];
 
 const PREFIX: &str = "POSTERN_";

@@ -3,6 +3,7 @@
 //! Every command works on what `source` opens, prints for people, or with `--json` for programs, and
 //! ends with 0, with 1 when what it checked does not hold, or with 2 when it could not run.
 
+mod bench;
 mod check;
 mod diff;
 mod explain;
@@ -10,8 +11,11 @@ mod export;
 mod files;
 mod fmt;
 mod import;
+mod matrix;
 mod new;
+mod replay;
 mod source;
+mod store;
 mod subject;
 mod test;
 mod what;
@@ -46,10 +50,16 @@ enum Command {
     Who(who::Args),
     /// What can they do?
     What(what::Args),
+    /// What can each group do? A table, for people, programs or paper
+    Matrix(matrix::Args),
     /// Who gains what and who loses what between two revisions
     Diff(diff::Args),
+    /// What other policies would have answered to what a decision log says was asked
+    Replay(replay::Args),
     /// Ask what the decision tables ask, and hold the answers against them
     Test(test::Args),
+    /// What decisions cost with these policies, on this machine
+    Bench(bench::Args),
 }
 
 /// How a command that could run ended.
@@ -84,8 +94,11 @@ impl Command {
             Self::Explain(args) => explain::run(&args),
             Self::Who(args) => who::run(&args),
             Self::What(args) => what::run(&args),
+            Self::Matrix(args) => matrix::run(&args),
             Self::Diff(args) => diff::run(&args),
+            Self::Replay(args) => replay::run(&args),
             Self::Test(args) => test::run(&args),
+            Self::Bench(args) => bench::run(&args),
         }
     }
 }

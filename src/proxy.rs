@@ -15,12 +15,13 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args as ClapArgs;
 use policy::{
     catalog::Catalog,
+    engine::Engine,
     feed::{self, News, Publisher},
-    model::decision::Revision,
+    model::decision::{OnError, Revision},
     snapshot::{Issuer, Snapshot},
 };
 use proxy::{
-    config::Upstream,
+    config::{ProductConfig, Upstream},
     live::Live,
     server::{Addresses, Listeners, Server},
 };
@@ -106,11 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
     let keys = Keys::new(url, &audience, jwks, jwks_url)?;
     let refresh = Duration::from_secs(config.issuer.refresh_secs.unwrap_or(REFRESH_SECS).max(1));
     let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
-    let check: Check = {
-        let products = config.products.clone();
-        Arc::new(move |catalog| proxy::check(&draft(catalog), &products))
-    };
-    check(&reading.catalog).map_err(anyhow::Error::msg)?;
+    proxy::check(&draft(&reading.catalog), &config.products).map_err(anyhow::Error::msg)?;
     let runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
     // A file that holds no keys holds none later, either.
     if keys.in_file() {
@@ -126,12 +123,17 @@ pub fn run(args: &Args) -> Result<()> {
     process::make_room(config.proxy.max_connections);
     let (stop, stopped) = channel(false);
     let (publisher, subscription) = feed::channel();
+    let (products, on_error) = (config.products.clone().into(), config.proxy.on_error);
     let server = Server::new(config.proxy, config.products, audience);
     let live = Arc::clone(server.live());
+    // Whatever there is to check needs it compiled.
+    let check: Check = Arc::new(|_| Ok(()));
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(server.policies()));
     let alone = Alone {
         publisher,
         live: Arc::clone(&live),
+        products,
+        on_error,
         state: Mutex::new(State { revision: Revision(0), catalog: reading.catalog, issuer: None }),
     };
     let proxy = runtime.spawn(server.run(listeners, subscription, stopped));
@@ -169,6 +171,8 @@ pub fn run(args: &Args) -> Result<()> {
 struct Alone {
     publisher: Publisher,
     live: Arc<Live>,
+    products: Arc<[ProductConfig]>,
+    on_error: OnError,
     /// Locked while a snapshot is told, so that the folder and the keys do not overtake each other.
     state: Mutex<State>,
 }
@@ -185,7 +189,14 @@ impl Alone {
     async fn follow(&self, keys: &Keys, refresh: Duration) {
         loop {
             let wait = match keys.read().await {
-                Ok(issuer) => self.sign(issuer).await.map_or(AGAIN, |()| refresh),
+                Ok(issuer) => match self.sign(issuer).await {
+                    Ok(()) => refresh,
+                    Err(Refused::ForNow(_)) => AGAIN,
+                    Err(Refused::Set(complaints)) => {
+                        tracing::error!(%complaints, "other keys cannot be put in force");
+                        AGAIN
+                    }
+                },
                 Err(error) => {
                     tracing::warn!(
                         error = format!("{error:#}"),
@@ -232,7 +243,14 @@ impl Alone {
         let Catalog { products, policies } = catalog;
         let (roles, groups, issuer) = (Vec::new(), Vec::new(), Some(issuer));
         let snapshot = Snapshot { revision, products, roles, groups, policies, issuer };
-        let told = self.publisher.send(News::Snapshot(Arc::new(snapshot))).await;
+        let (products, on_error) = (Arc::clone(&self.products), self.on_error);
+        let compile = move || {
+            let engine = Engine::compile_with(Arc::new(snapshot), on_error)?;
+            proxy::check_routes(&engine, &products).map(|()| Arc::new(engine))
+        };
+        let compiled = tokio::task::spawn_blocking(compile).await;
+        let engine = compiled.map_err(|e| Refused::ForNow(e.to_string()))?.map_err(Refused::Set)?;
+        let told = self.publisher.send(News::Engine(engine)).await;
         told.map_err(|gone| Refused::ForNow(gone.to_string()))?;
         match self.live.current() {
             Some(current) if current.engine.revision() >= revision => Ok(()),
@@ -254,6 +272,7 @@ fn greet(proxy: &Addresses) -> Result<()> {
     tracing::info!(
         doors = %proxy.doors,
         gateway = %proxy.gateway,
+        ext_authz = %proxy.ext_authz,
         health = %proxy.health,
         "postern is ready"
     );
@@ -261,6 +280,7 @@ fn greet(proxy: &Addresses) -> Result<()> {
     writeln!(out, "\nPostern's proxy is ready.\n")?;
     writeln!(out, "  Auth API and doors   http://{}", proxy.doors)?;
     writeln!(out, "  gateway              http://{}", proxy.gateway)?;
+    writeln!(out, "  Envoy, over gRPC     {}", proxy.ext_authz)?;
     writeln!(out, "  health, metrics      http://{}\n", proxy.health)?;
     Ok(out.flush()?)
 }

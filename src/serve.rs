@@ -20,7 +20,7 @@ use proxy::{
     server::{self, Addresses, Listeners, Server},
 };
 use secrecy::ExposeSecret;
-use tokio::sync::watch::channel;
+use tokio::{runtime::Handle, sync::watch::channel};
 
 use crate::{
     config::{Config, DEFAULT_FILE},
@@ -94,16 +94,12 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let (publisher, subscription) = feed::channel();
     let audience = config.identity.audience.clone();
-    let check = check(&config.policies, &config.products);
+    let check = check(&config.policies);
+    let products: Arc<[ProductConfig]> = config.products.clone().into();
     let proxy = Server::new(config.proxy, config.products, audience);
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
-    let (adopting, live) = (identity.policies(), Arc::clone(proxy.live()));
-    let on_identity = identity_runtime.handle().clone();
-    let adopt = async move |catalog| {
-        let adopting = adopting.clone();
-        let adopted = on_identity.spawn(async move { adopting.adopt(catalog).await });
-        adopted.await.map_or_else(|e| Err(Refused::ForNow(e.to_string())), |r| told(r, &live))
-    };
+    let live = Arc::clone(proxy.live());
+    let adopt = adopting(identity.policies(), live, products, identity_runtime.handle().clone());
     let (mut ready, begun) = (proxy.live().ready(), proxy.live().ready());
     let identity = identity_runtime.spawn(identity.serve(for_identity, publisher, stopped.clone()));
     let proxy = proxy_runtime.spawn(proxy.run(listeners, subscription, stopped));
@@ -173,13 +169,27 @@ pub fn draft(catalog: &Catalog) -> Arc<Snapshot> {
     })
 }
 
-/// What a set must stand: the start would refuse it otherwise.
-fn check(folder: &Path, products: &[ProductConfig]) -> Check {
-    let (bootstrap, products) = (folder.join(BOOTSTRAP), products.to_vec());
-    Arc::new(move |catalog| {
-        Bootstrap::read(&bootstrap)?.check(catalog)?;
-        proxy::check(&draft(catalog), &products)
-    })
+/// What a set must stand before it is compiled: the start would refuse it otherwise.
+fn check(folder: &Path) -> Check {
+    let bootstrap = folder.join(BOOTSTRAP);
+    Arc::new(move |catalog| Bootstrap::read(&bootstrap)?.check(catalog))
+}
+
+/// How a changed folder comes into force: identity compiles it, asks the products' routes, and tells
+/// the proxy what it has compiled.
+fn adopting(
+    policies: identity::Policies,
+    live: Arc<Live>,
+    products: Arc<[ProductConfig]>,
+    on_identity: Handle,
+) -> impl AsyncFn(Catalog) -> Result<Revision, Refused> {
+    async move |catalog| {
+        let (policies, products) = (policies.clone(), Arc::clone(&products));
+        let adopted = on_identity.spawn(async move {
+            policies.adopt(catalog, move |engine| proxy::check_routes(engine, &products)).await
+        });
+        adopted.await.map_or_else(|e| Err(Refused::ForNow(e.to_string())), |r| told(r, &live))
+    }
 }
 
 /// What became of a set that identity was given. It gives the revision and tells the proxy, as with
@@ -211,6 +221,7 @@ fn greet(bound: &Bound, first: Option<&FirstStart>, demo: bool) -> Result<()> {
     tracing::info!(
         doors = %proxy.doors,
         gateway = %proxy.gateway,
+        ext_authz = %proxy.ext_authz,
         identity = %identity,
         health = %proxy.health,
         "postern is ready"
@@ -219,6 +230,7 @@ fn greet(bound: &Bound, first: Option<&FirstStart>, demo: bool) -> Result<()> {
     writeln!(out, "\nPostern is ready.\n")?;
     writeln!(out, "  Auth API and doors   http://{}", proxy.doors)?;
     writeln!(out, "  gateway              http://{}", proxy.gateway)?;
+    writeln!(out, "  Envoy, over gRPC     {}", proxy.ext_authz)?;
     writeln!(out, "  management API       http://{identity}")?;
     writeln!(out, "  health, metrics      http://{}", proxy.health)?;
     if let Some(first) = first {

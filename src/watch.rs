@@ -8,18 +8,10 @@
 //! what is read, and it is read every two seconds in any case.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
-use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
-};
 use policy::{
     catalog::Catalog,
     complaint::{Complaint, Complaints, Place},
@@ -27,23 +19,17 @@ use policy::{
     model::decision::Revision,
 };
 use proxy::policies::Policies;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-/// The file in the policy folder that says what a first start makes.
-pub const BOOTSTRAP: &str = "bootstrap.yaml";
+mod ears;
+mod files;
+mod rest;
 
-/// How long the folder must lie still before it is read.
-const QUIET: Duration = Duration::from_millis(100);
-/// How long it must lie still where a file that is in force is gone.
-const QUIET_WHERE_GONE: Duration = Duration::from_millis(1500);
-/// When a folder that does not come to rest is told of.
-const RESTLESS: Duration = Duration::from_secs(5);
-/// How long a file counts as open for writing when nobody writes: its closing may go unheard where
-/// the file system tells of some things only.
-const OPEN: Duration = Duration::from_secs(30);
-/// How often the folder is read without an event: one may be missed, and a network's file system
-/// tells of none.
-const POLL: Duration = Duration::from_secs(2);
+pub use files::{BOOTSTRAP, Files, Scope};
+pub use rest::Rest;
+
+/// What comes into force.
+const SCOPE: Scope = Scope::InForce;
 
 /// Why a set that was read did not come into force.
 #[derive(Debug)]
@@ -54,11 +40,8 @@ pub enum Refused {
     ForNow(String),
 }
 
-/// What a set must stand before it is put in force.
+/// What a set must stand before it is compiled.
 pub type Check = Arc<dyn Fn(&Catalog) -> Result<(), Complaints> + Send + Sync>;
-
-/// The bytes of every file that counts, or why a file cannot be read.
-type Files = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
 
 /// A folder as it was read.
 #[derive(Debug, Clone)]
@@ -73,89 +56,15 @@ pub struct Reading {
 ///
 /// Everything that is wrong with it.
 pub fn read(folder: &Path) -> Result<Reading, Complaints> {
-    let mut files = gather(folder);
+    let mut files = SCOPE.gather(folder);
     for _ in 0..10 {
         let (before, outcome) = (files, folder::read(folder));
-        files = gather(folder);
+        files = SCOPE.gather(folder);
         if files == before {
-            if folder.is_dir() {
-                check_files(folder, &files)?;
-            }
             return Ok(Reading { files, catalog: outcome? });
         }
     }
     Err(whole(folder, "the policy folder changes while it is read; start when it lies still"))
-}
-
-/// What a set may not be, though it would parse: half of what it is about to be.
-fn check_files(folder: &Path, files: &Files) -> Result<(), Complaints> {
-    let mut complaints = Vec::new();
-    for (path, content) in files {
-        let place = Place::file(path.display().to_string());
-        match content {
-            Ok(bytes) if bytes.trim_ascii().is_empty() => complaints.push(place.complain(
-                "the file is empty, as one that is being written; remove it, or leave a comment in it",
-            )),
-            Ok(_) => {}
-            // Passed over, it would be missing from the set.
-            Err(error) => complaints.push(place.complain(format!("cannot be read: {error}"))),
-        }
-        let beside = path.parent().filter(|parent| *parent != folder && is_cedar(path));
-        if let Some(manifest) = beside.map(|parent| parent.join(folder::MANIFEST))
-            && !files.contains_key(&manifest)
-            && !files.contains_key(&folder.join(folder::MANIFEST))
-        {
-            complaints.push(place.complain(format!(
-                "no `{}` stands beside it, so it would not be in force; add one, or move the file",
-                folder::MANIFEST
-            )));
-        }
-    }
-    Complaints::unless(complaints, ())
-}
-
-/// Every file that counts: at the top, and in the folders at the top.
-fn gather(folder: &Path) -> Files {
-    let mut files = Files::new();
-    let mut folders = vec![folder.to_owned()];
-    folders.extend(folders_in(folder));
-    for folder in folders {
-        match entries(&folder) {
-            Ok(paths) => files.extend(paths.into_iter().filter(|path| counts(path)).map(|path| {
-                let read = fs::read(&path).map_err(|error| error.to_string());
-                (path, read)
-            })),
-            Err(error) => drop(files.insert(folder, Err(error.to_string()))),
-        }
-    }
-    files
-}
-
-fn folders_in(folder: &Path) -> Vec<PathBuf> {
-    // Where it cannot be read, `gather` says so.
-    let mut folders = entries(folder).unwrap_or_default();
-    folders.retain(|path| path.is_dir());
-    folders
-}
-
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let read = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
-    let mut paths = read.collect::<io::Result<Vec<_>>>()?;
-    // Kubernetes keeps what its links lead to in folders that begin with two dots.
-    paths.retain(|path| {
-        path.file_name().is_none_or(|name| !name.as_encoded_bytes().starts_with(b".."))
-    });
-    paths.sort();
-    Ok(paths)
-}
-
-fn is_cedar(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "cedar")
-}
-
-fn counts(path: &Path) -> bool {
-    is_cedar(path)
-        || path.file_name().is_some_and(|name| name == folder::MANIFEST || name == BOOTSTRAP)
 }
 
 fn whole(folder: &Path, what: &str) -> Complaints {
@@ -170,30 +79,21 @@ pub struct Watch {
     in_force: Files,
     /// What was looked at last, whatever came of it.
     seen: Option<Files>,
-    events: mpsc::UnboundedReceiver<Event>,
-    ears: Ears,
-    /// Files that somebody has open for writing, with the time of the last write.
-    open: HashMap<PathBuf, Instant>,
+    rest: Rest,
 }
 
 impl Watch {
     /// Watch a folder that was read, and is in force.
     pub fn new(folder: &Path, reading: &Reading, check: Check, policies: Arc<Policies>) -> Self {
-        let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        let (sender, events) = mpsc::unbounded_channel();
         policies.watched(folder);
-        let mut watch = Self {
+        Self {
             folder: folder.to_owned(),
-            ears: Ears { folder: absolute, sender, watcher: None, at: Vec::new() },
             check,
             policies,
             in_force: reading.files.clone(),
             seen: None,
-            events,
-            open: HashMap::new(),
-        };
-        watch.ears.listen();
-        watch
+            rest: Rest::new(folder, SCOPE),
+        }
     }
 
     /// From when something is in force, put every change in force with `adopt`, and never end.
@@ -211,12 +111,7 @@ impl Watch {
                 tracing::error!(%error, "looking at the policy folder was broken off");
                 self.seen = None;
             }
-            if let Ok(Some(event)) = tokio::time::timeout(POLL, self.events.recv()).await {
-                self.hear(&event);
-                while let Ok(event) = self.events.try_recv() {
-                    self.hear(&event);
-                }
-            }
+            self.rest.wait().await;
         }
     }
 
@@ -226,11 +121,19 @@ impl Watch {
         &mut self,
         adopt: &impl AsyncFn(Catalog) -> Result<Revision, Refused>,
     ) -> Result<(), tokio::task::JoinError> {
-        let now = self.gather().await?;
+        let now = self.rest.gather().await?;
         if self.seen.as_ref() == Some(&now) {
             return Ok(());
         }
-        let files = self.settled(now).await?;
+        let (policies, folder) = (&self.policies, &self.folder);
+        let restless = |written: Option<&Path>| {
+            let told = match written {
+                Some(path) => whole(path, "somebody has the file open and writes to it"),
+                None => whole(folder, "the policy folder does not come to rest"),
+            };
+            refuse(policies, &told, None);
+        };
+        let files = self.rest.settled(now, &self.in_force, restless).await?;
         if files == self.in_force {
             self.policies.in_force();
             self.seen = Some(files);
@@ -238,12 +141,9 @@ impl Watch {
         }
         let (folder, check, read) = (self.folder.clone(), Arc::clone(&self.check), files.clone());
         let checked = tokio::task::spawn_blocking(move || {
-            if folder.is_dir() {
-                check_files(&folder, &read)?;
-            }
             let catalog = folder::read(&folder)?;
             // Read again: what was parsed is what was seen lying still, and nothing in between.
-            if gather(&folder) != read {
+            if SCOPE.gather(&folder) != read {
                 return Ok(None);
             }
             check(&catalog).map(|()| Some(catalog))
@@ -261,184 +161,55 @@ impl Watch {
                 self.policies.in_force();
             }
             Err(Refused::Set(complaints)) => {
+                refuse(&self.policies, &complaints, Some(&files));
                 self.seen = Some(files);
-                self.refuse(&complaints);
             }
-            Err(Refused::ForNow(why)) => self.refuse(&whole(&self.folder, &why)),
+            Err(Refused::ForNow(why)) => refuse(&self.policies, &whole(&self.folder, &why), None),
         }
         Ok(())
     }
+}
 
-    /// Wait until the folder lies still.
-    async fn settled(&mut self, mut last: Files) -> Result<Files, tokio::task::JoinError> {
-        let started = Instant::now();
-        let mut still = started;
-        let mut told = false;
-        loop {
-            self.ears.listen();
-            if self.stirred().await {
-                still = Instant::now();
-            }
-            let now = self.gather().await?;
-            if now != last {
-                (last, still) = (now, Instant::now());
-            }
-            self.open.retain(|_, written| written.elapsed() < OPEN);
-            let gone = self.in_force.keys().find(|path| !last.contains_key(*path));
-            let quiet = if gone.is_some() { QUIET_WHERE_GONE } else { QUIET };
-            let lies_still = still.elapsed() >= quiet && self.open.is_empty();
-            if lies_still {
-                return Ok(last);
-            }
-            if !told && started.elapsed() >= RESTLESS {
-                told = true;
-                let written = self.open.keys().next().cloned();
-                self.refuse(&match written {
-                    Some(path) => whole(&path, "somebody has the file open and writes to it"),
-                    None => whole(&self.folder, "the policy folder does not come to rest"),
-                });
-            }
-        }
-    }
-
-    /// Listen for as long as quiet must last; whether a file that counts was touched.
-    async fn stirred(&mut self) -> bool {
-        let mut stirred = false;
-        let end = tokio::time::Instant::now() + QUIET;
-        while let Ok(Some(event)) = tokio::time::timeout_at(end, self.events.recv()).await {
-            stirred |= self.hear(&event);
-        }
-        stirred
-    }
-
-    /// Take note of an event; whether it is about a file that counts.
-    fn hear(&mut self, event: &Event) -> bool {
-        if event.need_rescan() {
-            // Some were lost: what is known of open files may be out of date.
-            self.open.clear();
-            return true;
-        }
-        let mut stirred = false;
-        for path in event.paths.iter().filter(|path| counts(path)) {
-            stirred = true;
-            match event.kind {
-                EventKind::Modify(ModifyKind::Data(_)) => {
-                    self.open.insert(path.clone(), Instant::now());
-                }
-                EventKind::Access(AccessKind::Close(AccessMode::Write))
-                | EventKind::Remove(_)
-                | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
-                    self.open.remove(path);
-                }
-                _ => {}
-            }
-        }
-        // A folder that is gone takes with it what was open in it.
-        if matches!(
-            event.kind,
-            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
-        ) {
-            let gone = &event.paths;
-            self.open.retain(|path, _| !gone.iter().any(|gone| path.starts_with(gone)));
-        }
-        stirred
-    }
-
-    async fn gather(&self) -> Result<Files, tokio::task::JoinError> {
-        let folder = self.folder.clone();
-        tokio::task::spawn_blocking(move || gather(&folder)).await
-    }
-
-    fn refuse(&self, complaints: &Complaints) {
-        self.policies.refused(complaints);
-        for Complaint { place, text, .. } in complaints.iter() {
-            tracing::error!(
-                file = %place.file,
-                line = place.line,
-                column = place.column,
-                "the changed policy folder is refused, and what was in force still is: {place}: {text}"
-            );
-        }
+/// Tell why a set was refused, with the lines of what was read.
+fn refuse(policies: &Policies, complaints: &Complaints, read: Option<&Files>) {
+    policies.refused(complaints);
+    for complaint in complaints.iter() {
+        let Complaint { place, text, .. } = complaint;
+        let shown = read.and_then(|files| snippet(files, complaint));
+        let shown = shown.map(|shown| format!("\n{shown}")).unwrap_or_default();
+        tracing::error!(
+            file = %place.file,
+            line = place.line,
+            column = place.column,
+            "the changed policy folder is refused, and what was in force still is: {place}: {text}{shown}"
+        );
     }
 }
 
-/// Who tells that something has happened.
-struct Ears {
-    folder: PathBuf,
-    sender: mpsc::UnboundedSender<Event>,
-    watcher: Option<RecommendedWatcher>,
-    /// The folders that are watched, as the file system knows them.
-    at: Vec<(PathBuf, u64, u64)>,
-}
-
-impl Ears {
-    /// Listen at every folder that is there now: they may have been replaced by others of the same
-    /// name. Where that cannot be had, the folder is read every two seconds all the same.
-    fn listen(&mut self) {
-        let mut folders: Vec<PathBuf> =
-            self.folder.parent().map(Path::to_owned).into_iter().collect();
-        folders.push(self.folder.clone());
-        folders.extend(folders_in(&self.folder));
-        let at: Vec<_> = folders
-            .into_iter()
-            .filter_map(|path| {
-                let metadata = fs::metadata(&path).ok()?;
-                Some((path, metadata.dev(), metadata.ino()))
-            })
-            .collect();
-        if at == self.at {
-            return;
-        }
-        // The new one hears before the old one is gone.
-        match self.watcher(&at) {
-            Ok(watcher) => self.watcher = Some(watcher),
-            Err(error) => {
-                tracing::warn!(%error, "the policy folder cannot be watched; it is read every two seconds");
-                self.watcher = None;
-            }
-        }
-        self.at = at;
-    }
-
-    fn watcher(&self, at: &[(PathBuf, u64, u64)]) -> notify::Result<RecommendedWatcher> {
-        let (sender, folder) = (self.sender.clone(), self.folder.clone());
-        let hear = move |event: notify::Result<Event>| {
-            let Ok(event) = event else { return };
-            let read = matches!(event.kind, EventKind::Access(kind)
-                if kind != AccessKind::Close(AccessMode::Write));
-            let ours = event.need_rescan() || event.paths.iter().any(|p| p.starts_with(&folder));
-            // Looking at a file is an event too, and we look ourselves.
-            if ours && !read {
-                // Nobody listens any more once the process ends.
-                let _ = sender.send(event);
-            }
-        };
-        let mut watcher = notify::recommended_watcher(hear)?;
-        for (path, ..) in at {
-            // One that has gone since is no fault: its going is an event.
-            match watcher.watch(path, RecursiveMode::NonRecursive) {
-                Ok(()) => {}
-                Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(watcher)
-    }
+fn snippet(files: &Files, Complaint { place, code, .. }: &Complaint) -> Option<String> {
+    let (_, content) = files.iter().find(|(path, _)| path.display().to_string() == *place.file)?;
+    place.snippet(std::str::from_utf8(content.as_ref().ok()?).ok()?, code)
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
+        fs,
         future::Future,
         io::Write,
         os::unix::fs::symlink,
         sync::atomic::{AtomicU64, Ordering},
+        time::{Duration, Instant},
     };
 
     use proxy::metrics::Metrics;
     use serde_json::Value;
+    use tokio::sync::mpsc;
 
-    use super::*;
+    use super::{
+        rest::{POLL, QUIET},
+        *,
+    };
 
     const DEMO: &str = "product: demo\nresources: {things: [get, put]}\n";
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -647,7 +418,7 @@ mod tests {
             assert_eq!(watched.next().await, forbid("zero") + &forbid("x") + &forbid("own"));
             fs::remove_file(folder.join("dangling.cedar")).unwrap();
             symlink("nowhere", folder.join("dangling.cedar")).unwrap();
-            assert!(watched.refused(6).await.contains("cannot be read"));
+            assert!(watched.refused(6).await.contains("cannot read the file"));
             // Looked at again and again, it is told once.
             tokio::time::sleep(2 * POLL).await;
             assert_eq!(watched.policies.show(None)["refused"], 6);

@@ -1,22 +1,30 @@
-//! Everything together, from outside: a real `postern` process on free ports, a real nginx, a real
-//! product behind it. The list of modules is the table of contents.
+//! Everything together, from outside: a real `postern` process on free ports, real servers at
+//! its doors, a real product behind it. The list of modules is the table of contents.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod harness;
 
+mod aliases; // paths and header names of other access managers
 mod alone; // the proxy without an identity service
 mod authorize; // permission checks, as the products' client library asks them
 mod database; // everything on PostgreSQL, and PostgreSQL gone
+mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
+mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks
+mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door
 mod hot_reload; // a changed right is in force at the next request
-mod nginx; // a real nginx in front of an unmodified product
 mod paths; // every spelling of a path, at every door
-mod permissions; // every route of Midaz × every group, three doors with one answer
+mod permissions; // every route of Midaz × every group, every door with one answer
+mod policy_bench; // the policy author's tools: bench
 mod policy_check; // the policy author's tools: check, fmt, new
+mod policy_docs; // docs/policies.md, followed to the letter
 mod policy_explain; // the policy author's tools: explain, who, what, diff
 mod policy_import; // the author's tools: manifests from other sources, and plain Cedar out of ours
+mod policy_matrix; // the policy author's tools: matrix
+mod policy_replay; // the policy author's tools: replay
+mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told

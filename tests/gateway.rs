@@ -220,6 +220,18 @@ async fn an_upgrade_that_the_product_does_not_take_is_an_ordinary_request() {
 }
 
 #[tokio::test]
+async fn upgrades_that_are_not_taken_leave_no_connection_behind() {
+    let upstream = Upstream::start().await;
+    let postern = Postern::start(upstream.address).await;
+    let admin = postern.admin().await;
+    for _ in 0..40 {
+        let request = postern.get(PATH).header("connection", "upgrade").header("upgrade", "smoke");
+        assert_eq!(request.bearer_auth(&admin).send().await.unwrap().status(), 200);
+    }
+    upstream.at_most_open(4).await;
+}
+
+#[tokio::test]
 async fn http_2_is_spoken_on_both_sides() {
     let upstream = Upstream::start().await;
     let postern = Postern::with(&format!(

@@ -1,7 +1,8 @@
 //! A whole Postern on free ports, with a small company in it.
 
 pub mod alone;
-pub mod nginx;
+pub mod doors;
+pub mod front;
 #[path = "../identity/tests/service/postgres.rs"]
 pub mod postgres;
 pub mod upstream;
@@ -92,6 +93,7 @@ pub struct Postern {
     child: Child,
     pub doors: SocketAddr,
     pub gateway: SocketAddr,
+    pub ext_authz: SocketAddr,
     pub identity: SocketAddr,
     pub health: SocketAddr,
     pub password: String,
@@ -100,6 +102,8 @@ pub struct Postern {
     pub data: Arc<TempDir>,
     pub log: Log,
     pub http: Client,
+    /// Speaks HTTP/2 from the first byte, as gRPC does.
+    pub h2: Client,
 }
 
 /// The command that starts `postern serve` there, on free ports, and nothing else of this
@@ -109,7 +113,9 @@ pub fn command(folder: &Path, config: &str, policies: &Path) -> Command {
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
     command.arg("serve").arg("--config").arg(&file).env_clear();
-    for key in ["PROXY_LISTEN", "PROXY_GATEWAY", "PROXY_HEALTH", "IDENTITY_LISTEN"] {
+    for key in
+        ["PROXY_LISTEN", "PROXY_GATEWAY", "PROXY_EXT_AUTHZ", "PROXY_HEALTH", "IDENTITY_LISTEN"]
+    {
         command.env(format!("POSTERN_{key}"), "127.0.0.1:0");
     }
     command.env("POSTERN_DATA_DIR", folder.join("data")).env("POSTERN_POLICIES", policies);
@@ -188,6 +194,7 @@ impl Postern {
             child,
             doors: address("doors"),
             gateway: address("gateway"),
+            ext_authz: address("ext_authz"),
             identity: address("identity"),
             health: address("health"),
             password,
@@ -196,6 +203,7 @@ impl Postern {
             data,
             log,
             http: client(),
+            h2: Client::builder().no_proxy().http2_prior_knowledge().build().unwrap(),
         }
     }
 

@@ -1,12 +1,17 @@
 //! P: one canonical path, at every door and in every spelling; and the bytes that were decided on are
 //! the bytes that the product gets.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Postern, raw, status, upstream::Upstream};
+use crate::harness::{
+    Postern,
+    doors::{DOORS, Door, Question},
+    raw, status,
+    upstream::Upstream,
+};
 
 /// Targets, and the target that the product gets; `None` where the request goes no further.
-const TARGETS: [(&str, Option<&str>); 36] = [
+pub const TARGETS: [(&str, Option<&str>); 36] = [
     ("/v1/organizations", Some("/v1/organizations")),
     ("/v1/organizations?", Some("/v1/organizations?")),
     ("/v1/organizations?a=%2e%2e/&b", Some("/v1/organizations?a=%2e%2e/&b")),
@@ -55,23 +60,41 @@ async fn p_every_spelling_has_one_answer_at_every_door() {
         let tail = format!("host: a\r\nauthorization: Bearer {admin}\r\nconnection: close\r\n");
         let request = format!("GET {target} HTTP/1.1\r\n{tail}\r\n");
         let at_gateway = raw(postern.gateway, request.as_bytes()).await;
-        let request = format!(
-            "GET /forward-auth/nginx/midaz HTTP/1.1\r\nx-original-method: GET\r\nx-original-uri: {target}\r\n{tail}\r\n"
-        );
-        let at_door = raw(postern.doors, request.as_bytes()).await;
+        for door in DOORS {
+            // A fragment never gets as far as here: Envoy refuses it, and hyper drops it.
+            if door == Door::Envoy && target.contains('#') {
+                continue;
+            }
+            let question = Question {
+                method: "GET",
+                target,
+                product: Some("midaz"),
+                host: "a",
+                token: Some(&admin),
+            };
+            let said = door.ask(&postern, &question).await;
+            let refused = match door {
+                Door::Nginx | Door::Haproxy => said.status == 403,
+                _ => matches!(said.status, 400 | 403),
+            };
+            let as_expected = if expected.is_some() { said.status == 200 } else { refused };
+            assert!(as_expected, "{door:?} {target} {said:?}");
+            if let Some(sent) = expected {
+                // The log names the path that the gateway forwards, whichever door was asked.
+                let line = postern.logged(said.header("x-postern-decision-id").unwrap()).await;
+                let line: Value = serde_json::from_str(&line).unwrap();
+                let path = sent.split('?').next().unwrap();
+                assert_eq!((&line["path"], &line["door"]), (&json!(path), &json!(door.word())));
+            }
+        }
         if let Some(sent) = expected {
-            assert_eq!(
-                (status(&at_gateway), status(&at_door)),
-                (200, 200),
-                "{target}\n{at_gateway}\n{at_door}"
-            );
+            assert_eq!(status(&at_gateway), 200, "{target}\n{at_gateway}");
             let body = at_gateway.split("\r\n\r\n").nth(1).unwrap();
             let seen: Value =
                 serde_json::from_str(body.trim()).unwrap_or_else(|_| panic!("{at_gateway}"));
             assert_eq!(seen["target"], sent, "{target}");
         } else {
-            let refused = matches!(status(&at_gateway), 400 | 403);
-            assert!(refused && status(&at_door) == 403, "{target}\n{at_gateway}\n{at_door}");
+            assert!(matches!(status(&at_gateway), 400 | 403), "{target}\n{at_gateway}");
             assert_eq!(upstream.seen(), before, "{target} reached the product");
         }
     }
@@ -106,9 +129,14 @@ async fn p_an_encoded_slash_is_what_the_product_says_it_is() {
             ),
             None => assert!(matches!(status(&answer), 400 | 403), "{option} {target}\n{answer}"),
         }
-        let at_door = postern.door("GET", target, &admin).await.status().as_u16();
         // What a door's server forwards cannot be changed, so there nothing is decoded.
         let passes = expected.is_some() && option != "decode";
-        assert_eq!(at_door == 200, passes, "{option} {target}");
+        for door in DOORS {
+            let token = Some(admin.as_str());
+            let question =
+                Question { method: "GET", target, product: Some("midaz"), host: "a", token };
+            let said = door.ask(&postern, &question).await;
+            assert_eq!(said.status == 200, passes, "{door:?} {option} {target}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Every route of Midaz × every built-in group: the nginx door through a real nginx, the gateway, and
-//! `/v1/authorize`, three doors with one answer, held against a table that a reviewer can read.
+//! Every route of Midaz × every built-in group, at every door with one answer: each dialect, real
+//! servers, the gateway, and `/v1/authorize`; held against a table that a reviewer can read.
 //!
 //! A change of rights is a changed line in `golden/midaz-*.txt`; `INSTA_UPDATE=always` writes them.
 
@@ -14,7 +14,13 @@ use policy::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Person, Postern, nginx::Nginx, policies, upstream::Upstream};
+use crate::harness::{
+    Person, Postern,
+    doors::{DOORS, Question},
+    front::{Front, Kind},
+    policies,
+    upstream::Upstream,
+};
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 8;
@@ -51,8 +57,13 @@ fn filled(template: &str) -> String {
     template.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
-/// What the three doors say to one person about one row.
-async fn ask(postern: &Postern, nginx: &Nginx, person: &Person, row: &Row) -> [bool; 3] {
+/// What the doors say to one person about one row, each by its name.
+async fn ask(
+    postern: &Postern,
+    fronts: &[Front],
+    person: &Person,
+    row: &Row,
+) -> Vec<(String, bool)> {
     let method = Method::from_bytes(row.method.as_bytes()).unwrap();
     let through = |at| postern.request(method.clone(), at, &row.path).bearer_auth(&person.token);
     let verdict = |status: u16| match status {
@@ -60,8 +71,24 @@ async fn ask(postern: &Postern, nginx: &Nginx, person: &Person, row: &Row) -> [b
         403 => false,
         other => panic!("{} {} answered {other}", row.method, row.path),
     };
-    let nginx = through(nginx.address).send().await.unwrap();
+    let mut said = Vec::new();
     let gateway = through(postern.gateway).send().await.unwrap();
+    said.push(("gateway".to_owned(), verdict(gateway.status().as_u16())));
+    for front in fronts {
+        let answer = through(front.address).send().await.unwrap();
+        said.push((format!("a real {:?}", front.kind), verdict(answer.status().as_u16())));
+    }
+    let question = Question {
+        method: &row.method,
+        target: &row.path,
+        product: Some("midaz"),
+        host: "ledger.example",
+        token: Some(&person.token),
+    };
+    for door in DOORS {
+        let answer = door.ask(postern, &question).await;
+        said.push((format!("door {door:?}"), verdict(answer.status)));
+    }
     let mut authorized = true;
     for Guard { product, permission } in &row.guards {
         let question = json!({
@@ -71,10 +98,11 @@ async fn ask(postern: &Postern, nginx: &Nginx, person: &Person, row: &Row) -> [b
         let answer = postern.authorized(&person.token, &question).await;
         authorized &= answer["authorized"].as_bool().unwrap();
     }
-    [verdict(nginx.status().as_u16()), verdict(gateway.status().as_u16()), authorized]
+    said.push(("authorize".to_owned(), authorized));
+    said
 }
 
-async fn table(set: &str) -> String {
+async fn table(set: &str, kinds: &[Kind]) -> String {
     let catalog = folder::read(&policies()).unwrap();
     let upstream = Upstream::start().await;
     let postern = Postern::with(&format!(
@@ -82,7 +110,10 @@ async fn table(set: &str) -> String {
         upstream.address
     ))
     .await;
-    let nginx = Nginx::start(postern.doors, upstream.address).await;
+    let mut fronts = Vec::new();
+    for kind in kinds {
+        fronts.push(Front::start(*kind, &postern, upstream.address).await);
+    }
     let admin = postern.admin().await;
     let mut people = BTreeMap::new();
     for group in catalog.groups() {
@@ -95,16 +126,12 @@ async fn table(set: &str) -> String {
     let rows: Vec<Arc<Row>> = rows(&catalog, set).into_iter().map(Arc::new).collect();
     let pairs =
         rows.iter().flat_map(|row| people.iter().map(move |(group, person)| (row, group, person)));
-    let (postern, nginx) = (&postern, &nginx);
+    let (postern, fronts) = (&postern, &fronts);
     let answers = stream::iter(pairs).map(|(row, group, person)| async move {
-        let [by_nginx, by_gateway, by_library] = ask(postern, nginx, person, row).await;
-        assert_eq!(
-            (by_nginx, by_gateway),
-            (by_gateway, by_library),
-            "{group}: {} {}: nginx, gateway and the library's call differ",
-            row.method,
-            row.path
-        );
+        let said = ask(postern, fronts, person, row).await;
+        let (_, by_gateway) = said[0];
+        let one = said.iter().all(|(_, verdict)| *verdict == by_gateway);
+        assert!(one, "{group}: {} {}: the doors differ: {said:?}", row.method, row.path);
         (row, group, by_gateway)
     });
     let answers: Vec<_> = answers.buffered(AT_ONCE).collect().await;
@@ -141,16 +168,20 @@ fn hold(set: &str, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_of_midaz_v4_has_one_answer_at_three_doors() {
-    hold("v4", &table("v4").await);
+async fn every_route_of_midaz_v4_has_one_answer_at_every_door() {
+    hold(
+        "v4",
+        &table("v4", &[Kind::Nginx, Kind::Caddy, Kind::Haproxy, Kind::Envoy, Kind::EnvoyGrpc])
+            .await,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_of_midaz_v3_8_has_one_answer_at_three_doors() {
-    hold("v3.8", &table("v3.8").await);
+async fn every_route_of_midaz_v3_8_has_one_answer_at_every_door() {
+    hold("v3.8", &table("v3.8", &[Kind::Haproxy]).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_of_midaz_v3_5_has_one_answer_at_three_doors() {
-    hold("v3.5", &table("v3.5").await);
+async fn every_route_of_midaz_v3_5_has_one_answer_at_every_door() {
+    hold("v3.5", &table("v3.5", &[Kind::EnvoyGrpc]).await);
 }

@@ -127,15 +127,25 @@ fn everything_that_is_wrong_is_told_in_one_go() {
             "store2/entities.json",
             "[{\"uid\": {\"type\": \"Usr\", \"id\": \"a\"}, \"attrs\": {}, \"parents\": []}]",
         ),
+        ("left-out/one/product.yaml", PRODUCT),
+        ("left-out/one/empty.cedar", " \n"),
+        ("left-out/two/stray.cedar", "forbid (principal, action, resource);\n"),
         ("snapshot.json", "{}"),
     ]);
-    let told = ["a", "b", "store", "store2", "snapshot.json", "nowhere"]
+    let told = ["a", "b", "left-out", "store", "store2", "snapshot.json", "nowhere"]
         .map(|w| desk.run(&format!("policy check {w}")));
     golden("check-broken", &told.join("\n"));
     let json: serde_json::Value =
         serde_json::from_slice(&desk.output("policy check --json a").stdout).unwrap();
     let findings = json.as_array().unwrap();
     assert!(findings.iter().all(|f| f["code"].is_string() && f["line"].is_u64()), "{json}");
+    // Whatever opens a folder refuses it.
+    for args in ["what left-out --role demo-viewer-role", "test left-out", "diff left-out left-out"]
+    {
+        let output = desk.output(&format!("policy {args}"));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("stray.cedar: no `product.yaml` stands beside it"), "{told}");
+    }
 }
 
 #[test]
@@ -201,9 +211,16 @@ fn a_new_folder_holds_and_is_laid_out() {
             assert!(told.ends_with("=> 0\n") && !told.contains('['), "{told}");
         }
     }
-    let manifest = desk.read("billing/product.yaml");
-    let schema = manifest.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=");
-    assert!(desk.read(&format!("billing/{}", schema.unwrap())).starts_with('{'));
+    for folder in ["billing", "crm"] {
+        let told = desk.run(&format!("policy test --coverage-required {folder}"));
+        assert!(told.ends_with("=> 0\n") && !told.contains("half covered"), "{told}");
+        for (home, file) in [("", "product.yaml"), ("tests/", "approvals.yaml")] {
+            let text = desk.read(&format!("{folder}/{home}{file}"));
+            let first = text.lines().next().unwrap();
+            let schema = first.strip_prefix("# yaml-language-server: $schema=").unwrap();
+            assert!(desk.read(&format!("{folder}/{home}{schema}")).starts_with('{'));
+        }
+    }
     let refused = ["billing", "full", "file", "Capital", "user"];
     golden("new", &refused.map(|folder| desk.run(&format!("policy new {folder}"))).join("\n"));
 }
@@ -260,6 +277,19 @@ fn a_running_postern_is_looked_at_by_its_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
+    // As one of two that are compared, before or after.
+    let compare = |args: &str| {
+        let address = serve("200 OK", snapshot.as_ref().unwrap().clone()).to_string();
+        desk.run(&args.replace("ADDRESS", &address)).replace(&address, "<address>")
+    };
+    let compared = [
+        compare("policy diff --url http://ADDRESS policies"),
+        compare("policy diff policies http://ADDRESS --fail-on loss"),
+        compare("policy diff --url http://ADDRESS policies policies"),
+        desk.run("policy diff policies"),
+        desk.run("policy diff policies https://localhost:9090"),
+    ];
+    golden("diff-url", &compared.join("\n"));
     let told = [
         check(serve("200 OK", snapshot.unwrap())),
         check(serve("404 Not Found", String::new())),

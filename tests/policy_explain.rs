@@ -214,3 +214,108 @@ fn two_revisions_are_compared() {
     ]);
     golden("diff", &told);
 }
+
+const TABLE: &str = r#"principals:
+  ana: {user: acme/ana, groups: [demo-editors], amr: [pwd]}
+  ben: {user: acme/ben, groups: [demo-viewers], amr: [pwd, mfa]}
+cases:
+  - name: a password is not enough to put
+    principals: [ana]
+    allow: ["demo::things:get"]
+    deny: ["demo::things:put"]
+  - name: viewers look
+    principals: [ben]
+    allow: ["demo::things:get", "demo::others:get"]
+    deny: ["demo::things:put"]
+"#;
+
+#[test]
+fn a_changed_condition_is_told_by_the_requests_of_the_tests() {
+    let desk = Desk::good();
+    desk.write("policies/demo/tests/table.yaml", TABLE);
+    desk.git(&["init", "-q", "-b", "main"]);
+    desk.git(&["add", "."]);
+    desk.git(&["commit", "-qm", "one"]);
+    let everyone = "everyone: {others: [get]}\n";
+    desk.write("policies/demo/product.yaml", &PRODUCT.replace(everyone, ""));
+    let changed = POLICIES.replace("unless { context.mfa }", "when { context.amr.isEmpty() }");
+    let changed = changed.replace("10.0.0.0/8", "10.0.0.0/16");
+    desk.write("policies/base.cedar", &changed);
+    // What only the later tests ask counts as well, and what both ask is told once.
+    let more = r#"principals:
+  ana: {user: acme/ana, groups: [demo-editors], amr: [pwd]}
+  cyd: {user: acme/cyd, groups: [demo-editors], amr: [mfa]}
+cases:
+  - {name: asked twice, principals: [ana], allow: ["demo::things:put"]}
+  - name: a second factor, from inside
+    principals: [cyd]
+    allow: ["demo::things:purge"]
+    context: {client: 10.1.2.3}
+"#;
+    desk.write("policies/demo/tests/more.yaml", more);
+    let told = desk
+        .run(&["diff main:policies policies --fail-on gain", "diff main:policies policies --json"]);
+    desk.write("policies/demo/tests/more.yaml", "cases: [{name: x, principals: [nobody]}]\n");
+    desk.git(&["add", "."]);
+    desk.git(&["commit", "-qm", "two"]);
+    let broken = desk.run(&["diff main~1:policies main:policies"]);
+    golden("diff-requests", &format!("{told}\n{broken}"));
+}
+
+/// The id of an object that git makes of a text.
+fn object(desk: &Desk, args: &[&str], text: &[u8]) -> String {
+    use std::io::Write;
+    let mut git = Command::new("git")
+        .args(args)
+        .current_dir(desk.0.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    git.stdin.take().unwrap().write_all(text).unwrap();
+    let output = git.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn no_name_of_git_is_an_option_or_leads_outside() {
+    let desk = Desk::good();
+    desk.write("-policies/demo/product.yaml", PRODUCT);
+    desk.git(&["init", "-q", "-b", "main"]);
+    desk.git(&["add", "."]);
+    desk.git(&["commit", "-qm", "one"]);
+    let blob = object(&desk, &["hash-object", "-w", "--stdin"], b"found\n");
+    // `..` is a name that git itself would not make.
+    let entry = |mode: &str, name: &str, id: &str| {
+        let id = (0..id.len()).step_by(2).map(|n| u8::from_str_radix(&id[n..n + 2], 16).unwrap());
+        [format!("{mode} {name}\0").as_bytes(), &id.collect::<Vec<_>>()].concat()
+    };
+    let tree = |entries: &[u8]| {
+        object(&desk, &["hash-object", "-w", "-t", "tree", "--literally", "--stdin"], entries)
+    };
+    let outside = tree(&entry("100644", "found.cedar", &blob));
+    let hostile = tree(&entry("40000", "..", &outside));
+    let commit = object(
+        &desk,
+        &["-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", &hostile],
+        b"x",
+    );
+    let told = desk.run(&[&format!("diff {commit}: policies")]);
+    assert!(told.contains("which lies outside of it") && told.ends_with("=> 2\n"), "{told}");
+    for bad in [
+        "main..main:policies",
+        "--output=found:policies",
+        "-- -p:policies",
+        "--batch:policies",
+        "^main:policies",
+        "main:../policies",
+        ":policies",
+    ] {
+        let told = desk.run(&[&format!("diff policies {bad}")]);
+        assert!(told.ends_with("=> 2\n"), "{told}");
+    }
+    assert!(!desk.0.path().join("found").exists());
+    // A path may begin with a dash: it stands behind its revision.
+    assert!(desk.run(&["diff main:-policies main:-policies"]).ends_with("=> 0\n"));
+}

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Lines},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -217,4 +218,82 @@ fn the_tables_of_the_repository_hold() {
             assert!(product.join("tests").is_dir(), "{} has no tables", product.display());
         }
     }
+}
+
+/// `postern policy test --watch`, and what it prints.
+struct Watching {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watching {
+    fn at(desk: &Desk) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
+            .args(["policy", "test", "--watch", "policies"])
+            .current_dir(desk.0.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// What it tells of one run, to its last line.
+    fn next(&mut self) -> String {
+        let mut told = String::new();
+        for line in &mut self.lines {
+            let line = line.unwrap();
+            told.push_str(&line);
+            told.push('\n');
+            if line.starts_with("the tables ") {
+                return told;
+            }
+        }
+        panic!("it ended:\n{told}");
+    }
+
+    fn stop(mut self, signal: &str) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        assert!(self.lines.next().is_none(), "nothing is told at the end");
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_watched_folder_is_tested_again_when_it_changes() {
+    let desk = Desk::new(GOOD);
+    let mut watching = Watching::at(&desk);
+    let mut told = vec![watching.next()];
+    // A condition that is gone, one more line above what fails still, a policy that does not parse,
+    // and all of it back.
+    desk.write("policies/demo/rules.cedar", &POLICIES.replace("unless { context.mfa }", ""));
+    told.push(watching.next());
+    desk.write("policies/demo/tests/table.yaml", &format!("# One line more.\n{GOOD}"));
+    told.push(watching.next());
+    desk.write("policies/demo/rules.cedar", &POLICIES.replace(", resource", " resource"));
+    told.push(watching.next());
+    desk.write("policies/demo/rules.cedar", POLICIES);
+    told.push(watching.next());
+    desk.write("policies/demo/tests/more.yaml", "cases: []\n");
+    told.push(watching.next());
+    golden("watch", &told.concat());
+    assert_eq!(watching.stop("-INT"), Some(0));
+    let mut watching = Watching::at(&desk);
+    watching.next();
+    assert_eq!(watching.stop("-TERM"), Some(0));
+    let told = desk.run("policy test --watch nowhere");
+    assert!(
+        told.contains("only a policy folder can be watched") && told.ends_with("=> 2\n"),
+        "{told}"
+    );
 }

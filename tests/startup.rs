@@ -130,7 +130,13 @@ fn a_policy_that_is_wrong_is_told_with_its_line() {
             "forbid (principal, action, resource) when { context.nothing };",
             "base.cedar:1:",
         ),
-        ("base.cedar", "", "forbid (principal == ?principal, action, resource);", "a template"),
+        (
+            "links.json",
+            "",
+            "[{\"template_id\": \"none\", \"link_id\": \"x\", \"args\": {}}]",
+            "links.json:1:2: link `x`: there is no template `none`",
+        ),
+        ("links.json", "", "{}", "no list of links"),
         ("bootstrap.yaml", "[admin-group]", "[no-such-group]", "no-such-group"),
         ("bootstrap.yaml", "\norganization:", "\norganisation:", "bootstrap.yaml:"),
     ] {

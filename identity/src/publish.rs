@@ -75,21 +75,38 @@ impl Policies {
         Self(app.clone())
     }
 
-    /// Put products and policies in force, here and at every proxy, under a revision of their own.
+    /// Put products and policies in force, here and at every proxy, under a revision of their own,
+    /// if they compile and stand what the caller asks of them.
     /// Organizations' own roles and groups stay; what of them the products no longer declare counts
     /// for nothing, as after a start.
     ///
     /// # Errors
     ///
     /// Why what was in force still is.
-    pub async fn adopt(&self, catalog: Catalog) -> Result<Revision, AdoptError> {
+    pub async fn adopt(
+        &self,
+        catalog: Catalog,
+        stands: impl FnOnce(&Engine) -> Result<(), Complaints> + Send + 'static,
+    ) -> Result<Revision, AdoptError> {
         let app = &self.0;
+        // Compiled for the revision that comes next. Where another change takes it meanwhile, it is
+        // compiled again for the one after.
+        let mut next = app.store.additions().await?;
+        next.revision.0 += 1;
+        let next = Arc::new(snapshot(next, &with(catalog, app.live.load().snapshot())));
+        let on_error = app.config.on_error;
+        let compile = move || {
+            let engine = Engine::compile_with(next, on_error)?;
+            stands(&engine).map(|()| Arc::new(engine))
+        };
+        let compiled = tokio::task::spawn_blocking(compile).await;
+        let engine = compiled.map_err(|_| AdoptError::Abandoned)?.map_err(AdoptError::Refused)?;
         let (reply, answer) = oneshot::channel();
         // Proposed before the commit: nobody can read this revision and not find what it is of.
         let mut tx = app.store.begin(&app.home).await?;
         tx.move_revision().await?;
         let revision = tx.revision().await?;
-        app.proposals.put(Proposal { revision, catalog, reply });
+        app.proposals.put(Proposal { revision, engine, reply });
         let committed = tx.commit().await;
         app.progress.wake.notify_one();
         if let Err(error) = committed {
@@ -105,7 +122,8 @@ impl Policies {
 #[derive(Debug)]
 struct Proposal {
     revision: Revision,
-    catalog: Catalog,
+    /// They, compiled; for an earlier revision, where there was another change meanwhile.
+    engine: Arc<Engine>,
     reply: oneshot::Sender<Result<Revision, Complaints>>,
 }
 
@@ -322,8 +340,13 @@ async fn tell_policy(
     } else {
         let proposal = app.proposals.due(newest);
         let mut compiled = None;
-        if let Some(Proposal { catalog, reply, .. }) = proposal {
-            match compile(app, with(catalog, in_force.snapshot())).await? {
+        if let Some(Proposal { engine, reply, .. }) = proposal {
+            let again = if engine.revision() == newest {
+                Ok(engine)
+            } else {
+                compile(app, Snapshot::clone(engine.snapshot())).await?
+            };
+            match again {
                 Ok(engine) => {
                     compiled = Some(Ok(engine));
                     adopted = Some(reply);
@@ -337,7 +360,7 @@ async fn tell_policy(
             None => compile(app, Snapshot::clone(in_force.snapshot())).await?,
         };
         match compiled {
-            Ok(engine) => Arc::new(engine),
+            Ok(engine) => engine,
             Err(complaints) => {
                 // The one before stays in force. Nobody waits for this one: it may never come.
                 app.progress.no_policy();
@@ -351,7 +374,7 @@ async fn tell_policy(
     };
     app.live.store(Arc::clone(&engine));
     app.progress.compiled();
-    publisher.send(News::Snapshot(Arc::clone(engine.snapshot()))).await?;
+    publisher.send(News::Engine(Arc::clone(&engine))).await?;
     app.progress.reach(|marks| marks.revision = engine.revision());
     if let Some(reply) = adopted {
         let _ = reply.send(Ok(engine.revision()));
@@ -360,10 +383,13 @@ async fn tell_policy(
 }
 
 /// What the database holds now, on the products of `base`.
-async fn compile(app: &App, base: Snapshot) -> Result<Result<Engine, Complaints>, PublishError> {
+async fn compile(
+    app: &App,
+    base: Snapshot,
+) -> Result<Result<Arc<Engine>, Complaints>, PublishError> {
     let snapshot = Arc::new(snapshot(app.store.additions().await?, &base));
     let on_error = app.config.on_error;
-    let compile = move || Engine::compile_with(snapshot, on_error);
+    let compile = move || Engine::compile_with(snapshot, on_error).map(Arc::new);
     Ok(tokio::task::spawn_blocking(compile).await?)
 }
 

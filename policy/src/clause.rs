@@ -76,6 +76,11 @@ impl Clause {
         }
     }
 
+    /// Itself, as a policy that permits where it holds.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.test.policies()
+    }
+
     /// Whether it says anything: `principal` alone does not.
     pub(crate) fn says_something(&self) -> bool {
         !matches!(self.text.as_str(), "principal" | "action" | "resource")
@@ -152,7 +157,7 @@ fn scope(text: &str) -> Option<(&str, &str)> {
 
 /// A text's bytes that are not in strings, each with how deep in brackets it stands; an opening and
 /// a closing bracket stand at the depth around them.
-fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8, usize)> + '_ {
+pub(crate) fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8, usize)> + '_ {
     let (mut string, mut escaped, mut depth) = (false, false, 0_usize);
     text.bytes().enumerate().filter_map(move |(at, byte)| {
         if string {

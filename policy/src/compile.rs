@@ -1,9 +1,9 @@
 //! Text and schema → policies that hold; every complaint has a file, a line and a column.
 
-use std::{collections::BTreeMap, ops::Range, str::FromStr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range, str::FromStr, sync::Arc};
 
 use cedar_policy::{
-    ActionConstraint, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationError,
+    ActionConstraint, EntityUid, Policy, PolicyId, PolicySet, Schema, Template, ValidationError,
     ValidationMode, Validator,
 };
 use miette::Diagnostic;
@@ -13,6 +13,8 @@ use crate::{
     model::{grant::Grant, manifest::Manifest, name::ProductName},
     schema,
     snapshot::PolicyText,
+    template,
+    valid::Environments,
 };
 
 /// Prefixes of the ids that generated policies have.
@@ -31,6 +33,25 @@ pub struct Authored {
     pub policy: Policy,
     /// What is told to whoever it turns away, if its author says so (`@reason`).
     pub reason: Option<Arc<str>>,
+    /// The template that it is a link of; the place is then the link's.
+    pub template: Option<Arc<Authored>>,
+}
+
+/// What texts hold.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// In the order of files and lines; links after all others.
+    pub policies: Vec<Authored>,
+    /// With a stand-in in their slots.
+    pub templates: Vec<Arc<Authored>>,
+}
+
+impl Written {
+    /// Policies and templates that stand in Cedar files, so without the links.
+    pub(crate) fn by_hand(&self) -> impl Iterator<Item = &Authored> {
+        let policies = self.policies.iter().filter(|policy| policy.template.is_none());
+        policies.chain(self.templates.iter().map(AsRef::as_ref))
+    }
 }
 
 /// Parse and validate every file.
@@ -44,7 +65,7 @@ pub(crate) fn authored(
     products: &[Arc<Manifest>],
 ) -> Result<Vec<Authored>, Complaints> {
     let mut complaints = Vec::new();
-    let policies = examine(texts, Some(schema), products, &mut complaints);
+    let policies = examine(texts, Some(schema), products, &mut complaints).policies;
     Complaints::unless(complaints, policies)
 }
 
@@ -54,39 +75,68 @@ pub(crate) fn examine(
     schema: Option<&Schema>,
     products: &[Arc<Manifest>],
     complaints: &mut Vec<Complaint>,
-) -> Vec<Authored> {
+) -> Written {
     let validator = schema.map(|schema| Validator::new(schema.clone()));
-    let mut ids: BTreeMap<Arc<str>, Place> = BTreeMap::new();
-    let mut policies = Vec::new();
+    let environments = schema.and_then(Environments::of);
+    let mut ids = Ids { taken: BTreeMap::new(), products };
+    let (mut policies, mut templates) = (Vec::new(), Vec::new());
+    let (links, texts): (Vec<&PolicyText>, Vec<&PolicyText>) =
+        texts.iter().partition(|text| template::is_links(&text.file));
     for text in texts {
         let Some(set) = parse(text, complaints) else { continue };
         if let Some(validator) = &validator {
-            validate(text, &set, validator, complaints);
+            let doubtful = doubtful(&set, environments.as_ref());
+            validate(text, doubtful.as_ref().unwrap_or(&set), validator, complaints);
         }
         let (spans, lines) = (spans(&text.text), Lines::of(&text.text));
-        for (number, policy) in in_order(&set) {
+        for (number, policy, slots) in in_order(&set) {
             let span = spans.get(number).cloned().unwrap_or(0..text.text.len());
             let place = lines.place(&text.file, span.start);
             let id = policy
                 .annotation("id")
                 .map_or_else(|| format!("{}#{}", text.file, policy.id()).into(), Arc::<str>::from);
-            // A plain store has no generated policies; it may hold them as files.
-            if !products.is_empty() && RESERVED.iter().any(|prefix| id.starts_with(prefix)) {
-                let told = format!("the id `{id}` looks like a generated policy's; choose another");
-                complaints.push(place.complain(told).coded("reserved-id"));
-            }
-            if let Some(other) = ids.insert(Arc::clone(&id), place.clone()) {
-                let told = format!("the id `{id}` stands at {other} already");
-                complaints.push(place.complain(told).coded("duplicate-id"));
-            }
-            check_product(text, &place, &id, policy, products, complaints);
+            ids.take(&id, &place, complaints);
+            check_product(text, &place, &id, &policy, products, complaints);
             let reason = policy.annotation("reason").map(Arc::from);
             let product = text.product.clone();
             let policy = policy.new_id(PolicyId::new(&id));
-            policies.push(Authored { id, place, span, product, policy, reason });
+            let written = Authored { id, place, span, product, policy, reason, template: None };
+            match slots {
+                Some(slots) => templates.push(template::Written::new(written, slots)),
+                None => policies.push(written),
+            }
         }
     }
-    policies
+    for text in links {
+        let linked = template::linked(text, &templates, &policies, validator.as_ref(), complaints);
+        for link in linked {
+            ids.take(&link.id, &link.place, complaints);
+            check_product(text, &link.place, &link.id, &link.policy, products, complaints);
+            policies.push(link);
+        }
+    }
+    let templates = templates.into_iter().map(|template| template.authored).collect();
+    Written { policies, templates }
+}
+
+/// The ids that are taken, and where.
+struct Ids<'a> {
+    taken: BTreeMap<Arc<str>, Place>,
+    products: &'a [Arc<Manifest>],
+}
+
+impl Ids<'_> {
+    fn take(&mut self, id: &Arc<str>, place: &Place, complaints: &mut Vec<Complaint>) {
+        // A plain store has no generated policies; it may hold them as files.
+        if !self.products.is_empty() && RESERVED.iter().any(|prefix| id.starts_with(prefix)) {
+            let told = format!("the id `{id}` looks like a generated policy's; choose another");
+            complaints.push(place.complain(told).coded("reserved-id"));
+        }
+        if let Some(other) = self.taken.insert(Arc::clone(id), place.clone()) {
+            let told = format!("the id `{id}` stands at {other} already");
+            complaints.push(place.complain(told).coded("duplicate-id"));
+        }
+    }
 }
 
 /// Whether a policy's scope can hold for that permission's action.
@@ -112,17 +162,7 @@ pub(crate) fn speaks_of(
 
 pub(crate) fn parse(text: &PolicyText, complaints: &mut Vec<Complaint>) -> Option<PolicySet> {
     match PolicySet::from_str(&text.text) {
-        Ok(set) => {
-            if set.num_of_templates() > 0 {
-                let slot = text.text.find("?principal").or_else(|| text.text.find("?resource"));
-                let place = slot.map_or(Place::file(Arc::clone(&text.file)), |byte| {
-                    Place::of_byte(&text.file, &text.text, byte)
-                });
-                let told = "a template (`?principal`, `?resource`) is linked to nothing; name the principal or resource";
-                complaints.push(place.complain(told).coded("template"));
-            }
-            Some(set)
-        }
+        Ok(set) => Some(set),
         Err(errors) => {
             for error in errors.iter() {
                 complaints.push(diagnosed(text, error).complain(told(error)).coded("syntax"));
@@ -130,6 +170,13 @@ pub(crate) fn parse(text: &PolicyText, complaints: &mut Vec<Complaint>) -> Optio
             None
         }
     }
+}
+
+/// The policies that Cedar's validator has to look at; `None` for all of them.
+fn doubtful(set: &PolicySet, environments: Option<&Environments<'_>>) -> Option<PolicySet> {
+    let environments = environments.filter(|_| set.num_of_templates() == 0)?;
+    let doubtful = set.policies().filter(|policy| !environments.hold(policy));
+    PolicySet::from_policies(doubtful.cloned()).ok()
 }
 
 fn validate(
@@ -184,7 +231,7 @@ fn no_such_action(error: &ValidationError, schema: &Schema) -> String {
 }
 
 /// The `n` of `policy<n>`, as Cedar numbers the policies of a text.
-fn number(id: &PolicyId) -> Option<usize> {
+pub(crate) fn number(id: &PolicyId) -> Option<usize> {
     let id: &str = id.as_ref();
     id.strip_prefix("policy")?.parse().ok()
 }
@@ -199,11 +246,20 @@ fn check_product(
     complaints: &mut Vec<Complaint>,
 ) {
     let Some(product) = &text.product else { return };
+    let own = schema::namespace(product);
+    let kind = format!("{own}::Action");
+    let stays = match policy.action_constraint() {
+        ActionConstraint::Any => false,
+        ActionConstraint::Eq(uid) => uid.type_name().to_string() == kind,
+        ActionConstraint::In(uids) => uids.iter().all(|uid| uid.type_name().to_string() == kind),
+    };
+    if stays {
+        return;
+    }
     let stray = products.iter().filter(|manifest| manifest.product != *product).find(|manifest| {
         manifest.permissions().any(|permission| speaks_of(policy, manifest, &permission))
     });
     if let Some(other) = stray {
-        let own = schema::namespace(product);
         let told = format!(
             "policy `{id}` also speaks of product `{}`; write `action in {own}::Action::\"*:*\"`, or move it to the top of the policy folder",
             other.product
@@ -212,11 +268,17 @@ fn check_product(
     }
 }
 
-/// Cedar numbers the policies of a text `policy0`, `policy1`, …; their order is the file's.
-fn in_order(set: &PolicySet) -> Vec<(usize, &Policy)> {
-    let mut policies: Vec<(usize, &Policy)> =
-        set.policies().map(|policy| (number(policy.id()).unwrap_or(usize::MAX), policy)).collect();
-    policies.sort_by_key(|(number, _)| *number);
+/// Cedar numbers the policies of a text `policy0`, `policy1`, …; their order is the file's. A template
+/// comes with a stand-in in its slots.
+fn in_order(set: &PolicySet) -> Vec<(usize, Cow<'_, Policy>, Option<&Template>)> {
+    let number = |id: &PolicyId| number(id).unwrap_or(usize::MAX);
+    let policies = set.policies().map(|policy| (number(policy.id()), Cow::Borrowed(policy), None));
+    let templates = set.templates().filter_map(|template| {
+        let filled = template::stand_in(template)?;
+        Some((number(template.id()), Cow::Owned(filled), Some(template)))
+    });
+    let mut policies: Vec<_> = policies.chain(templates).collect();
+    policies.sort_by_key(|(number, ..)| *number);
     policies
 }
 
@@ -344,7 +406,6 @@ mod tests {
                 "permit (principal, action, resource)\nwhen { context.path.nothing == \"\" };",
                 "p.cedar:2:",
             ),
-            (None, "permit (principal == ?principal, action, resource);", "a template"),
             (
                 None,
                 "@id(\"everyone/a\") permit (principal, action, resource);",

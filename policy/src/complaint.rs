@@ -24,6 +24,15 @@ impl Place {
         Lines::of(text).place(file, byte)
     }
 
+    /// The place where a text is no JSON, and why, without the place.
+    pub(crate) fn of_json(file: &Arc<str>, error: &serde_json::Error) -> (Self, String) {
+        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (line, column) = (small(error.line()), small(error.column()));
+        let told = error.to_string();
+        let told = told.split(" at line ").next().unwrap_or_default().to_owned();
+        (Self { file: Arc::clone(file), line, column }, told)
+    }
+
     /// A complaint about this place.
     pub fn complain(&self, text: impl Into<String>) -> Complaint {
         Complaint { place: self.clone(), text: text.into(), code: "invalid" }
@@ -165,6 +174,15 @@ impl fmt::Display for Complaints {
 }
 
 impl Error for Complaints {}
+
+/// A known name that looks like the one that is not, as the end of a sentence; empty where none does.
+pub(crate) fn near<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|name| (strsim::damerau_levenshtein(text, name), name))
+        .min()
+        .filter(|(far, _)| *far <= 1 + text.len() / 4)
+        .map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
+}
 
 #[cfg(test)]
 mod tests {

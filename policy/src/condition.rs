@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use cedar_policy::{Effect, EntityUid, Policy};
+use cedar_policy::{Effect, Policy};
 use cedar_policy_core::{
     ast::{
         self, Context, EntityUIDEntry, Expr, ExprKind, Literal, Name, PartialValue, Request, Value,
@@ -19,12 +19,14 @@ use cedar_policy_core::{
     evaluator::Evaluator,
     extensions::Extensions,
 };
+use smallvec::SmallVec;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     index::Scope,
     model::{
         caller::{Authentication, Subject},
+        decision::PolicyError,
         query::Facts,
     },
 };
@@ -45,6 +47,8 @@ pub(crate) struct Rule {
 pub(crate) struct Needs {
     /// An entity: then all that are around the principal are there.
     pub entities: bool,
+    /// The action among them, with the groups it is in.
+    pub action: bool,
     context: Wanted,
 }
 
@@ -83,8 +87,14 @@ impl Needs {
                     contexts += 1;
                     continue;
                 }
-                ExprKind::Var(_) | ExprKind::Lit(Literal::EntityUID(_)) => {
+                ExprKind::Var(var) => {
                     needs.entities = true;
+                    needs.action |= *var == Var::Action;
+                    continue;
+                }
+                ExprKind::Lit(Literal::EntityUID(uid)) => {
+                    needs.entities = true;
+                    needs.action |= uid.entity_type().is_action();
                     continue;
                 }
                 ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => (expr, attr),
@@ -107,6 +117,7 @@ impl Needs {
     /// What both need.
     pub(crate) fn and(&mut self, other: &Self) {
         self.entities |= other.entities;
+        self.action |= other.action;
         match (&mut self.context, &other.context) {
             (Wanted::All, _) | (_, Wanted::Nothing) => {}
             (Wanted::Only(ours), Wanted::Only(theirs)) => ours.extend(theirs.iter().cloned()),
@@ -129,19 +140,19 @@ pub(crate) struct Asker<'e> {
 }
 
 impl<'e> Asker<'e> {
+    /// For a principal, an action and a resource.
     pub(crate) fn new(
-        principal: &EntityUid,
-        action: &EntityUid,
-        resource: &EntityUid,
+        uids: [&Arc<ast::EntityUID>; 3],
         context: Context,
         entities: &'e Entities,
     ) -> Self {
-        let known = |uid: &EntityUid| {
-            let uid: &ast::EntityUID = uid.as_ref();
-            EntityUIDEntry::Known { euid: Arc::new(uid.clone()), loc: None }
-        };
-        let (principal, action, resource) = (known(principal), known(action), known(resource));
-        let request = Request::new_unchecked(principal, action, resource, Some(context));
+        let [principal, action, resource] =
+            uids.map(|uid| EntityUIDEntry::Known { euid: Arc::clone(uid), loc: None });
+        Self::of(Request::new_unchecked(principal, action, resource, Some(context)), entities)
+    }
+
+    /// For a question that is put in Cedar's terms already.
+    pub(crate) fn of(request: Request, entities: &'e Entities) -> Self {
         Self { evaluator: Evaluator::new(request, entities, Extensions::all_available()) }
     }
 
@@ -153,6 +164,41 @@ impl<'e> Asker<'e> {
             ValueKind::Lit(Literal::Bool(holds)) => Ok(*holds),
             _ => Err("type error: the conditions are no bool".to_owned()),
         }
+    }
+}
+
+/// What written policies say.
+#[derive(Default)]
+pub(crate) struct Answer {
+    pub permits: SmallVec<[Arc<str>; 4]>,
+    pub forbids: SmallVec<[Arc<str>; 4]>,
+    pub errors: Vec<PolicyError>,
+}
+
+impl Answer {
+    /// A policy that holds.
+    pub(crate) fn take(&mut self, rule: &Rule) {
+        let said = if rule.forbids { &mut self.forbids } else { &mut self.permits };
+        said.push(Arc::clone(&rule.id));
+    }
+
+    /// Ask a policy with conditions; one without has been taken.
+    pub(crate) fn ask(&mut self, rule: &Rule, asker: &Asker<'_>) {
+        let Some(conditions) = &rule.conditions else { return };
+        match asker.holds(conditions) {
+            Ok(true) => self.take(rule),
+            Ok(false) => {}
+            Err(error) => {
+                let what = format!("error while evaluating policy `{}`: {error}", rule.id);
+                self.errors.push(PolicyError { policy: Arc::clone(&rule.id), what });
+            }
+        }
+    }
+
+    pub(crate) fn sorted(mut self) -> Self {
+        self.permits.sort_unstable();
+        self.forbids.sort_unstable();
+        self
     }
 }
 

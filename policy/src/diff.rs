@@ -1,7 +1,8 @@
 //! Two revisions of the policies: who gains what, and who loses what.
 //!
 //! Exact for what roles, groups and `everyone` give. A policy that a person wrote is told as a whole,
-//! for what it gives depends on the request.
+//! for what it gives depends on the request; what it does to the requests of decision tables is for
+//! them to say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +18,11 @@ use crate::{
     engine::Engine,
     generate::{Generated, Holder},
     rights::Rights,
+    store::{
+        Store,
+        compare::{self, Turn},
+    },
+    table::{self, Case, Moved},
 };
 
 /// What is different.
@@ -24,12 +30,18 @@ use crate::{
 pub struct Diff {
     pub rights: Vec<Change>,
     pub policies: Vec<Rewritten>,
+    /// Requests of decision tables that are decided otherwise.
+    pub requests: Vec<Moved>,
+    /// How many questions two plain stores would have to be asked, where they are too many: then
+    /// `rights` tells nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unasked: Option<usize>,
 }
 
 /// What one holder gains and loses.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// ``group `midaz-viewers` ``, or another.
+    /// ``group `midaz-viewers` ``, or another; of a plain store `User::"ana"`.
     pub holder: String,
     /// Permissions, as logs name them.
     pub gains: Vec<String>,
@@ -63,23 +75,52 @@ impl Diff {
     pub fn gains(&self) -> bool {
         self.rights.iter().any(|change| !change.gains.is_empty())
             || self.policies.iter().any(|policy| policy.may_gain)
+            || self.unasked.is_some()
     }
 
     /// Whether anybody loses something, or may.
     pub fn loses(&self) -> bool {
         self.rights.iter().any(|change| !change.loses.is_empty())
             || self.policies.iter().any(|policy| policy.may_lose)
+            || self.unasked.is_some()
     }
 }
 
-/// Compare.
+/// Compare; each engine with the cases of its tables.
 ///
 /// # Errors
 ///
 /// When Cedar does not take a policy back, which it has given.
-pub fn diff(before: &Engine, after: &Engine) -> Result<Diff, String> {
-    let rights = changes(&held(before)?, &held(after)?);
-    Ok(Diff { rights, policies: rewritten(before, after)? })
+pub fn diff(before: (&Engine, &[Case]), after: (&Engine, &[Case])) -> Result<Diff, String> {
+    let rights = changes(&held(before.0)?, &held(after.0)?);
+    let text = |engine| move |policy: &Authored| crate::explain::source(engine, policy);
+    let (old, new) = (text(before.0), text(after.0));
+    let policies = rewritten((before.0.written(), &old), (after.0.written(), &new))?;
+    Ok(Diff { rights, policies, requests: table::moved(before, after), unasked: None })
+}
+
+/// Compare plain stores, each with the cases of its tables.
+///
+/// # Errors
+///
+/// As [`diff`].
+pub fn of_stores(
+    before: (&Store, &[table::store::Case]),
+    after: (&Store, &[table::store::Case]),
+) -> Result<Diff, String> {
+    let text = |policy: &Authored| policy.policy.to_string();
+    let policies = rewritten((before.0.policies(), &text), (after.0.policies(), &text))?;
+    let requests = table::store::moved(before, after);
+    let (turns, unasked) = match compare::turns(before.0, after.0) {
+        Ok(turns) => (turns, None),
+        Err(questions) => (BTreeMap::new(), Some(questions)),
+    };
+    let change = |(holder, turn): (String, Turn)| Change {
+        holder,
+        gains: turn.gains.into_iter().collect(),
+        loses: turn.loses.into_iter().collect(),
+    };
+    Ok(Diff { rights: turns.into_iter().map(change).collect(), policies, requests, unasked })
 }
 
 type Held = BTreeMap<String, BTreeSet<String>>;
@@ -139,9 +180,12 @@ fn owned(kind: &str, org: Option<&crate::model::name::OrgId>, name: &str) -> Str
     }
 }
 
-fn rewritten(before: &Engine, after: &Engine) -> Result<Vec<Rewritten>, String> {
-    let by_id = |engine: &Engine| -> BTreeMap<Arc<str>, Authored> {
-        engine.written().iter().map(|p| (Arc::clone(&p.id), p.clone())).collect()
+/// Policies, and how each is written.
+type Texts<'a> = (&'a [Authored], &'a dyn Fn(&Authored) -> String);
+
+fn rewritten(before: Texts<'_>, after: Texts<'_>) -> Result<Vec<Rewritten>, String> {
+    let by_id = |(policies, _): Texts<'_>| -> BTreeMap<Arc<str>, Authored> {
+        policies.iter().map(|policy| (Arc::clone(&policy.id), policy.clone())).collect()
     };
     let (old, new) = (by_id(before), by_id(after));
     let ids: BTreeSet<&Arc<str>> = old.keys().chain(new.keys()).collect();
@@ -157,9 +201,7 @@ fn rewritten(before: &Engine, after: &Engine) -> Result<Vec<Rewritten>, String> 
         let is = |policy: Option<&Authored>, effect: Effect| {
             policy.is_some_and(|policy| policy.policy.effect() == effect)
         };
-        let text = |engine: &Engine, policy: Option<&Authored>| {
-            policy.map(|policy| crate::explain::source(engine, policy))
-        };
+        let text = |(_, text): Texts<'_>, policy: Option<&Authored>| policy.map(text);
         rewritten.push(Rewritten {
             policy: Arc::clone(id),
             how,

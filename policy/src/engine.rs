@@ -8,23 +8,28 @@
 //! set, on all three.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use cedar_policy::{
     Entities, Entity, EntityUid, PolicySet, Request, Schema, entities_errors::EntitiesError,
 };
-use cedar_policy_core::{ast::Context, entities::Entities as CoreEntities};
+use cedar_policy_core::{ast, entities::Entities as CoreEntities};
 use smallvec::SmallVec;
 
 use crate::{
     catalog, compile,
     complaint::{Complaints, Place},
-    condition::{self, Asker, Needs, Rule},
+    condition::{self, Answer, Asker, Needs, Rule},
     entities,
     generate::{self, Generated, Holder},
-    index::{self, Index, Tables},
+    held::{Around, Held},
+    index::{self, Index, Node, Tables},
     model::{
         caller::Subject,
         decision::{Decision, OnError, PolicyError, Revision, Verdict},
@@ -37,8 +42,12 @@ use crate::{
     snapshot::Snapshot,
 };
 
+mod weigh;
+
 /// A compiled snapshot.
 pub struct Engine {
+    /// No two engines of a process have the same.
+    number: u64,
     snapshot: Arc<Snapshot>,
     schema: Schema,
     products: Vec<Product>,
@@ -50,7 +59,10 @@ pub struct Engine {
     own_roles: HashMap<OrgId, HashMap<RoleName, usize>>,
     built_in_groups: HashMap<GroupName, Vec<usize>>,
     own_groups: HashMap<OrgId, HashMap<GroupName, Vec<usize>>>,
-    everyone: Vec<(Arc<str>, Bits)>,
+    /// What every person may do.
+    everyone: Vec<u32>,
+    /// The generated policies, in the order of their names.
+    grants: Vec<(Arc<str>, Bits)>,
     /// The policies that people wrote, beside `written`, and where to find them.
     rules: Vec<Rule>,
     index: Index,
@@ -84,19 +96,22 @@ struct Known {
     /// The action with the groups it is in: Cedar looks for them among the entities, and a policy
     /// over an action group would not hold without them.
     action: Entity,
-    action_uid: EntityUid,
-    action_groups: Vec<EntityUid>,
+    /// The same, with all its groups, as the evaluator takes it.
+    shared_action: Arc<ast::Entity>,
+    action_uid: Arc<ast::EntityUID>,
     resource: EntityUid,
+    resource_uid: Arc<ast::EntityUID>,
     /// Where the written policies are that speak of it.
     tables: Tables,
 }
 
+/// A role, and the places of its grants.
 struct CompiledRole {
     role: Role,
     /// What whoever holds the role may do.
-    all: Option<(Arc<str>, Bits)>,
+    all: Option<u32>,
     /// What people who hold it may do beside that.
-    people: Vec<(Arc<str>, Bits)>,
+    people: Vec<u32>,
 }
 
 /// One bit a permission.
@@ -232,26 +247,58 @@ impl Engine {
         self.reasons.get(policy)
     }
 
-    /// Decide. Deny unless a policy permits and none forbids; what a policy that cannot be evaluated
-    /// does is for [`OnError`] to say.
+    /// What a subject holds, for as many decisions as it asks for.
+    pub fn held(&self, subject: &Subject) -> Held {
+        let mut grants: Vec<u32> = Vec::new();
+        if subject.principal.is_user() {
+            for role in self.roles_of_groups(subject) {
+                grants.extend(self.roles[role].all.iter().chain(&self.roles[role].people));
+            }
+            grants.extend_from_slice(&self.everyone);
+        } else {
+            grants.extend(self.roles_of_application(subject).filter_map(|n| self.roles[n].all));
+        }
+        grants.sort_unstable();
+        grants.dedup();
+        let (subject, grants) = (subject.clone(), grants.into());
+        Held { by: self.number, subject, grants, around: OnceLock::new() }
+    }
+
+    /// Whether that was worked out by this engine, and so need not be again.
+    pub fn knows(&self, held: &Held) -> bool {
+        held.by == self.number
+    }
+
+    /// Decide one question. Deny unless a policy permits and none forbids; what a policy that cannot
+    /// be evaluated does is for [`OnError`] to say.
     pub fn decide(&self, query: &Query<'_>) -> Decision {
+        self.decide_for(&self.held(query.subject), query.permission, query.facts)
+    }
+
+    /// Decide for whom what it holds has been worked out; the answer is that of [`Engine::decide`].
+    pub fn decide_for(&self, held: &Held, permission: PermissionId, facts: &Facts<'_>) -> Decision {
+        if !self.knows(held) {
+            return self.decide_for(&self.held(&held.subject), permission, facts);
+        }
         let mut decision = Decision::deny(self.revision());
-        let Some(known) = self.permissions.get(query.permission.0 as usize) else {
+        let Some(known) = self.permissions.get(permission.0 as usize) else {
             return decision;
         };
-        let mut permits = self.permits(query);
+        let mut permits: SmallVec<[Arc<str>; 4]> =
+            self.granting(held, permission).cloned().collect();
         if !known.tables.is_empty() {
-            let answer = self.written_policies(query, known);
+            let answer = self.written_policies(held, known, facts);
             decision.errors = answer.errors;
             if !answer.forbids.is_empty() {
                 decision.policies = answer.forbids;
                 return decision;
             }
-            permits.extend(answer.permits);
+            if !answer.permits.is_empty() {
+                permits.extend(answer.permits);
+                permits.sort_unstable();
+            }
         }
         if !self.on_error.denies(&decision.errors) && !permits.is_empty() {
-            permits.sort_unstable();
-            permits.dedup();
             decision.policies = permits;
             decision.verdict = Verdict::Allow;
         }
@@ -261,37 +308,35 @@ impl Engine {
     /// Everything that a subject may do, under these circumstances, in the order of products,
     /// resources and actions.
     pub fn what_can(&self, subject: &Subject, facts: &Facts<'_>) -> Vec<(ProductName, Permission)> {
+        let held = self.held(subject);
         let ids = (0..self.permissions.len()).filter_map(|n| u32::try_from(n).ok());
         ids.map(PermissionId)
-            .filter(|permission| {
-                let permission = *permission;
-                self.decide(&Query { subject, permission, facts }).allowed()
-            })
+            .filter(|permission| self.decide_for(&held, *permission, facts).allowed())
             .filter_map(|id| self.name(id))
             .map(|(product, permission)| (product.clone(), permission.clone()))
             .collect()
     }
 
-    /// The generated policies that permit: the bits, read.
-    fn permits(&self, query: &Query<'_>) -> SmallVec<[Arc<str>; 4]> {
-        let mut permits = SmallVec::new();
-        let id = query.permission;
-        let mut take = |(name, bits): &(Arc<str>, Bits)| {
-            if bits.has(id) {
-                permits.push(Arc::clone(name));
-            }
-        };
-        if query.subject.principal.is_user() {
-            for role in self.roles_of_groups(query.subject) {
-                self.roles[role].all.iter().chain(&self.roles[role].people).for_each(&mut take);
-            }
-            self.everyone.iter().for_each(take);
-        } else {
-            for role in self.roles_of_application(query.subject) {
-                self.roles[role].all.iter().for_each(&mut take);
-            }
-        }
-        permits
+    /// What has a part in an answer whatever the circumstances: whether roles permit, and the written
+    /// policies whose scope holds.
+    pub(crate) fn in_scope(
+        &self,
+        held: &Held,
+        permission: PermissionId,
+    ) -> Option<(bool, SmallVec<[&Rule; 8]>)> {
+        let known = self.permissions.get(permission.0 as usize)?;
+        let permits = self.granting(held, permission).next().is_some();
+        Some((permits, self.candidates(self.around(held), known)))
+    }
+
+    /// The names of the generated policies that permit: the bits, read.
+    fn granting<'a>(
+        &'a self,
+        held: &'a Held,
+        permission: PermissionId,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        let grants = held.grants.iter().filter_map(|n| self.grants.get(*n as usize));
+        grants.filter(move |(_, bits)| bits.has(permission)).map(|(id, _)| id)
     }
 
     /// The roles of a group. An organization's own goes before a built-in one of the same name: no
@@ -318,60 +363,80 @@ impl Engine {
     }
 
     /// What the written policies say, those whose scope holds.
-    fn written_policies(&self, query: &Query<'_>, known: &Known) -> Answer {
-        let principal = entities::principal(query.subject);
-        let (groups, roles) = self.held(query.subject);
-        let places = self.index.candidates(&known.tables, &principal, || {
-            entities::above(query.subject, groups, roles)
-        });
-        let candidates: SmallVec<[&Rule; 8]> = places
-            .iter()
-            .filter_map(|n| self.rules.get(*n as usize))
-            .filter(|rule| index::holds(&rule.scope, &principal, &known.resource))
-            .collect();
+    fn written_policies(&self, held: &Held, known: &Known, facts: &Facts<'_>) -> Answer {
+        let around = self.around(held);
+        let candidates = self.candidates(around, known);
         let mut answer = Answer::default();
-        let mut needs = Needs::default();
-        for rule in &candidates {
-            match rule.conditions {
-                None => answer.take(rule),
-                Some(_) => needs.and(&rule.needs),
-            }
+        for rule in candidates.iter().filter(|rule| rule.conditions.is_none()) {
+            answer.take(rule);
         }
+        let needs = needs_of(&candidates);
         if candidates.iter().all(|rule| rule.conditions.is_none()) {
             return answer.sorted();
         }
-        match self.surroundings(query, known, &needs) {
-            Ok((context, entities)) => {
-                let (action, resource) = (&known.action_uid, &known.resource);
-                let asker = Asker::new(&principal, action, resource, context, &entities);
+        let parameters = &self.products[known.product].parameters;
+        let context = condition::context(&held.subject, facts, parameters, &needs);
+        let entities = self.surroundings(held, around, known, &needs);
+        match (context, entities) {
+            (Ok(context), Ok(entities)) => {
+                let uids = [&around.shared, &known.action_uid, &known.resource_uid];
+                let asker = Asker::new(uids, context, entities.as_ref());
                 candidates.iter().for_each(|rule| answer.ask(rule, &asker));
             }
-            Err(what) => {
+            (Err(what), _) | (_, Err(what)) => {
                 answer.errors.push(PolicyError { policy: PolicyError::REQUEST.into(), what });
             }
         }
         answer.sorted()
     }
 
-    /// The context and the entities that conditions need.
-    fn surroundings(
+    /// The written policies whose scope holds, in the order of files and lines.
+    fn candidates(&self, around: &Around, known: &Known) -> SmallVec<[&Rule; 8]> {
+        let principal = Node { uid: &around.principal, above: || &around.above };
+        let resource = index::alone(&known.resource);
+        let places = self.index.candidates(&known.tables, principal, resource);
+        places
+            .iter()
+            .filter_map(|n| self.rules.get(*n as usize))
+            .filter(|rule| rule.scope.holds(&around.principal, &known.resource))
+            .collect()
+    }
+
+    /// The entities that conditions need.
+    fn surroundings<'a>(
         &self,
-        query: &Query<'_>,
+        held: &Held,
+        around: &'a Around,
         known: &Known,
         needs: &Needs,
-    ) -> Result<(Context, CoreEntities), String> {
-        let parameters = &self.products[known.product].parameters;
-        let context = condition::context(query.subject, query.facts, parameters, needs)?;
+    ) -> Result<Cow<'a, CoreEntities>, String> {
         if !needs.entities {
-            return Ok((context, CoreEntities::new()));
+            return Ok(Cow::Owned(CoreEntities::new()));
         }
-        let (groups, roles) = self.held(query.subject);
-        let action = (&known.action_uid, known.action_groups.as_slice());
-        Ok((context, entities::closed(query.subject, groups, roles, action)?))
+        let entities = around.entities.get_or_init(|| {
+            let (groups, roles) = self.holding(&held.subject);
+            entities::closed(&held.subject, groups, roles)
+        });
+        let entities = entities.as_ref().map_err(Clone::clone)?;
+        if !needs.action {
+            return Ok(Cow::Borrowed(entities));
+        }
+        entities::with_action(entities.clone(), Arc::clone(&known.shared_action)).map(Cow::Owned)
+    }
+
+    /// A subject in Cedar's terms.
+    fn around<'a>(&self, held: &'a Held) -> &'a Around {
+        held.around.get_or_init(|| {
+            let principal = entities::principal(&held.subject);
+            let (groups, roles) = self.holding(&held.subject);
+            let shared = shared(&principal);
+            let above = entities::above(&held.subject, groups, roles);
+            Around { principal, shared, above, entities: OnceLock::new() }
+        })
     }
 
     /// A person's groups with the roles of each, and an application's own roles.
-    fn held<'a>(
+    fn holding<'a>(
         &'a self,
         subject: &'a Subject,
     ) -> (impl Iterator<Item = (&'a GroupName, Vec<&'a Role>)>, impl Iterator<Item = &'a Role>)
@@ -398,7 +463,7 @@ impl Engine {
     }
 
     fn entities(&self, subject: &Subject, known: &Known) -> Result<Entities, Box<EntitiesError>> {
-        let (groups, roles) = self.held(subject);
+        let (groups, roles) = self.holding(subject);
         entities::around(subject, groups, roles, known.action.clone())
     }
 
@@ -415,39 +480,11 @@ impl Engine {
     }
 }
 
-/// What written policies say.
-#[derive(Default)]
-struct Answer {
-    permits: SmallVec<[Arc<str>; 4]>,
-    forbids: SmallVec<[Arc<str>; 4]>,
-    errors: Vec<PolicyError>,
-}
-
-impl Answer {
-    /// A policy that holds.
-    fn take(&mut self, rule: &Rule) {
-        let said = if rule.forbids { &mut self.forbids } else { &mut self.permits };
-        said.push(Arc::clone(&rule.id));
-    }
-
-    /// Ask a policy with conditions; one without has been taken.
-    fn ask(&mut self, rule: &Rule, asker: &Asker<'_>) {
-        let Some(conditions) = &rule.conditions else { return };
-        match asker.holds(conditions) {
-            Ok(true) => self.take(rule),
-            Ok(false) => {}
-            Err(error) => {
-                let what = format!("error while evaluating policy `{}`: {error}", rule.id);
-                self.errors.push(PolicyError { policy: Arc::clone(&rule.id), what });
-            }
-        }
-    }
-
-    fn sorted(mut self) -> Self {
-        self.permits.sort_unstable();
-        self.forbids.sort_unstable();
-        self
-    }
+/// What the conditions of these policies need together.
+fn needs_of(rules: &[&Rule]) -> Needs {
+    let mut needs = Needs::default();
+    rules.iter().filter(|rule| rule.conditions.is_some()).for_each(|rule| needs.and(&rule.needs));
+    needs
 }
 
 /// An engine in the making.
@@ -458,6 +495,9 @@ struct Build<'a> {
     generated: Vec<Generated>,
     authored: Vec<compile::Authored>,
 }
+
+/// The number of the next engine.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Build<'_> {
     fn engine(self) -> Engine {
@@ -484,6 +524,8 @@ impl Build<'_> {
                 .insert(known.permission.clone(), PermissionId(n));
             by_permission.entry(known.permission.clone()).or_default().push(PermissionId(n));
         }
+        let mut generated: Vec<&Generated> = self.generated.iter().collect();
+        generated.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let bits = |generated: &Generated| {
             let ids = generated.permissions.iter().filter_map(|(product, permission)| {
                 by_product.get(&products[*product].manifest.product)?.get(permission).copied()
@@ -496,13 +538,14 @@ impl Build<'_> {
             .map(|role| CompiledRole { role: (*role).clone(), all: None, people: Vec::new() })
             .collect();
         let mut everyone = Vec::new();
-        for generated in &self.generated {
+        for (n, generated) in (0..).zip(&generated) {
             match generated.holder {
-                Holder::Role(n) => roles[n].all = Some(bits(generated)),
-                Holder::PeopleOf(n) => roles[n].people.push(bits(generated)),
-                Holder::Everyone => everyone.push(bits(generated)),
+                Holder::Role(role) => roles[role].all = Some(n),
+                Holder::PeopleOf(role) => roles[role].people.push(n),
+                Holder::Everyone => everyone.push(n),
             }
         }
+        let grants = generated.iter().map(|generated| bits(generated)).collect();
         let (built_in_roles, own_roles) = by_owner(
             roles.iter().enumerate().map(|(n, r)| (r.role.org.as_ref(), r.role.name.clone(), n)),
         );
@@ -525,6 +568,7 @@ impl Build<'_> {
             .filter_map(|policy| Some((Arc::clone(&policy.id), policy.reason.clone()?)))
             .collect();
         Engine {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             snapshot: Arc::clone(&self.snapshot),
             schema: self.schema,
             products,
@@ -537,6 +581,7 @@ impl Build<'_> {
             built_in_groups,
             own_groups,
             everyone,
+            grants,
             rules,
             index,
             reasons,
@@ -554,20 +599,27 @@ fn permissions(products: &[Product], index: &Index) -> Vec<Known> {
         let manifest = &product.manifest;
         for permission in manifest.permissions() {
             let action = schema::action(&manifest.product, &permission);
-            let (action_uid, action_groups) = (action.uid(), index::groups(&action));
+            let (uid, groups) = (action.uid(), index::groups(&action));
+            let resource = schema::resource_uid(&manifest.product, &permission.resource);
             known.push(Known {
                 product: n,
                 label: format!("{}::{permission}", manifest.product).into(),
-                tables: index.tables(&action_uid, &action_groups),
+                tables: index.tables(&uid, &groups),
                 action,
-                action_uid,
-                action_groups,
-                resource: schema::resource_uid(&manifest.product, &permission.resource),
+                shared_action: Arc::new(entities::below(&uid, &groups)),
+                action_uid: shared(&uid),
+                resource_uid: shared(&resource),
+                resource,
                 permission,
             });
         }
     }
     known
+}
+
+fn shared(uid: &EntityUid) -> Arc<ast::EntityUID> {
+    let uid: &ast::EntityUID = uid.as_ref();
+    Arc::new(uid.clone())
 }
 
 /// Split what is built in from what organizations own, both by name.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use cedar_policy::{
@@ -93,19 +93,17 @@ pub(crate) fn around<'a>(
     Entities::from_entities(entities, None).map_err(Box::new)
 }
 
-/// The same as [`around`], closed at once: every entity is made with all that is above it, so Cedar
-/// need not look for it. `tests/exact.rs` holds the two against each other.
+/// The same as [`around`] but for the action, closed at once: every entity is made with all that is
+/// above it, so Cedar need not look for it. `tests/exact.rs` holds the two against each other.
 pub(crate) fn closed<'a>(
     subject: &Subject,
     groups: impl Iterator<Item = (&'a GroupName, Vec<&'a Role>)>,
     roles: impl Iterator<Item = &'a Role>,
-    (action, action_groups): (&EntityUid, &[EntityUid]),
 ) -> Result<core::Entities, String> {
     let org = subject.principal.org();
     let organization = uid(&TYPES.organization, org.as_str());
     let mut above: BTreeSet<EntityUid> = BTreeSet::from([organization.clone()]);
     let mut entities: BTreeMap<EntityUid, BTreeSet<EntityUid>> = BTreeMap::new();
-    entities.insert(action.clone(), action_groups.iter().cloned().collect());
     entities.insert(organization.clone(), BTreeSet::new());
     for (name, held) in groups {
         let group = uid(&TYPES.group, &format!("{org}/{name}"));
@@ -123,21 +121,43 @@ pub(crate) fn closed<'a>(
         above.insert(role);
     }
     entities.insert(principal(subject), above);
+    let none = core::Entities::new();
+    with(none, entities.iter().map(|(entity, above)| Arc::new(below(entity, above))))
+}
+
+/// An entity with all that is above it, as the evaluator takes it.
+pub(crate) fn below<'a>(
+    entity: &EntityUid,
+    above: impl IntoIterator<Item = &'a EntityUid>,
+) -> ast::Entity {
     let core = |uid: &EntityUid| -> ast::EntityUID {
         let uid: &ast::EntityUID = uid.as_ref();
         uid.clone()
     };
-    let entities = entities.iter().map(|(entity, above)| {
-        let above: HashSet<ast::EntityUID> = above.iter().map(core).collect();
-        ast::Entity::new_with_attr_partial_value(core(entity), [], above, HashSet::new(), [])
-    });
-    core::Entities::from_entities(
-        entities,
-        None::<&core::NoEntitiesSchema>,
-        core::TCComputation::AssumeAlreadyComputed,
-        Extensions::all_available(),
-    )
-    .map_err(|error| error.to_string())
+    let above: HashSet<ast::EntityUID> = above.into_iter().map(core).collect();
+    ast::Entity::new_with_attr_partial_value(core(entity), [], above, HashSet::new(), [])
+}
+
+/// The action among the others.
+pub(crate) fn with_action(
+    entities: core::Entities,
+    action: Arc<ast::Entity>,
+) -> Result<core::Entities, String> {
+    with(entities, [action])
+}
+
+fn with(
+    entities: core::Entities,
+    more: impl IntoIterator<Item = Arc<ast::Entity>>,
+) -> Result<core::Entities, String> {
+    entities
+        .add_entities(
+            more,
+            None::<&core::NoEntitiesSchema>,
+            core::TCComputation::AssumeAlreadyComputed,
+            Extensions::all_available(),
+        )
+        .map_err(|error| error.to_string())
 }
 
 /// Everything that the principal is in, itself left out.

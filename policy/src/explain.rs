@@ -14,9 +14,10 @@ use crate::{
     compile::Authored,
     complaint::Place,
     engine::Engine,
-    generate::{Generated, Holder},
+    generate::Holder,
     model::{decision::Decision, query::Query},
     rights::Rights,
+    store::{Question, Store},
 };
 
 /// How many permits that nearly hold are told.
@@ -25,6 +26,7 @@ const NEAREST: usize = 5;
 /// An answer with its reasons.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
+    /// `midaz::accounts:get`; of a plain store `Action::"read" on Document::"plan"`.
     pub permission: Arc<str>,
     #[serde(rename = "allowed", serialize_with = "allowed")]
     pub decision: Decision,
@@ -116,53 +118,73 @@ pub fn explain(engine: &Engine, query: &Query<'_>) -> Result<Explanation, String
     let (request, entities) = engine.reference(query)?;
     let rights = Rights::of(engine.snapshot())?;
     let decision = engine.decide(query);
-    let view = View { engine, query, rights, request, entities };
-    let settled = decision.policies.iter().map(|id| view.settled(id)).collect();
-    let errors = decision.errors.iter().map(|e| view.failure(&e.policy, &e.what)).collect();
-    let nobody = decision.policies.is_empty() && decision.errors.is_empty();
-    let (roles, mut nearest) =
-        if nobody { (view.givers(), view.nearest()) } else { (Vec::new(), Vec::new()) };
-    let left_out = nearest.len().saturating_sub(NEAREST);
-    nearest.truncate(NEAREST);
+    let view = View { engine, query, rights };
+    let source = |policy: &Authored| source(engine, policy);
+    let written = Written {
+        policies: engine.written(),
+        source: &source,
+        request: &request,
+        entities: &entities,
+    };
+    let settled = decision.policies.iter().map(|id| written.settled(id, view.by(id))).collect();
+    let errors = written.failures(&decision);
+    let nobody = by_nobody(&decision);
+    let roles = if nobody { view.givers() } else { Vec::new() };
+    let (nearest, left_out) = if nobody { written.nearest() } else { (Vec::new(), 0) };
     let permission = engine.label(query.permission);
     Ok(Explanation { permission, decision, settled, errors, roles, nearest, left_out })
 }
 
+/// Decide a plain store's question, and say why.
+pub fn of_store(store: &Store, question: &Question) -> Explanation {
+    let decision = store.put(question);
+    let source = |policy: &Authored| policy.policy.to_string();
+    let written = Written {
+        policies: store.policies(),
+        source: &source,
+        request: &question.request,
+        entities: &question.around.entities,
+    };
+    let settled = decision.policies.iter().map(|id| written.settled(id, Vec::new())).collect();
+    let errors = written.failures(&decision);
+    let (nearest, left_out) =
+        if by_nobody(&decision) { written.nearest() } else { (Vec::new(), 0) };
+    let permission = question.asked_for().into();
+    Explanation { permission, decision, settled, errors, roles: Vec::new(), nearest, left_out }
+}
+
 /// The source of a written policy.
 pub(crate) fn source(engine: &Engine, policy: &Authored) -> String {
-    let file = engine.snapshot().policies.iter().find(|text| text.file == policy.place.file);
-    let text = file.and_then(|file| file.text.get(policy.span.clone()));
-    text.map_or_else(|| policy.policy.to_string(), str::to_owned)
+    policy.source(&engine.snapshot().policies)
 }
 
-struct View<'a> {
-    engine: &'a Engine,
-    query: &'a Query<'a>,
-    rights: Rights<'a>,
-    request: Request,
-    entities: Entities,
+/// Written policies before one question.
+struct Written<'a> {
+    policies: &'a [Authored],
+    source: &'a dyn Fn(&Authored) -> String,
+    request: &'a Request,
+    entities: &'a Entities,
 }
 
-impl View<'_> {
-    fn settled(&self, id: &Arc<str>) -> Settled {
-        let written = self.written(id);
+impl Written<'_> {
+    fn settled(&self, id: &Arc<str>, by: Vec<String>) -> Settled {
+        let written = self.find(id);
         let clauses = written.map(|policy| self.clauses(policy)).unwrap_or_default();
         Settled {
             policy: Arc::clone(id),
             place: written.map(|policy| policy.place.clone()),
             reason: written.and_then(|policy| policy.reason.clone()),
-            by: self
-                .rights
-                .generated
-                .iter()
-                .find(|g| g.id == *id)
-                .map_or(Vec::new(), |g| self.by(g)),
+            by,
             clauses: clauses.iter().map(|clause| told(clause, None)).collect(),
         }
     }
 
+    fn failures(&self, decision: &Decision) -> Vec<Failure> {
+        decision.errors.iter().map(|error| self.failure(&error.policy, &error.what)).collect()
+    }
+
     fn failure(&self, id: &Arc<str>, what: &str) -> Failure {
-        let written = self.written(id);
+        let written = self.find(id);
         Failure {
             policy: Arc::clone(id),
             place: written.map(|policy| policy.place.clone()),
@@ -171,24 +193,15 @@ impl View<'_> {
         }
     }
 
-    fn written(&self, id: &str) -> Option<&Authored> {
-        self.engine.written().iter().find(|policy| *policy.id == *id)
+    fn find(&self, id: &str) -> Option<&Authored> {
+        self.policies.iter().find(|policy| *policy.id == *id)
     }
 
     /// The clauses of a policy that say something.
     fn clauses(&self, policy: &Authored) -> Vec<Clause> {
-        let mut clauses = clause::clauses(&source(self.engine, policy));
+        let mut clauses = clause::clauses(&(self.source)(policy));
         clauses.retain(Clause::says_something);
         clauses
-    }
-
-    fn by(&self, generated: &Generated) -> Vec<String> {
-        match generated.holder {
-            Holder::Everyone => vec!["every person".to_owned()],
-            Holder::Role(role) | Holder::PeopleOf(role) => {
-                self.rights.held_by(role, self.query.subject)
-            }
-        }
     }
 
     /// What is false or fails. Behind the first of them a clause may fail for it alone: `context has
@@ -196,7 +209,7 @@ impl View<'_> {
     fn failing(&self, policy: &Authored) -> Vec<Told> {
         let mut failing: Vec<Told> = Vec::new();
         for clause in self.clauses(policy) {
-            match clause.held(&self.request, &self.entities) {
+            match clause.held(self.request, self.entities) {
                 Held::No => failing.push(told(&clause, None)),
                 Held::Failed(error) if failing.is_empty() => {
                     failing.push(told(&clause, Some(error)));
@@ -207,9 +220,10 @@ impl View<'_> {
         failing
     }
 
-    /// Written permits, those first that speak of the permission, then by how much is missing.
-    fn nearest(&self) -> Vec<Near> {
-        let permits = self.engine.written().iter().filter(|p| p.policy.effect() == Effect::Permit);
+    /// Permits, those first that speak of the action, then by how much is missing; and how many more
+    /// there are.
+    fn nearest(&self) -> (Vec<Near>, usize) {
+        let permits = self.policies.iter().filter(|p| p.policy.effect() == Effect::Permit);
         let mut nearest: Vec<Near> = permits
             .map(|policy| Near {
                 policy: Arc::clone(&policy.id),
@@ -221,7 +235,34 @@ impl View<'_> {
             let elsewhere = near.clauses.iter().any(|clause| clause.part == Part::Action);
             (elsewhere, near.clauses.len(), near.place.clone())
         });
-        nearest
+        let left_out = nearest.len().saturating_sub(NEAREST);
+        nearest.truncate(NEAREST);
+        (nearest, left_out)
+    }
+}
+
+/// Whether neither a policy nor a failure settled it.
+fn by_nobody(decision: &Decision) -> bool {
+    decision.policies.is_empty() && decision.errors.is_empty()
+}
+
+/// A query with what roles give.
+struct View<'a> {
+    engine: &'a Engine,
+    query: &'a Query<'a>,
+    rights: Rights<'a>,
+}
+
+impl View<'_> {
+    fn by(&self, id: &str) -> Vec<String> {
+        let generated = self.rights.generated.iter().find(|generated| *generated.id == *id);
+        match generated.map(|generated| &generated.holder) {
+            None => Vec::new(),
+            Some(Holder::Everyone) => vec!["every person".to_owned()],
+            Some(Holder::Role(role) | Holder::PeopleOf(role)) => {
+                self.rights.held_by(*role, self.query.subject)
+            }
+        }
     }
 
     fn givers(&self) -> Vec<Giver> {

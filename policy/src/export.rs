@@ -26,7 +26,7 @@ use crate::{
     },
     schema,
     snapshot::{PolicyText, Snapshot},
-    store,
+    store, template,
 };
 
 /// Why a snapshot cannot be written as plain Cedar.
@@ -62,6 +62,48 @@ pub fn files(engine: &Engine) -> Result<BTreeMap<String, String>, ExportError> {
         files.insert(store::ENTITIES.to_owned(), format!("{entities:#}\n"));
     }
     Ok(files)
+}
+
+/// The files of a plain store by name, as they lie in its folder; with `json` its schema and policies
+/// in Cedar's JSON too.
+///
+/// # Errors
+///
+/// When Cedar cannot print what it compiled.
+pub fn of_store(
+    source: &store::Source,
+    store: &store::Store,
+    json: bool,
+) -> Result<BTreeMap<String, String>, ExportError> {
+    let texts = std::iter::once(&source.schema).chain(&source.policies).chain(&source.entities);
+    let mut files: BTreeMap<String, String> = texts
+        .map(|text| {
+            let name = Path::new(&*text.file).file_name().unwrap_or_default();
+            (name.to_string_lossy().into_owned(), text.text.to_string())
+        })
+        .collect();
+    if json {
+        let (schema, _) = SchemaFragment::from_cedarschema_str(&source.schema.text)
+            .map_err(|error| ExportError::Schema(error.to_string()))?;
+        let schema =
+            schema.to_json_value().map_err(|error| ExportError::Schema(error.to_string()))?;
+        files.insert(format!("{}.json", store::SCHEMA), format!("{schema:#}\n"));
+        let policies: Result<Map<String, Value>, ExportError> =
+            store.policies().iter().map(as_json).collect();
+        let policies = json!({
+            "staticPolicies": policies?,
+            "templates": {},
+            "templateLinks": [],
+        });
+        files.insert("policies.cedar.json".to_owned(), format!("{policies:#}\n"));
+    }
+    Ok(files)
+}
+
+fn as_json(written: &Authored) -> Result<(String, Value), ExportError> {
+    let failed = |error: String| ExportError::Policy { id: written.id.to_string(), what: error };
+    let tree = written.policy.to_json().map_err(|error| failed(error.to_string()))?;
+    Ok((written.id.to_string(), tree))
 }
 
 /// The schema in Cedar's own syntax.
@@ -122,9 +164,8 @@ fn file_of(id: &str) -> String {
 
 fn written_name(policy: &PolicyText) -> String {
     let path = Path::new(&*policy.file);
-    let cedar = path.extension().is_some_and(|extension| extension == "cedar");
-    let name = path.file_name().and_then(|name| name.to_str()).filter(|_| cedar);
-    let name = name.unwrap_or("written.cedar");
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.filter(|_| template::is_policy_file(path)).unwrap_or("written.cedar");
     match &policy.product {
         Some(product) => format!("{product}.{name}"),
         None => name.to_owned(),
@@ -132,9 +173,10 @@ fn written_name(policy: &PolicyText) -> String {
 }
 
 fn free(files: &BTreeMap<String, String>, name: &str) -> String {
-    let stem = name.trim_end_matches(".cedar");
+    let end = if template::is_links(name) { template::LINKS } else { ".cedar" };
+    let stem = name.trim_end_matches(end);
     let mut names = std::iter::once(name.to_owned())
-        .chain((2..).map(|n: u32| format!("{stem}-{n}.cedar")))
+        .chain((2..).map(|n: u32| format!("{stem}-{n}{end}")))
         .filter(|name| !files.contains_key(name));
     names.next().unwrap_or_else(|| name.to_owned())
 }
@@ -187,6 +229,39 @@ fn entity(kind: &str, id: &str, parents: &[Value]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cedar_reads_what_is_written_in_json() {
+        let text = |file: &str, text: &str| PolicyText {
+            file: file.into(),
+            product: None,
+            text: text.into(),
+        };
+        let source = store::Source {
+            schema: text(
+                "f/schema.cedarschema",
+                "entity U; action a appliesTo {principal: U, resource: U};",
+            ),
+            policies: vec![text("f/p.cedar", "@id(\"x\") permit (principal, action, resource);")],
+            entities: None,
+        };
+        let compiled = store::Store::compile(&source).unwrap();
+        let files = of_store(&source, &compiled, true).unwrap();
+        let names: Vec<&str> = files.keys().map(String::as_str).collect();
+        let expected =
+            ["p.cedar", "policies.cedar.json", "schema.cedarschema", "schema.cedarschema.json"];
+        assert_eq!(names, expected);
+        let set = cedar_policy::PolicySet::from_json_str(&files["policies.cedar.json"]).unwrap();
+        let schema =
+            cedar_policy::Schema::from_json_str(&files["schema.cedarschema.json"]).unwrap();
+        let result = cedar_policy::Validator::new(schema)
+            .validate(&set, cedar_policy::ValidationMode::Strict);
+        assert!(result.validation_passed(), "{result}");
+        assert_eq!(
+            set.policy(&cedar_policy::PolicyId::new("x")).unwrap().annotation("id"),
+            Some("x")
+        );
+    }
 
     #[test]
     fn a_policy_lies_in_its_holders_file() {

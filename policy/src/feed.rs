@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{changes::Change, snapshot::Snapshot};
+use crate::{changes::Change, engine::Engine, snapshot::Snapshot};
 
 /// How many messages may wait; a publisher beyond that waits with them.
 const DEPTH: usize = 64;
@@ -17,7 +17,10 @@ const DEPTH: usize = 64;
 /// What is told.
 #[derive(Debug, Clone)]
 pub enum News {
+    /// A snapshot, to be compiled.
     Snapshot(Arc<Snapshot>),
+    /// One that its sender has compiled: in one process it need not be done twice.
+    Engine(Arc<Engine>),
     Change(Change),
 }
 

@@ -5,14 +5,19 @@
 //!   base.cedar            policies for every product
 //!   midaz/product.yaml    a manifest
 //!   midaz/*.cedar         policies beside it
+//!   midaz/*links.json     links of templates, there or at the top
 //!   midaz/tests/*.yaml    decision tables
 //! ```
 //!
 //! A folder with one product may have its `product.yaml` at the top. One with a
-//! `schema.cedarschema` and no product is a plain Cedar [`store`]: `*.cedar`, `entities.json`,
-//! `tests/*.yaml`.
+//! `schema.cedarschema` and no product is a plain Cedar [`store`]: `*.cedar`, `*links.json`,
+//! `entities.json`, `tests/*.yaml`.
+//!
+//! What is half of what it is about to be, or would silently be left out, is refused: an empty file,
+//! and policies that no manifest stands beside.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,7 +28,7 @@ use crate::{
     complaint::{Complaint, Complaints, Place},
     model::{manifest::Manifest, name::ProductName},
     snapshot::PolicyText,
-    store,
+    store, template,
 };
 
 /// The manifest's name in a product's folder.
@@ -61,7 +66,8 @@ pub fn survey(folder: &Path) -> Survey {
         return survey_products(folder);
     }
     let mut reading = Reading::default();
-    reading.cedar(folder, None);
+    let paths = reading.entries(folder);
+    reading.cedar(&paths, None);
     let schema = reading.plain(&schema);
     let entities = folder.join(store::ENTITIES);
     let entities = if entities.exists() { reading.plain(&entities) } else { None };
@@ -118,18 +124,20 @@ struct Reading {
 
 impl Reading {
     fn products(&mut self, folder: &Path) {
-        let alone = folder.join(MANIFEST);
-        if alone.exists() {
-            let product = self.manifest(&alone);
-            self.cedar(folder, product.as_ref());
+        let paths = self.entries(folder);
+        if let Some(alone) = manifest_of(&paths) {
+            let product = self.manifest(alone);
+            self.cedar(&paths, product.as_ref());
             return;
         }
-        self.cedar(folder, None);
-        for path in self.entries(folder) {
-            let manifest = path.join(MANIFEST);
-            if path.is_dir() && manifest.exists() {
-                let product = self.manifest(&manifest);
-                self.cedar(&path, product.as_ref());
+        self.cedar(&paths, None);
+        for path in paths.iter().filter(|path| path.is_dir()) {
+            let paths = self.entries(path);
+            if let Some(manifest) = manifest_of(&paths) {
+                let product = self.manifest(manifest);
+                self.cedar(&paths, product.as_ref());
+            } else {
+                self.stray(&paths);
             }
         }
         if self.products.is_empty() && self.complaints.is_empty() {
@@ -159,28 +167,29 @@ impl Reading {
         }
     }
 
-    fn cedar(&mut self, folder: &Path, product: Option<&ProductName>) {
-        for path in self.entries(folder) {
-            if path.extension().is_some_and(|extension| extension == "cedar") {
-                let Some(text) = self.text(&path) else { continue };
-                self.policies.push(PolicyText {
-                    file: path.display().to_string().into(),
-                    product: product.cloned(),
-                    text: text.into(),
-                });
-            }
+    fn cedar(&mut self, paths: &[PathBuf], product: Option<&ProductName>) {
+        for path in paths.iter().filter(|path| template::is_policy_file(path)) {
+            let Some(text) = self.text(path) else { continue };
+            self.policies.push(PolicyText {
+                file: path.display().to_string().into(),
+                product: product.cloned(),
+                text: text.into(),
+            });
         }
     }
 
-    /// What a folder holds, in the order of names: the same folder always reads the same.
+    /// Policies that belong to no product: passed over, a forbid among them would be missing.
+    fn stray(&mut self, paths: &[PathBuf]) {
+        self.complaints.extend(paths.iter().filter(|path| template::is_policy_file(path)).map(
+            |path| {
+                let told = format!("no `{MANIFEST}` stands beside it, so it would not be in force");
+                at(path).complain(format!("{told}; add one, or move the file")).coded("no-manifest")
+            },
+        ));
+    }
+
     fn entries(&mut self, folder: &Path) -> Vec<PathBuf> {
-        let read = || -> io::Result<Vec<PathBuf>> {
-            let mut paths: Vec<PathBuf> =
-                fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-            paths.sort();
-            Ok(paths)
-        };
-        read().unwrap_or_else(|error| {
+        entries(folder).unwrap_or_else(|error| {
             let complaint = at(folder)
                 .complain(format!("cannot read the policy folder: {error}"))
                 .coded("unreadable");
@@ -190,13 +199,41 @@ impl Reading {
     }
 
     fn text(&mut self, path: &Path) -> Option<String> {
-        fs::read_to_string(path)
-            .inspect_err(|error| {
-                let told = format!("cannot read the file: {error}");
-                self.complaints.push(at(path).complain(told).coded("unreadable"));
-            })
-            .ok()
+        let complaint = match fs::read_to_string(path) {
+            Ok(text) if text.trim_ascii().is_empty() => {
+                let told = "the file is empty, as one that is being written";
+                let cure = "remove it, or leave a comment in it";
+                at(path).complain(format!("{told}; {cure}")).coded("empty-file")
+            }
+            Ok(text) => return Some(text),
+            Err(error) => {
+                at(path).complain(format!("cannot read the file: {error}")).coded("unreadable")
+            }
+        };
+        self.complaints.push(complaint);
+        None
     }
+}
+
+/// What a folder holds, in the order of names: the same folder always reads the same.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let read = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut paths = read.collect::<io::Result<Vec<_>>>()?;
+    // Kubernetes keeps what its links lead to in folders that begin with two dots.
+    paths.retain(|path| {
+        path.file_name().is_none_or(|name| !name.as_encoded_bytes().starts_with(b".."))
+    });
+    paths.sort();
+    Ok(paths)
+}
+
+/// The manifest among what a folder holds: one that cannot be read is one all the same.
+fn manifest_of(paths: &[PathBuf]) -> Option<&PathBuf> {
+    paths.iter().find(|path| path.file_name() == Some(OsStr::new(MANIFEST)))
 }
 
 fn at(path: &Path) -> Place {
@@ -220,6 +257,61 @@ mod tests {
         assert_eq!(catalog.products.len(), 1);
         let of: Vec<_> = catalog.policies.iter().map(|p| p.product.is_some()).collect();
         assert_eq!(of, [false, true]);
+    }
+
+    #[test]
+    fn links_are_read_beside_the_policies() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(MANIFEST), "product: demo\nresources: {things: [get]}\n")
+            .unwrap();
+        for name in ["a.cedar", "links.json", "team.links.json", "other.json"] {
+            fs::write(folder.path().join(name), "[]").unwrap();
+        }
+        let catalog = read(folder.path()).unwrap();
+        let name = |text: &PolicyText| text.file.rsplit('/').next().unwrap_or_default().to_owned();
+        let names: Vec<_> = catalog.policies.iter().map(name).collect();
+        assert_eq!(names, ["a.cedar", "links.json", "team.links.json"]);
+    }
+
+    #[test]
+    fn what_would_be_left_out_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let told = || {
+            let complaints = read(folder.path()).unwrap_err();
+            let codes = complaints.iter().map(|c| {
+                let file = c.place.file.strip_prefix(folder.path().to_str().unwrap()).unwrap();
+                format!("{file} {}", c.code)
+            });
+            codes.collect::<Vec<_>>()
+        };
+        write("demo/product.yaml", "product: demo\nresources: {things: [get]}\n");
+        // What the links of a mounted ConfigMap lead to is nobody's product.
+        write("..data/base.cedar", "// twice\n");
+        assert!(read(folder.path()).is_ok());
+        write("demo/a.cedar", " \n\t");
+        write("lost/b.cedar", "// here\n");
+        write("other/product.yaml", "");
+        assert_eq!(
+            told(),
+            [
+                "/demo/a.cedar empty-file",
+                "/lost/b.cedar no-manifest",
+                "/other/product.yaml empty-file"
+            ]
+        );
+        #[cfg(unix)]
+        {
+            write("demo/a.cedar", "// there\n");
+            fs::remove_dir_all(folder.path().join("lost")).unwrap();
+            fs::remove_file(folder.path().join("other/product.yaml")).unwrap();
+            std::os::unix::fs::symlink("no", folder.path().join("other/product.yaml")).unwrap();
+            assert_eq!(told(), ["/other/product.yaml unreadable"]);
+        }
     }
 
     #[test]

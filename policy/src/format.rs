@@ -22,7 +22,6 @@ use crate::{
 /// When it does not parse, or the formatter does not keep what it says.
 pub fn format(text: &PolicyText) -> Result<String, Complaints> {
     let mut complaints = Vec::new();
-    // A template is no reason to leave a file as it is.
     if compile::parse(text, &mut complaints).is_none() {
         Complaints::unless(complaints, ())?;
     }

@@ -4,6 +4,7 @@
 //! products of an installation, read by [`folder`]; [`snapshot`] one revision of everything;
 //! [`engine`] answers questions over one; [`changes`] and [`feed`] carry what happens in between.
 
+pub mod bench;
 pub mod catalog;
 pub mod changes;
 pub mod clause;
@@ -19,17 +20,24 @@ pub mod feed;
 pub mod folder;
 pub mod format;
 mod generate;
+pub mod held;
 pub mod import;
 mod index;
 pub mod lint;
+mod markup;
+pub mod matrix;
 pub mod model;
+pub mod overlay;
 mod rights;
 pub mod schema;
 pub mod search;
+mod several;
 pub mod signed;
 pub mod snapshot;
 pub mod start;
 pub mod store;
 pub mod strict;
 pub mod table;
+pub mod template;
 pub mod token;
+mod valid;

@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use crate::{
     catalog::{self, Catalog},
-    compile::{self, Authored},
+    compile::{self, Authored, Written},
     complaint::{Complaint, Place},
     folder::{self, Survey},
     model::manifest::Manifest,
     schema,
     snapshot::{PolicyText, Snapshot},
-    store,
+    store, template,
 };
 
 mod names;
@@ -188,8 +188,9 @@ impl Subject<'_> {
         let written = compile::examine(&self.policies, schema.as_ref(), products, &mut complaints);
         findings.extend(names::policies(&written, &self.policies));
         findings.extend(names::products(&self.products, self.snapshot));
+        findings.extend(unlinked(&written, &complaints));
         if let Some(schema) = &schema {
-            let sound = sound(&written, &self.policies, &complaints);
+            let sound = sound(&written.policies, &self.policies, &complaints);
             let reaches = reach::all(&sound, schema, Some(&self.products));
             let known = never::Known { products: &self.products, snapshot: self.snapshot };
             let looked = never::Looked { policies: &sound, reaches: &reaches, schema };
@@ -247,11 +248,12 @@ fn of_store(
     let mut complaints = Vec::new();
     let written = compile::examine(&policies, schema.as_ref(), &[], &mut complaints);
     findings.extend(names::policies(&written, &policies));
+    findings.extend(unlinked(&written, &complaints));
     if let Some(schema) = &schema {
         if let Some(text) = &entities {
             findings.extend(store::entities(text, schema).err().map(Finding::from));
         }
-        let sound = sound(&written, &policies, &complaints);
+        let sound = sound(&written.policies, &policies, &complaints);
         let reaches = reach::all(&sound, schema, None);
         let looked = never::Looked { policies: &sound, reaches: &reaches, schema };
         findings.extend(never::lint(&looked, &policies, None));
@@ -281,6 +283,12 @@ fn schema_warning(text: &PolicyText, warning: &SchemaWarning) -> Finding {
     Finding::warning(&place, "schema-shadowing", compile::told(warning))
 }
 
+/// Templates without links, where every file of links was read.
+fn unlinked(written: &Written, complaints: &[Complaint]) -> Vec<Finding> {
+    let whole = complaints.iter().all(|complaint| !template::is_links(&complaint.place.file));
+    if whole { never::unlinked(written) } else { Vec::new() }
+}
+
 /// The policies that validate: what is said of the others would be said of what they do not mean.
 fn sound<'a>(
     written: &'a [Authored],
@@ -303,7 +311,9 @@ fn sound<'a>(
                 || **place >= policy.place && end.as_ref().is_some_and(|end| *place <= end)
         })
     };
-    written.iter().filter(|policy| !within(policy)).collect()
+    let broken =
+        |policy: &Authored| within(policy) || policy.template.as_deref().is_some_and(within);
+    written.iter().filter(|policy| !broken(policy)).collect()
 }
 
 fn text_of<'a>(policy: &Authored, texts: &'a [PolicyText]) -> Option<&'a PolicyText> {

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use cedar_policy::{Authorizer, Effect, Policy, PolicySet};
+use cedar_policy::Effect;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ use crate::{
     model::{
         caller::{Principal, Subject},
         name::{GroupName, OrgId, RoleName},
-        query::{Facts, PermissionId, Query},
+        query::PermissionId,
     },
     rights::Rights,
 };
@@ -101,9 +101,6 @@ pub struct Asker {
 pub struct Search<'a> {
     engine: &'a Engine,
     rights: Rights<'a>,
-    /// Every policy by its scope alone, all of them permits so that Cedar names each that holds.
-    scopes: PolicySet,
-    forbids: BTreeSet<Arc<str>>,
     conditions: BTreeMap<Arc<str>, Arc<Condition>>,
     named: Named,
 }
@@ -111,7 +108,9 @@ pub struct Search<'a> {
 /// The entities that written policies name.
 #[derive(Debug, Default)]
 struct Named {
+    /// These, and those that have roles or groups of their own.
     orgs: BTreeSet<OrgId>,
+    by_policies: BTreeSet<OrgId>,
     groups: BTreeSet<(OrgId, GroupName)>,
     principals: BTreeSet<Principal>,
 }
@@ -125,52 +124,49 @@ impl<'a> Search<'a> {
     pub fn new(engine: &'a Engine) -> Result<Self, String> {
         let rights = Rights::of(engine.snapshot())?;
         let mut named = Named::default();
-        named.orgs.extend(rights.roles.iter().filter_map(|role| role.org.clone()));
-        named.orgs.extend(rights.groups.iter().filter_map(|group| group.org.clone()));
-        let mut scopes: Vec<Policy> = rights.generated.iter().map(|g| g.policy.clone()).collect();
-        let (mut forbids, mut conditions) = (BTreeSet::new(), BTreeMap::new());
+        let mut conditions = BTreeMap::new();
         for written in engine.written() {
             let tree = written.policy.to_json().map_err(|error| error.to_string())?;
             named.note(&tree);
-            let forbidding = written.policy.effect() == Effect::Forbid;
-            if forbidding {
-                forbids.insert(Arc::clone(&written.id));
-            }
             if tree["conditions"].as_array().is_some_and(|list| !list.is_empty()) {
                 let condition = Condition {
                     policy: Arc::clone(&written.id),
                     place: written.place.to_string(),
-                    forbids: forbidding,
+                    forbids: written.policy.effect() == Effect::Forbid,
                     text: clause::conditions(&explain::source(engine, written)),
                     may_fail: may_fail(&tree["conditions"]),
                 };
                 conditions.insert(Arc::clone(&written.id), Arc::new(condition));
             }
-            scopes.push(scope(&written.policy, tree)?);
         }
-        let scopes = PolicySet::from_policies(scopes).map_err(|error| error.to_string())?;
-        Ok(Self { engine, rights, scopes, forbids, conditions, named })
+        named.by_policies.clone_from(&named.orgs);
+        named.orgs.extend(rights.roles.iter().filter_map(|role| role.org.clone()));
+        named.orgs.extend(rights.groups.iter().filter_map(|group| group.org.clone()));
+        Ok(Self { engine, rights, conditions, named })
     }
 
     /// Whether a subject may do something.
     ///
     /// # Errors
     ///
-    /// When the question cannot be put in Cedar's terms.
+    /// When it is no permission of this engine.
     pub fn may(&self, subject: &Subject, permission: PermissionId) -> Result<May, String> {
-        let facts = Facts::default();
-        let (request, entities) =
-            self.engine.reference(&Query { subject, permission, facts: &facts })?;
-        let response = Authorizer::new().is_authorized(&request, &self.scopes, &entities);
-        let mut holding: Vec<Arc<str>> =
-            response.diagnostics().reason().map(|id| AsRef::<str>::as_ref(id).into()).collect();
-        holding.sort_unstable();
-        let (conditional, sure): (Vec<_>, Vec<_>) =
-            holding.into_iter().partition(|id| self.conditions.contains_key(id));
-        let (forbidden, permitted): (Vec<_>, Vec<_>) =
-            sure.into_iter().partition(|id| self.forbids.contains(id));
-        let conditional = conditional.iter().filter_map(|id| self.conditions.get(id)).cloned();
-        Ok(settle(forbidden, !permitted.is_empty(), conditional.collect()))
+        let held = self.engine.held(subject);
+        let (mut permitted, holding) =
+            self.engine.in_scope(&held, permission).ok_or("no such permission")?;
+        let (mut forbidden, mut conditional) = (Vec::new(), Vec::new());
+        for rule in holding {
+            // A condition that is always true is none.
+            let condition = rule.conditions.as_ref().and_then(|_| self.conditions.get(&rule.id));
+            match (condition, rule.forbids) {
+                (Some(condition), _) => conditional.push(Arc::clone(condition)),
+                (None, true) => forbidden.push(Arc::clone(&rule.id)),
+                (None, false) => permitted = true,
+            }
+        }
+        forbidden.sort_unstable();
+        conditional.sort_unstable_by(|a, b| a.policy.cmp(&b.policy));
+        Ok(settle(forbidden, permitted, conditional))
     }
 
     /// Who may do something: everyone of whom the answer is not that of all the others.
@@ -234,6 +230,36 @@ impl<'a> Search<'a> {
     /// An application of an organization that no policy, role or group names.
     pub fn some_application(&self) -> Principal {
         application(&self.stranger(), &self.unnamed())
+    }
+
+    /// The people of whom a table of groups speaks, each with the organization that it is about: of
+    /// any, one without groups and one in each built-in group; of those that have groups of their own,
+    /// one in each; of those that policies name, everybody once more.
+    pub fn people(&self) -> Vec<(Option<OrgId>, Asker)> {
+        let people =
+            |askers: Vec<Asker>| askers.into_iter().filter(|a| a.subject.principal.is_user());
+        let mut rows: Vec<_> = people(self.of(&self.stranger(), None)).map(|a| (None, a)).collect();
+        for org in &self.named.orgs {
+            let told = |asker: &Asker| {
+                self.named.by_policies.contains(org)
+                    || asker.subject.groups.iter().any(|name| self.is_own(org, name))
+            };
+            let of = people(self.of(org, Some(org))).filter(told);
+            rows.extend(of.map(|asker| (Some(org.clone()), asker)));
+        }
+        rows
+    }
+
+    fn is_own(&self, org: &OrgId, name: &GroupName) -> bool {
+        self.rights
+            .groups
+            .iter()
+            .any(|group| group.org.as_ref() == Some(org) && group.name == *name)
+    }
+
+    /// The persons and applications that policies name, each by itself.
+    pub fn principals(&self) -> impl Iterator<Item = &Principal> {
+        self.named.principals.iter()
     }
 
     /// Those of one organization: everybody, who is in one group, what holds one role.
@@ -305,7 +331,12 @@ fn application(org: &OrgId, id: &str) -> Principal {
     Principal::Application { org: org.clone(), id: id.parse().expect("an id of letters") }
 }
 
-fn settle(forbidden: Vec<Arc<str>>, permitted: bool, conditional: Vec<Arc<Condition>>) -> May {
+/// The answer by policies that forbid for sure, permit for sure, and may do either.
+pub(crate) fn settle(
+    forbidden: Vec<Arc<str>>,
+    permitted: bool,
+    conditional: Vec<Arc<Condition>>,
+) -> May {
     let may_permit = permitted || conditional.iter().any(|condition| !condition.forbids);
     if !forbidden.is_empty() || !may_permit {
         return May::No(forbidden);
@@ -317,11 +348,9 @@ fn settle(forbidden: Vec<Arc<str>>, permitted: bool, conditional: Vec<Arc<Condit
     if open.is_empty() { May::Yes } else { May::Conditional(open) }
 }
 
-/// A policy by its scope alone, as a permit.
-fn scope(policy: &Policy, mut tree: Value) -> Result<Policy, String> {
-    tree["effect"] = "permit".into();
-    tree["conditions"] = Value::Array(Vec::new());
-    Policy::from_json(Some(policy.id().clone()), tree).map_err(|error| error.to_string())
+/// Whether an operator or function of a validated policy cannot fail.
+pub(crate) fn is_safe(operator: &str) -> bool {
+    SAFE.contains(&operator)
 }
 
 /// Whether an expression has an operator that may fail; one that is not known may.
@@ -335,7 +364,7 @@ fn expression_may_fail(expression: &Value) -> bool {
     else {
         return true;
     };
-    if !SAFE.contains(&operator.as_str()) {
+    if !is_safe(operator) {
         return true;
     }
     let operands: Vec<&Value> = match (operator.as_str(), operands) {

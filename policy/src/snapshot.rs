@@ -24,13 +24,13 @@ pub struct Snapshot {
     pub roles: Vec<Role>,
     /// Groups of organizations' own.
     pub groups: Vec<Group>,
-    /// Policies that people wrote.
+    /// Policies that people wrote, and links of templates among them.
     pub policies: Vec<PolicyText>,
     /// The keys of Postern's own issuer.
     pub issuer: Option<Issuer>,
 }
 
-/// A file of hand-written Cedar.
+/// A file of hand-written Cedar, or of [links](crate::template) where its name says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyText {
     /// The path that complaints name.

@@ -7,10 +7,13 @@ use crate::{model::name::ProductName, schema};
 /// What an editor checks a `product.yaml` by.
 pub const MANIFEST_SCHEMA: &str = include_str!("../schemas/product.schema.json");
 
+/// What an editor checks a decision table by.
+pub const TABLE_SCHEMA: &str = include_str!("../schemas/table.schema.json");
+
 /// A file of a new folder: its path below the folder, and its text.
 pub type File = (&'static str, String);
 
-/// A product with a manifest, a policy and a condition.
+/// A product with a manifest, a conditional policy, and a decision table that covers it.
 ///
 /// # Errors
 ///
@@ -28,7 +31,9 @@ pub fn product(name: &ProductName) -> Result<Vec<File>, String> {
     Ok(vec![
         ("product.yaml", fill(include_str!("start/product.yaml"))),
         ("approvals.cedar", fill(include_str!("start/approvals.cedar"))),
+        ("tests/approvals.yaml", fill(include_str!("start/approvals.yaml"))),
         ("schemas/product.schema.json", MANIFEST_SCHEMA.to_owned()),
+        ("schemas/table.schema.json", TABLE_SCHEMA.to_owned()),
     ])
 }
 
@@ -52,7 +57,7 @@ fn title(name: &ProductName) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{fs, path::Path};
 
     use serde_json::Value;
@@ -60,7 +65,8 @@ mod tests {
     use super::*;
     use crate::model::manifest::Manifest;
 
-    fn wrong(schema: &str, yaml: &str) -> Vec<String> {
+    /// What a schema has against a text.
+    pub(crate) fn wrong(schema: &str, yaml: &str) -> Vec<String> {
         let schema: Value = serde_json::from_str(schema).unwrap();
         let instance: Value = serde_saphyr::from_str(yaml).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();

@@ -4,11 +4,12 @@
 //! name that the engine does not know; `run` asks them. A case names principals and what each may
 //! and may not do; a matrix says of whole groups what they may do, and that they may do nothing else.
 //! A policy that cannot be evaluated fails the case that met it, whatever the case expected: a deny
-//! for want of an answer is not the deny its author meant.
+//! for want of an answer is not the deny its author meant. [`store`] does the same for plain Cedar
+//! stores.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +18,7 @@ use std::{
 use crate::{
     complaint::{Complaint, Complaints, Place},
     engine::Engine,
-    folder::MANIFEST,
+    folder::{MANIFEST, entries},
     model::{
         caller::{Authentication, Subject},
         decision::{Decision, Verdict},
@@ -27,10 +28,17 @@ use crate::{
 
 mod coverage;
 mod junit;
+mod moved;
+mod questions;
 mod reader;
+#[cfg(test)]
+mod schema;
+pub mod store;
 
 pub use coverage::Coverage;
 pub use junit::junit;
+pub use moved::{Moved, moved};
+pub(crate) use reader::NOON;
 
 /// The folder of decision tables, in a policy folder and in each product's.
 pub const TESTS: &str = "tests";
@@ -41,6 +49,16 @@ pub struct Case {
     pub name: String,
     pub place: Place,
     questions: Vec<Question>,
+}
+
+impl Case {
+    /// Let places name their files by another path.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let places = self.questions.iter_mut().map(|question| &mut question.place);
+        for place in places.chain([&mut self.place]) {
+            place.file = place.file.replace(from, to).into();
+        }
+    }
 }
 
 /// One question with its answer.
@@ -89,6 +107,8 @@ pub struct Failure {
     pub expected: Verdict,
     /// The policies that had to settle it, where the case says.
     pub expected_policies: Option<BTreeSet<String>>,
+    /// The policies that had to fail, where the case says so.
+    pub expected_errors: BTreeSet<String>,
     pub decision: Decision,
 }
 
@@ -142,15 +162,9 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Complaints> {
     Complaints::unless(complaints, tables)
 }
 
-fn is_table(path: &Path) -> bool {
+/// Whether it is a decision table, by its name: any YAML, where tables lie.
+pub fn is_table(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
-}
-
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 /// Read tables, each with the path that complaints name.
@@ -159,9 +173,17 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 ///
 /// Everything in any of them that is no table, or speaks of what the engine does not know.
 pub fn read(engine: &Engine, files: &[PathBuf]) -> Result<Vec<Case>, Complaints> {
+    let known = reader::Known::of(engine);
+    each(files, |name, text| reader::parse(&known, name, text))
+}
+
+/// The cases of every file, or everything that is wrong with any of them.
+fn each<C>(
+    files: &[PathBuf],
+    parse: impl Fn(&str, &str) -> Result<Vec<C>, Complaints>,
+) -> Result<Vec<C>, Complaints> {
     let mut cases = Vec::new();
     let mut complaints: Vec<Complaint> = Vec::new();
-    let known = reader::Known::of(engine);
     for path in files {
         let name = path.display().to_string();
         let table = fs::read_to_string(path)
@@ -169,7 +191,7 @@ pub fn read(engine: &Engine, files: &[PathBuf]) -> Result<Vec<Case>, Complaints>
                 let told = format!("cannot read the file: {error}");
                 Place::file(name.as_str()).complain(told).coded("unreadable").into()
             })
-            .and_then(|text| reader::parse(&known, &name, &text));
+            .and_then(|text| parse(&name, &text));
         match table {
             Ok(table) => cases.extend(table),
             Err(told) => complaints.extend(told.into_vec()),
@@ -184,7 +206,7 @@ pub fn read(engine: &Engine, files: &[PathBuf]) -> Result<Vec<Case>, Complaints>
 ///
 /// A hand-written policy whose coverage cannot be told, or a question Cedar does not take.
 pub fn run(engine: &Engine, cases: &[Case]) -> Result<Report, Complaint> {
-    let mut coverage = coverage::Watch::of(engine)?;
+    let mut coverage = coverage::Watch::of(engine.written())?;
     let mut ran = Vec::new();
     for case in cases {
         let mut failures = Vec::new();
@@ -198,11 +220,36 @@ pub fn run(engine: &Engine, cases: &[Case]) -> Result<Report, Complaint> {
 }
 
 impl Question {
+    /// What an engine decides that may be another than the one whose table this is; `None` where it
+    /// knows no such permission.
+    fn of(&self, home: &Engine, engine: &Engine) -> Option<Decision> {
+        let (product, permission) = home.name(self.permission)?;
+        let (resource, action) = (permission.resource.as_str(), permission.action.as_str());
+        let permission = engine.permission(product.as_str(), resource, action)?;
+        Some(self.put(|query| engine.decide(&Query { permission, ..*query })))
+    }
+
     fn ask(
         &self,
         engine: &Engine,
         coverage: &mut coverage::Watch,
     ) -> Result<Option<Failure>, Complaint> {
+        let decision = self.put(|query| {
+            coverage.see(engine, query).map_err(|error| self.place.complain(error))?;
+            Ok::<_, Complaint>(engine.decide(query))
+        })?;
+        Ok((!self.holds(&decision)).then(|| Failure {
+            place: self.place.clone(),
+            principal: self.asker.subject.principal.to_string(),
+            permission: engine.label(self.permission),
+            expected: self.expected,
+            expected_policies: self.policies.clone(),
+            expected_errors: BTreeSet::new(),
+            decision,
+        }))
+    }
+
+    fn put<T>(&self, ask: impl FnOnce(&Query<'_>) -> T) -> T {
         let given = &self.given;
         let parameters: Vec<(&str, &str)> =
             given.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -213,27 +260,18 @@ impl Question {
             parameters: &parameters,
         };
         let subject = &self.asker.subject;
-        let query = Query { subject, permission: self.permission, facts: &facts };
-        coverage.see(engine, &query).map_err(|error| self.place.complain(error))?;
-        let decision = engine.decide(&query);
-        Ok((!self.holds(&decision)).then(|| Failure {
-            place: self.place.clone(),
-            principal: subject.principal.to_string(),
-            permission: engine.label(self.permission),
-            expected: self.expected,
-            expected_policies: self.policies.clone(),
-            decision,
-        }))
+        ask(&Query { subject, permission: self.permission, facts: &facts })
     }
 
     fn holds(&self, decision: &Decision) -> bool {
-        let same = |expected: &BTreeSet<String>| {
-            expected.iter().map(String::as_str).eq(decision.policies.iter().map(AsRef::as_ref))
-        };
         decision.errors.is_empty()
             && decision.verdict == self.expected
-            && self.policies.as_ref().is_none_or(same)
+            && self.policies.as_ref().is_none_or(|expected| settled_by(decision, expected))
     }
+}
+
+fn settled_by(decision: &Decision, expected: &BTreeSet<String>) -> bool {
+    expected.iter().map(String::as_str).eq(decision.policies.iter().map(AsRef::as_ref))
 }
 
 /// The cases of each file, in order.

@@ -31,7 +31,22 @@ unless { context.mfa };
 @id("auditors-read")
 permit (principal in Group::"acme/auditors", action in Midaz::Action::"*:get", resource)
 when { context has client && context.client.isInRange(ip("10.0.0.0/8")) };
+
+@id("kept-out")
+forbid (principal in ?principal, action in Midaz::Action::"accounts:*", resource == ?resource)
+unless { context.mfa };
 "#;
+
+const LINKS: &str = r#"[
+  {
+    "template_id": "kept-out",
+    "link_id": "auditors-kept-out",
+    "args": {
+      "?principal": "Group::\"acme/auditors\"",
+      "?resource": "Midaz::Resource::\"accounts\""
+    }
+  }
+]"#;
 
 const BESIDE: &str = r#"
 // Beside the manifest of one product.
@@ -51,6 +66,7 @@ fn engine() -> Engine {
     };
     policies.push(text("policies/own.cedar", None, WRITTEN));
     policies.push(text("policies/midaz/own.cedar", Some("midaz"), BESIDE));
+    policies.push(text("policies/midaz/links.json", Some("midaz"), LINKS));
     let own = Role {
         name: "clerk".parse().unwrap(),
         org: Some("acme".parse().unwrap()),

@@ -11,7 +11,11 @@ use std::collections::HashMap;
 use policy::{
     engine::Engine,
     explain::explain,
-    model::query::{PermissionId, Query},
+    matrix::{Filter, matrix},
+    model::{
+        caller::{Principal, Subject},
+        query::{PermissionId, Query},
+    },
     search::{May, Search},
 };
 use proptest::prelude::*;
@@ -95,12 +99,39 @@ proptest! {
     }
 }
 
+/// A cell holds for somebody of that group, whatever the circumstances.
+fn cells_hold(engine: &Engine, facts: &Asker) -> Result<(), TestCaseError> {
+    let matrix = matrix(engine, &Filter::default()).unwrap();
+    for (n, column) in matrix.groups.iter().enumerate() {
+        let org = column.organization.clone().unwrap_or_else(|| "elsewhere".parse().unwrap());
+        let principal = Principal::User { org, id: "nobody".parse().unwrap() };
+        let groups = column.group.iter().cloned().collect();
+        let subject = Subject { principal, groups, roles: [].into() };
+        for (section, row) in matrix.rows() {
+            let (resource, action) = (&row.permission.resource, &row.permission.action);
+            let product = section.product.as_str();
+            let id = engine.permission(product, resource.as_str(), action.as_str()).unwrap();
+            let allowed = facts.with_facts(|facts| {
+                engine.decide(&Query { subject: &subject, permission: id, facts }).allowed()
+            });
+            let name = column.name();
+            match &row.cells[n] {
+                May::Yes => prop_assert!(allowed, "{name}: {product}::{}", row.permission),
+                May::No(_) => prop_assert!(!allowed, "{name}: {product}::{}", row.permission),
+                May::Conditional(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases() / 12 + 1, ..ProptestConfig::default() })]
 
     #[test]
-    fn who_and_what_agree(world in worlds()) {
+    fn who_and_what_agree(world in worlds(), facts in askers()) {
         let engine = engine(&world);
+        cells_hold(&engine, &facts)?;
         directions_agree(&engine, &Search::new(&engine).unwrap())?;
     }
 }

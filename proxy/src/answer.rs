@@ -77,12 +77,14 @@ pub fn code(why: &Why) -> Code {
 /// A refusal as an answer that carries everything a caller may know.
 pub fn refusal(refusal: &Refusal) -> Response<Bytes> {
     let why = &refusal.why;
-    let mut response = error(code(why), &why.sentence());
+    let mut response = error(code(why), &refusal.sentence());
     let headers = response.headers_mut();
     if let Some(challenge) = why.challenge() {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    if let Ok(id) = HeaderValue::from_str(&refusal.id.to_string()) {
+    if let Some(id) = refusal.named()
+        && let Ok(id) = HeaderValue::from_str(&id.to_string())
+    {
         headers.insert(forward::DECISION, id);
     }
     response

@@ -1,9 +1,39 @@
 //! One record a decision: who, what, verdict, policies, revision, door, time taken.
+//!
+//! Where policies were asked, it holds what they were asked, so that they can be asked again
+//! ([`record`] reads it back). Never a token, and never a query. A member that there is nothing to say
+//! in is left out.
+//!
+//! | member | what |
+//! |---|---|
+//! | `verdict` | `allow`, `deny`; `monitored`: denied, and let through because the product is only watched; `public`, `authenticated`, `off`: no policy was asked |
+//! | `reason`, `detail` | of a denial: one word, and what is wrong with a request or a token |
+//! | `door`, `id`, `revision`, `product`, `method`, `path` | the door, the decision's name, the policies' revision, what was requested |
+//! | `principal` | `user:<organization>/<id>` or `application:<organization>/<id>` |
+//! | `permission` | what was decided on, as in `midaz::accounts:get`; all that were needed, with spaces between, where all are held |
+//! | `needs`, `any_of` | all that were asked about, with spaces between, where that is more than `permission`: every one was needed, or any was meant |
+//! | `policies`, `errors` | those that settled it, with spaces between; how many could not be evaluated |
+//! | `groups`, `roles` | what the principal held then, with spaces between |
+//! | `acr`, `amr`, `auth_time` | how and when it signed in; methods with spaces between, percent-encoded |
+//! | `parameters` | the path's parameters as in `id=7&part=a%20b` |
+//! | `now` | when it was decided, as policies read it: seconds since the epoch |
+//! | `client` | the client's address, as policies read it |
+//! | `peer` | who asked on the client's behalf, at the door `authorize` |
+//! | `request_id`, `micros` | the request's name, and how long the decision took |
 
-use std::{fmt, net::IpAddr, time::Duration};
+pub mod record;
 
-use policy::model::{caller::Principal, decision::Decision};
-use tracing::info;
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use policy::model::{
+    caller::{Authentication, Principal, Subject},
+    decision::{Decision, Revision},
+};
+use tracing::{
+    field::{DisplayValue, display},
+    info,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -35,8 +65,32 @@ pub struct Asked<'a> {
     pub method: &'a str,
     pub path: &'a str,
     pub client: Option<IpAddr>,
+    /// Whoever asked on the client's behalf.
+    pub peer: Option<IpAddr>,
     pub request_id: &'a str,
     pub took: Duration,
+}
+
+/// What the policies were asked beside the permission, so that they can be asked again.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub subject: &'a Subject,
+    pub authentication: &'a Authentication,
+    /// The path's.
+    pub parameters: &'a [(String, String)],
+    /// Seconds since the epoch.
+    pub now: u64,
+    /// What was asked, where that is more than the permission that settled it.
+    pub several: Option<&'a Several>,
+}
+
+/// Several permissions that were asked about, as logs name them, with spaces between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Several {
+    /// Every one is needed.
+    All(Arc<str>),
+    /// Any may be meant.
+    Any(Arc<str>),
 }
 
 /// A list, written with spaces between.
@@ -56,52 +110,43 @@ impl<T: fmt::Display> fmt::Display for Spaced<'_, T> {
 
 /// Record what was let through.
 pub fn allowed(asked: &Asked<'_>, permit: &Permit) {
-    let (policies, errors) =
-        permit.decision().map_or((&[][..], 0), |d| (d.policies.as_slice(), d.errors.len()));
-    info!(
-        target: "decision",
-        verdict = permit.basis().word(),
-        door = asked.door,
-        id = %permit.id(),
-        revision = permit.revision().0,
-        product = permit.product(),
-        principal = permit.principal().map(tracing::field::display),
-        method = asked.method,
-        path = asked.path,
-        permission = permit.permission(),
-        policies = %Spaced(policies),
-        errors,
-        client = asked.client.map(tracing::field::display),
-        request_id = asked.request_id,
-        micros = micros(asked.took),
-        "allowed"
-    );
+    Entry {
+        verdict: permit.basis().word(),
+        message: "allowed",
+        id: permit.id(),
+        revision: permit.revision(),
+        product: Some(permit.product()),
+        principal: permit.principal(),
+        permission: permit.permission(),
+        decision: permit.decision(),
+        question: permit.question(),
+        why: None,
+    }
+    .record(asked);
 }
 
 /// Record a permission check that was answered with yes.
 pub fn checked(
     asked: &Asked<'_>,
     id: DecisionId,
-    principal: &Principal,
+    question: Question<'_>,
     product: Option<&str>,
     permission: &str,
     decision: &Decision,
 ) {
-    info!(
-        target: "decision",
-        verdict = "allow",
-        door = asked.door,
-        id = %id,
-        revision = decision.revision.0,
+    Entry {
+        verdict: "allow",
+        message: "allowed",
+        id,
+        revision: decision.revision,
         product,
-        principal = %principal,
-        permission,
-        policies = %Spaced(decision.policies.as_slice()),
-        client = asked.client.map(tracing::field::display),
-        request_id = asked.request_id,
-        micros = micros(asked.took),
-        "allowed"
-    );
+        principal: Some(&question.subject.principal),
+        permission: Some(permission),
+        decision: Some(decision),
+        question: Some(question),
+        why: None,
+    }
+    .record(asked);
 }
 
 /// Record what was turned away.
@@ -110,32 +155,124 @@ pub fn refused(asked: &Asked<'_>, refusal: &Refusal) {
         Why::Denied(denial) => Some(denial),
         _ => None,
     };
-    let policies = denial.map_or(&[][..], |d| d.decision.policies.as_slice());
-    let detail = match &refusal.why {
-        Why::BadToken(error) => Some(error.to_string()),
-        Why::NotCanonical(error) => Some(error.to_string()),
-        Why::Headers(what) => Some((*what).to_owned()),
-        _ => None,
-    };
-    info!(
-        target: "decision",
-        verdict = "deny",
-        door = asked.door,
-        reason = refusal.why.word(),
-        detail,
-        id = %refusal.id,
-        revision = refusal.revision.0,
-        product = refusal.product.as_deref(),
-        principal = denial.map(|d| d.principal.as_str()),
-        method = asked.method,
-        path = asked.path,
-        permission = denial.map(|d| &*d.permission),
-        policies = %Spaced(policies),
-        client = asked.client.map(tracing::field::display),
-        request_id = asked.request_id,
-        micros = micros(asked.took),
-        "denied"
-    );
+    Entry {
+        verdict: "deny",
+        message: "denied",
+        id: refusal.id,
+        revision: refusal.revision,
+        product: refusal.product.as_deref(),
+        principal: denial.map(|denial| &denial.bearer.subject().principal),
+        permission: denial.map(|denial| &*denial.permission),
+        decision: denial.map(|denial| &denial.decision),
+        question: denial.map(|denial| Question {
+            subject: denial.bearer.subject(),
+            authentication: &denial.bearer.caller.authentication,
+            parameters: &denial.parameters,
+            now: denial.now,
+            several: denial.several.as_ref(),
+        }),
+        why: Some(&refusal.why),
+    }
+    .record(asked);
+}
+
+/// A record in the making.
+struct Entry<'a> {
+    verdict: &'static str,
+    message: &'static str,
+    id: DecisionId,
+    revision: Revision,
+    product: Option<&'a str>,
+    principal: Option<&'a Principal>,
+    permission: Option<&'a str>,
+    decision: Option<&'a Decision>,
+    question: Option<Question<'a>>,
+    why: Option<&'a Why>,
+}
+
+impl Entry<'_> {
+    fn record(&self, asked: &Asked<'_>) {
+        let detail = match self.why {
+            Some(Why::BadToken(error)) => Some(error.to_string()),
+            Some(Why::NotCanonical(error)) => Some(error.to_string()),
+            Some(Why::Headers(what)) => Some((*what).to_owned()),
+            _ => None,
+        };
+        let question = self.question;
+        let subject = question.map(|question| question.subject);
+        let authentication = question.map(|question| question.authentication);
+        let (needs, any_of) = match question.and_then(|question| question.several) {
+            None => (None, None),
+            Some(Several::All(names)) => (Some(&**names), None),
+            Some(Several::Any(names)) => (None, Some(&**names)),
+        };
+        info!(
+            target: "decision",
+            verdict = self.verdict,
+            door = asked.door,
+            reason = self.why.map(Why::word),
+            detail,
+            id = %self.id,
+            revision = self.revision.0,
+            product = self.product,
+            principal = self.principal.map(display),
+            method = asked.method,
+            path = asked.path,
+            permission = self.permission,
+            needs,
+            any_of,
+            policies = %Spaced(self.decision.map_or(&[][..], |d| d.policies.as_slice())),
+            errors = self.decision.map(|decision| decision.errors.len()),
+            groups = subject.and_then(|subject| spaced(&subject.groups)),
+            roles = subject.and_then(|subject| spaced(&subject.roles)),
+            acr = authentication.and_then(|a| a.acr.as_deref()),
+            amr = authentication.filter(|a| !a.amr.is_empty()).map(|a| display(Methods(&a.amr))),
+            auth_time = authentication.and_then(|a| a.auth_time),
+            parameters = question
+                .filter(|question| !question.parameters.is_empty())
+                .map(|question| display(Form(question.parameters))),
+            now = question.map(|question| question.now),
+            client = asked.client.map(display),
+            peer = asked.peer.map(display),
+            request_id = asked.request_id,
+            micros = micros(asked.took),
+            "{}", self.message
+        );
+    }
+}
+
+/// What stands in a list of methods or a form for itself.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'=').add(b'+');
+
+/// Ways of signing in.
+struct Methods<'a>(&'a [String]);
+
+impl fmt::Display for Methods<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, method) in self.0.iter().enumerate() {
+            let space = if n > 0 { " " } else { "" };
+            write!(f, "{space}{}", utf8_percent_encode(method, ENCODED))?;
+        }
+        Ok(())
+    }
+}
+
+/// Names and values.
+struct Form<'a>(&'a [(String, String)]);
+
+impl fmt::Display for Form<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (name, value)) in self.0.iter().enumerate() {
+            let and = if n > 0 { "&" } else { "" };
+            let encoded = |text| utf8_percent_encode(text, ENCODED);
+            write!(f, "{and}{}={}", encoded(name), encoded(value))?;
+        }
+        Ok(())
+    }
+}
+
+fn spaced<T: fmt::Display>(names: &[T]) -> Option<DisplayValue<Spaced<'_, T>>> {
+    (!names.is_empty()).then(|| display(Spaced(names)))
 }
 
 fn micros(took: Duration) -> u64 {

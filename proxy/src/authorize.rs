@@ -7,16 +7,16 @@ use policy::{
     model::{
         caller::Principal,
         decision::{Decision, Revision},
-        query::{Facts, PermissionId, Query},
+        query::{Facts, PermissionId},
     },
 };
 
 use crate::{
-    audit::DecisionId,
+    audit::{DecisionId, Question, Several},
     authenticate::Bearer,
     config::Mode,
     refusal::{Denial, Why},
-    route::{Needs, Target},
+    route::{Needs, Parameters, Target},
 };
 
 /// Proof that a request was allowed. `forward` asks for one, and so does every door's yes.
@@ -28,6 +28,8 @@ pub struct Permit {
     bearer: Option<Bearer>,
     basis: Basis,
     permission: Option<Arc<str>>,
+    several: Option<Several>,
+    now: u64,
 }
 
 /// Why it was allowed.
@@ -81,7 +83,7 @@ impl Permit {
 
     /// Who asked, as logged.
     pub fn principal(&self) -> Option<&Principal> {
-        self.bearer.as_ref().map(|bearer| &bearer.subject.principal)
+        self.bearer.as_ref().map(|bearer| &bearer.subject().principal)
     }
 
     /// Why it was allowed.
@@ -96,6 +98,19 @@ impl Permit {
             Basis::Monitored(decision) => decision.as_ref(),
             _ => None,
         }
+    }
+
+    /// What the policies were asked, where they were.
+    pub fn question(&self) -> Option<Question<'_>> {
+        self.decision()?;
+        let bearer = self.bearer.as_ref()?;
+        Some(Question {
+            subject: bearer.subject(),
+            authentication: &bearer.caller.authentication,
+            parameters: &self.target.parameters,
+            now: self.now,
+            several: self.several.as_ref(),
+        })
     }
 
     /// The product.
@@ -136,6 +151,8 @@ pub fn authorize(
         bearer,
         basis,
         permission,
+        several: None,
+        now: circumstances.now,
     };
     if target.product.mode == Mode::Off {
         return Ok(permit(target, None, Basis::Off, None));
@@ -149,32 +166,35 @@ pub fn authorize(
         Some(Needs::Authenticated) => Ok(permit(target, Some(bearer), Basis::Authenticated, None)),
         Some(Needs::Permissions(needed)) => {
             let needed = Arc::clone(needed);
-            match decide(engine, &target, &bearer, circumstances, &needed) {
-                Ok((decision, name)) => {
-                    Ok(permit(target, Some(bearer), Basis::Policies(decision), Some(name)))
-                }
-                Err(denial) if watched => {
-                    let (decision, name) = (denial.decision, denial.permission);
-                    let basis = Basis::Monitored(Some(decision));
-                    Ok(permit(target, Some(bearer), basis, Some(name)))
-                }
-                Err(denial) => Err(Why::Denied(Box::new(denial))),
+            let (decision, denied) = decide(engine, &target, &bearer, circumstances, &needed);
+            let all = labels(engine, &needed);
+            if decision.allowed() {
+                return Ok(permit(target, Some(bearer), Basis::Policies(decision), Some(all)));
             }
+            let name = denied.map_or_else(Arc::default, |permission| engine.label(permission));
+            let several = (needed.len() > 1).then_some(Several::All(all));
+            if watched {
+                let permit =
+                    permit(target, Some(bearer), Basis::Monitored(Some(decision)), Some(name));
+                return Ok(Permit { several, ..permit });
+            }
+            let (parameters, now) = (target.parameters, circumstances.now);
+            let asked = Asked { bearer, parameters, now, several };
+            Err(Why::Denied(Box::new(denial(engine, asked, name, decision))))
         }
         _ if watched => Ok(permit(target, Some(bearer), Basis::Monitored(None), None)),
         _ => Err(Why::NoRoute),
     }
 }
 
-/// Every permission must be held; the first that is not settles it. An empty list holds nothing
-/// that could be granted, so it is denied.
+/// Every permission must be held; the first that is not settles it.
 fn decide(
     engine: &Engine,
     target: &Target,
     bearer: &Bearer,
     circumstances: Circumstances,
     needed: &[PermissionId],
-) -> Result<(Decision, Arc<str>), Denial> {
+) -> (Decision, Option<PermissionId>) {
     let parameters: Vec<(&str, &str)> =
         target.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let facts = Facts {
@@ -183,40 +203,34 @@ fn decide(
         authentication: Some(&bearer.caller.authentication),
         parameters: &parameters,
     };
-    let mut settled: Option<(Decision, Arc<str>)> = None;
-    for permission in needed {
-        let query = Query { subject: &bearer.subject, permission: *permission, facts: &facts };
-        let decision = engine.decide(&query);
-        let name = engine.label(*permission);
-        if !decision.allowed() {
-            return Err(denial(engine, &bearer.subject.principal, name, decision));
+    engine.decide_all(&bearer.held, &facts, needed)
+}
+
+/// Permissions as logs name them, with spaces between.
+pub fn labels(engine: &Engine, permissions: &[PermissionId]) -> Arc<str> {
+    match permissions {
+        [one] => engine.label(*one),
+        several => {
+            let names: Vec<Arc<str>> = several.iter().map(|id| engine.label(*id)).collect();
+            names.join(" ").into()
         }
-        settled = Some(match settled.take() {
-            None => (decision, name),
-            Some((mut before, names)) => {
-                before.errors.extend(decision.errors);
-                before.policies.extend(decision.policies);
-                before.policies.sort_unstable();
-                before.policies.dedup();
-                (before, format!("{names} {name}").into())
-            }
-        });
     }
-    settled.ok_or_else(|| {
-        let nothing = Decision::deny(engine.revision());
-        denial(engine, &bearer.subject.principal, Arc::default(), nothing)
-    })
+}
+
+/// What the policies were asked.
+#[derive(Debug)]
+pub struct Asked {
+    pub bearer: Bearer,
+    pub parameters: Parameters,
+    pub now: u64,
+    pub several: Option<Several>,
 }
 
 /// A denial, with what the forbidding policy's author has to say.
-pub fn denial(
-    engine: &Engine,
-    principal: &Principal,
-    permission: Arc<str>,
-    decision: Decision,
-) -> Denial {
+pub fn denial(engine: &Engine, asked: Asked, permission: Arc<str>, decision: Decision) -> Denial {
     let reason = decision.policies.iter().find_map(|policy| engine.reason(policy));
     let reason = reason.map(ToString::to_string);
     let by_error = engine.on_error().denies(&decision.errors);
-    Denial { principal: principal.to_string(), permission, decision, reason, by_error }
+    let Asked { bearer, parameters, now, several } = asked;
+    Denial { bearer, parameters, now, several, permission, decision, reason, by_error }
 }

@@ -21,6 +21,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The gateway. Default: 127.0.0.1:8080.
     pub gateway: SocketAddr,
+    /// Envoy's `ext_authz` over gRPC, without TLS. Default: 127.0.0.1:9191.
+    pub ext_authz: SocketAddr,
     /// Health and metrics, for operators. Never put it on a public address. Default:
     /// 127.0.0.1:9090.
     pub health: SocketAddr,
@@ -30,6 +32,10 @@ pub struct Config {
     /// Headers beside `X-Postern-*` that a client may never set, because a product behind the
     /// gateway reads an identity from them. Default: none.
     pub identity_headers: Vec<String>,
+    /// The sets of names under which a product is told who asks. Default: `postern`.
+    pub identity_names: Vec<Names>,
+    /// Whose paths are doors here, too, for servers that are configured for them. Default: none.
+    pub aliases: Vec<Alias>,
     /// How many verified tokens are remembered. Default: 100000.
     pub remembered_tokens: u64,
     /// The largest header section of a request, in bytes. Default: 32768.
@@ -57,9 +63,12 @@ impl Default for Config {
         Self {
             listen: on(4000),
             gateway: on(8080),
+            ext_authz: on(9191),
             health: on(9090),
             trusted_proxies: Networks::default(),
             identity_headers: Vec::new(),
+            identity_names: vec![Names::Postern],
+            aliases: Vec::new(),
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
             max_body_bytes: 64 * 1024,
@@ -86,6 +95,27 @@ impl Config {
         at_least("max_body_bytes", self.max_body_bytes, 1024)?;
         at_least("max_connections", self.max_connections, 1)
     }
+}
+
+/// A set of header names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Names {
+    /// `X-Postern-Subject` and the others.
+    Postern,
+    /// `X-Auth-Request-User` and the others, as oauth2-proxy has them.
+    AuthRequest,
+    /// `Remote-User` and the others, as Authelia has them.
+    Remote,
+}
+
+/// Another product whose paths servers may be configured for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alias {
+    Authelia,
+    Oathkeeper,
+    Oauth2Proxy,
 }
 
 /// Networks, none of which is everybody.
@@ -151,6 +181,9 @@ pub struct ProductConfig {
     /// false.
     #[serde(default)]
     pub h2c: bool,
+    /// How much a refusal lets out of why. Default: `full`.
+    #[serde(default)]
+    pub reasons: Reasons,
 }
 
 /// `http://host:port`.
@@ -233,6 +266,19 @@ pub enum EncodedSlash {
     Decode,
     /// A character of the segment that it stands in, for products that keep it so.
     Keep,
+}
+
+/// How much a refusal lets out, from the least to the most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reasons {
+    /// The status, and a sentence that says no more.
+    None,
+    /// The decision's id beside it, by which the log can be searched.
+    Id,
+    /// And the reason, in a word, and in the words of the policy's author.
+    #[default]
+    Full,
 }
 
 fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -1,7 +1,15 @@
 //! The listener that products and ingresses ask: the Auth API, and the HTTP doors by path.
 
+mod alias;
+mod answer;
 pub mod authorize;
-pub mod nginx;
+mod caddy;
+mod envoy;
+pub mod ext_authz;
+mod forwarded;
+mod haproxy;
+mod nginx;
+mod traefik;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -11,8 +19,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 
 use crate::{
-    answer, connection::HEADER_TIME, forward, gate::Gate, health, relay::Relay, request_id,
+    answer as own, config::Alias, connection::HEADER_TIME, forward, forward::Identity, gate::Gate,
+    health, relay::Relay, request_id,
 };
+use forwarded::Heard;
 
 /// What identity owns of the Auth API; a trailing slash changes nothing.
 const RELAYED: [&str; 9] = [
@@ -27,10 +37,16 @@ const RELAYED: [&str; 9] = [
     "/.well-known/openid-configuration",
 ];
 
+/// Below it, each server has its own door.
+const FORWARD_AUTH: &str = "/forward-auth/";
+
 /// The doors.
 #[derive(Debug)]
 pub struct Doors {
     pub gate: Arc<Gate>,
+    pub identity: Arc<Identity>,
+    /// Whose paths are doors, too.
+    pub aliases: Vec<Alias>,
     pub relay: Relay,
     pub max_body_bytes: usize,
     pub max_header_bytes: usize,
@@ -52,13 +68,25 @@ impl Doors {
     }
 
     async fn route(&self, peer: IpAddr, request: Request<Incoming>, id: &str) -> Response<Bytes> {
+        let path = request.uri().path().to_owned();
+        let heard = Heard {
+            gate: &self.gate,
+            identity: &self.identity,
+            max_header_bytes: self.max_header_bytes,
+            peer,
+            headers: request.headers(),
+            product: None,
+            request_id: id,
+        };
+        if let Some(rest) = path.strip_prefix(FORWARD_AUTH) {
+            return forward_auth(heard, rest, &request);
+        }
+        if let Some(answer) = alias::answer(&self.aliases, &heard, &request) {
+            return answer;
+        }
         if request_id::header_bytes(request.headers()) > self.max_header_bytes {
             let message = "The request's headers are too large.";
-            return answer::error(answer::HEADERS_TOO_LARGE, message);
-        }
-        let path = request.uri().path().to_owned();
-        if let Some(rest) = path.strip_prefix("/forward-auth/") {
-            return self.forward_auth(peer, rest, &request, id);
+            return own::error(own::HEADERS_TOO_LARGE, message);
         }
         let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&path);
         match path {
@@ -74,25 +102,7 @@ impl Doors {
             }
             "/v1/authorize" => bad_method("POST"),
             _ if RELAYED.contains(&path) => self.pass(peer, path, request, id).await,
-            _ => answer::error(answer::NOT_FOUND, "There is nothing at this path."),
-        }
-    }
-
-    /// `/forward-auth/{server}[/{product}]`. The method is the server's, not the client's.
-    fn forward_auth(
-        &self,
-        peer: IpAddr,
-        rest: &str,
-        request: &Request<Incoming>,
-        id: &str,
-    ) -> Response<Bytes> {
-        let (server, product) = match rest.split_once('/') {
-            Some((server, product)) => (server, Some(product)),
-            None => (rest, None),
-        };
-        match server {
-            "nginx" => nginx::answer(&self.gate, peer, request.headers(), product, id),
-            _ => answer::error(answer::NOT_FOUND, "There is no such door."),
+            _ => own::error(own::NOT_FOUND, "There is nothing at this path."),
         }
     }
 
@@ -110,7 +120,7 @@ impl Doors {
             None => path.to_owned(),
         };
         let Ok(uri) = target.parse() else {
-            return answer::error(answer::BAD_REQUEST, "The request's target is malformed.");
+            return own::error(own::BAD_REQUEST, "The request's target is malformed.");
         };
         parts.uri = uri;
         match self.body(body).await {
@@ -123,7 +133,7 @@ impl Doors {
     async fn body(&self, body: Incoming) -> Result<Bytes, Box<Response<Bytes>>> {
         let too_large = || {
             let message = format!("The body is larger than {} bytes.", self.max_body_bytes);
-            Box::new(answer::error(answer::TOO_LARGE, &message))
+            Box::new(own::error(own::TOO_LARGE, &message))
         };
         let most = u64::try_from(self.max_body_bytes).unwrap_or(u64::MAX);
         if body.size_hint().lower() > most {
@@ -132,15 +142,33 @@ impl Doors {
         let body = Limited::new(body, self.max_body_bytes).collect();
         let Ok(body) = tokio::time::timeout(HEADER_TIME, body).await else {
             let message = "The body took too long to arrive.";
-            return Err(Box::new(answer::error(answer::TOO_SLOW, message)));
+            return Err(Box::new(own::error(own::TOO_SLOW, message)));
         };
         body.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 too_large()
             } else {
-                Box::new(answer::error(answer::BAD_REQUEST, "The body ended before its end."))
+                Box::new(own::error(own::BAD_REQUEST, "The body ended before its end."))
             }
         })
+    }
+}
+
+/// `/forward-auth/{server}[/{product}]`; below `envoy/{product}` stands the client's target. At the
+/// others the method is the server's, not the client's.
+fn forward_auth(heard: Heard<'_>, rest: &str, request: &Request<Incoming>) -> Response<Bytes> {
+    let (server, product) = match rest.split_once('/') {
+        Some((server, product)) => (server, Some(product)),
+        None => (rest, None),
+    };
+    let heard = Heard { product, ..heard };
+    match server {
+        "nginx" => nginx::answer(&heard),
+        "traefik" => traefik::answer(&heard),
+        "caddy" => caddy::answer(&heard),
+        "haproxy" => haproxy::answer(&heard),
+        "envoy" => envoy::answer(&heard, request.method(), request.uri()),
+        _ => own::error(own::NOT_FOUND, "There is no such door."),
     }
 }
 
@@ -157,8 +185,71 @@ fn only_get(
 
 fn bad_method(allowed: &'static str) -> Response<Bytes> {
     let message = format!("This path takes {allowed}.");
-    let mut response = answer::error(answer::BAD_METHOD, &message);
+    let mut response = own::error(own::BAD_METHOD, &message);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        config::Networks, live::Live, metrics::Metrics, peer::Trusted, policies::Policies,
+    };
+
+    /// A gate with nothing in force.
+    pub fn empty() -> Gate {
+        let metrics = Metrics::new();
+        Gate {
+            live: Arc::new(Live::new(Vec::new(), "postern".to_owned(), 1)),
+            trusted: Trusted::new(&Networks(vec!["127.0.0.0/8".parse().unwrap()])),
+            metrics: metrics.clone(),
+            policies: Arc::new(Policies::new(metrics)),
+        }
+    }
+
+    #[test]
+    fn d_nothing_in_force_is_a_deny_that_each_server_takes_for_one() {
+        let (gate, identity) = (empty(), Identity::default());
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in [
+            ("host", "a"),
+            ("authorization", "Bearer x"),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-uri", "/v1/accounts"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "a"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let heard = Heard {
+            gate: &gate,
+            identity: &identity,
+            max_header_bytes: 1024,
+            peer: Ipv4Addr::LOCALHOST.into(),
+            headers: &headers,
+            product: Some("midaz"),
+            request_id: "1",
+        };
+        let uri = "/forward-auth/envoy/midaz/v1/accounts".parse().unwrap();
+        for (door, response, expected) in [
+            ("nginx", nginx::answer(&heard), 403),
+            ("haproxy", haproxy::answer(&heard), 403),
+            ("traefik", traefik::answer(&heard), 503),
+            ("caddy", caddy::answer(&heard), 503),
+            ("envoy", envoy::answer(&heard, &Method::GET, &uri), 403),
+        ] {
+            assert_eq!(response.status(), expected, "{door}");
+            assert_eq!(response.headers()[answer::DENY_REASON], "unavailable", "{door}");
+        }
+        let counted = String::from_utf8(gate.metrics.text().unwrap()).unwrap();
+        assert_eq!(
+            counted.matches("reason=\"unavailable\",verdict=\"deny\"} 1").count(),
+            5,
+            "{counted}"
+        );
+    }
 }

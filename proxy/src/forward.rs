@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use policy::model::caller::Principal;
 
-use crate::{authorize::Permit, peer};
+use crate::{authenticate::Bearer, authorize::Permit, config::Names, peer};
 
 /// The headers that tell a product who asks. A client's own are removed, on every route.
 pub const SUBJECT: &str = "x-postern-subject";
@@ -22,63 +22,85 @@ pub const DECISION: &str = "x-postern-decision-id";
 /// The name of the request, ours or the caller's.
 pub const REQUEST: &str = "x-request-id";
 
+/// All that a permit may set.
+pub const IDENTITY: [&str; 7] = [SUBJECT, KIND, ORGANIZATION, NAME, GROUPS, CLIENT, DECISION];
+
 /// Proxies hold an answer's headers in a buffer of 4 or 8 KiB; a list that would not fit is left
 /// out, and the product asks for it.
 const MOST_GROUP_BYTES: usize = 2 * 1024;
 
 /// Headers by which some frameworks replace the method or the target that was decided on.
-const OVERRIDES: [&str; 4] =
+pub const OVERRIDES: [&str; 4] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-rewrite-url"];
 
-/// The identity headers of a permit. A value that is no header text is left out: a name from
-/// elsewhere cannot break the message.
-pub fn identity(permit: &Permit) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    set(DECISION, &permit.id().to_string());
-    let Some(bearer) = permit.bearer() else { return headers };
-    let principal = &bearer.subject.principal;
-    set(SUBJECT, principal.id());
-    set(ORGANIZATION, principal.org().as_str());
-    set(KIND, if principal.is_user() { "user" } else { "application" });
-    if let Some(name) = &bearer.caller.name {
-        set(NAME, name);
-    }
-    if let Some(client) = &bearer.caller.client_id {
-        set(CLIENT, client);
-    }
-    if matches!(principal, Principal::User { .. }) {
-        let groups: Vec<&str> =
-            bearer.subject.groups.iter().map(policy::model::name::GroupName::as_str).collect();
-        let groups = groups.join(",");
-        if groups.len() <= MOST_GROUP_BYTES {
-            set(GROUPS, &groups);
-        }
-    }
-    headers
-}
-
-/// Which of a request's headers may not reach an upstream.
+/// The headers that say who asks: which are set, and which a client may not send.
 #[derive(Debug, Clone, Default)]
-pub struct Forbidden {
-    /// The configured names beside ours, folded.
-    identity: Vec<String>,
+pub struct Identity {
+    /// The sets of names that are set.
+    names: Vec<Names>,
+    /// The names beside ours that a client may not send, folded.
+    others: Vec<String>,
 }
 
-impl Forbidden {
-    /// Ours, and these.
-    pub fn new(identity: &[String]) -> Self {
-        Self { identity: identity.iter().map(|name| peer::folded(name).into_owned()).collect() }
+impl Identity {
+    /// In these sets of names; a client may send none of them, and none of the others.
+    pub fn new(names: &[Names], others: &[String]) -> Self {
+        let mut others: Vec<String> =
+            others.iter().map(|name| peer::folded(name).into_owned()).collect();
+        others.extend(names.iter().flat_map(|set| set.all()).map(|name| (*name).to_owned()));
+        others.retain(|name| !IDENTITY.contains(&name.as_str()));
+        others.sort_unstable();
+        others.dedup();
+        Self { names: names.to_vec(), others }
+    }
+
+    /// The identity headers of a permit. A value that is no header text is left out: a name from
+    /// elsewhere cannot break the message.
+    pub fn of(&self, permit: &Permit) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        let mut set = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        set(DECISION, &permit.id().to_string());
+        let Some(bearer) = permit.bearer() else { return headers };
+        let principal = &bearer.subject().principal;
+        let name = bearer.caller.name.as_deref();
+        let groups = groups(bearer);
+        for names in &self.names {
+            match names {
+                Names::Postern => {
+                    set(SUBJECT, principal.id());
+                    set(ORGANIZATION, principal.org().as_str());
+                    set(KIND, if principal.is_user() { "user" } else { "application" });
+                    name.inspect(|name| set(NAME, name));
+                    bearer.caller.client_id.as_deref().inspect(|client| set(CLIENT, client));
+                    groups.as_deref().inspect(|groups| set(GROUPS, groups));
+                }
+                Names::AuthRequest => {
+                    set("x-auth-request-user", principal.id());
+                    name.inspect(|name| set("x-auth-request-preferred-username", name));
+                    groups.as_deref().inspect(|groups| set("x-auth-request-groups", groups));
+                }
+                Names::Remote => {
+                    set("remote-user", name.unwrap_or(principal.id()));
+                    groups.as_deref().inspect(|groups| set("remote-groups", groups));
+                }
+            }
+        }
+        headers
+    }
+
+    /// Every name that is known, whether it is set or only a client's to leave alone.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        IDENTITY.iter().copied().chain(self.others.iter().map(String::as_str))
     }
 
     /// The names to remove from a client's request: identity headers in every spelling, method
     /// overrides, whatever `Connection` nominates (RFC 9110, section 7.6.1), and forwarded headers
     /// unless a trusted proxy sent them.
-    pub fn of(&self, headers: &HeaderMap, trusted: bool) -> Vec<HeaderName> {
+    pub fn forged(&self, headers: &HeaderMap, trusted: bool) -> Vec<HeaderName> {
         let nominated: Vec<String> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -100,8 +122,34 @@ impl Forbidden {
             .collect()
     }
 
-    fn is_identity(&self, folded: &str) -> bool {
-        folded.starts_with("x-postern-") || self.identity.iter().any(|name| name == folded)
+    /// Whether a header says who asks.
+    pub fn is_identity(&self, folded: &str) -> bool {
+        folded.starts_with("x-postern-") || self.others.iter().any(|name| name == folded)
+    }
+}
+
+/// A person's groups, if the list is not too long.
+fn groups(bearer: &Bearer) -> Option<String> {
+    let Principal::User { .. } = bearer.subject().principal else { return None };
+    let groups: Vec<&str> =
+        bearer.subject().groups.iter().map(policy::model::name::GroupName::as_str).collect();
+    Some(groups.join(",")).filter(|groups| groups.len() <= MOST_GROUP_BYTES)
+}
+
+impl Names {
+    /// All headers of the set that some product reads an identity from.
+    fn all(self) -> &'static [&'static str] {
+        match self {
+            Self::Postern => &IDENTITY,
+            Self::AuthRequest => &[
+                "x-auth-request-user",
+                "x-auth-request-preferred-username",
+                "x-auth-request-groups",
+                "x-auth-request-email",
+                "x-auth-request-access-token",
+            ],
+            Self::Remote => &["remote-user", "remote-groups", "remote-name", "remote-email"],
+        }
     }
 }
 
@@ -114,9 +162,9 @@ mod tests {
         for (name, value) in pairs {
             headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        let forbidden = Forbidden::new(&["X-Auth-User".to_owned()]);
+        let identity = Identity::new(&[Names::Remote], &["X-Auth-User".to_owned()]);
         let mut names: Vec<String> =
-            forbidden.of(&headers, trusted).iter().map(ToString::to_string).collect();
+            identity.forged(&headers, trusted).iter().map(ToString::to_string).collect();
         names.sort();
         names
     }
@@ -134,6 +182,8 @@ mod tests {
             "X.HTTP.Method.Override",
             "X-Auth-User",
             "X_AUTH_USER",
+            "Remote-User",
+            "Remote_Email",
             "X-HTTP-Method-Override",
             "X_HTTP_Method_Override",
         ] {

@@ -20,7 +20,7 @@ use crate::{
     clock,
     live::{InForce, Live},
     metrics::Metrics,
-    peer::{self, Trusted},
+    peer::Trusted,
     policies::Policies,
     refusal::{Refusal, Why},
     route::Target,
@@ -79,6 +79,7 @@ impl Gate {
             method: printable(ask.method),
             path: seen.path.as_deref().unwrap_or("-"),
             client: ask.client,
+            peer: None,
             request_id: ask.request_id,
             took,
         };
@@ -150,7 +151,7 @@ impl Gate {
     ) -> Refusal {
         let revision = self.live.current().map_or(Revision(0), |c| c.engine.revision());
         let took = Duration::ZERO;
-        let asked = Asked { door, method: "-", path: "-", client, request_id, took };
+        let asked = Asked { door, method: "-", path: "-", client, peer: None, request_id, took };
         self.refuse(&asked, why, DecisionId::fresh(), revision, None)
     }
 
@@ -163,7 +164,8 @@ impl Gate {
         revision: Revision,
         product: Option<String>,
     ) -> Refusal {
-        let refusal = Refusal { why, id, revision, product };
+        let reasons = self.live.reasons(product.as_deref());
+        let refusal = Refusal { why, id, revision, product, reasons };
         self.metrics.refused(asked.door, &refusal, asked.took);
         audit::refused(asked, &refusal);
         if let Why::Denied(denial) = &refusal.why {
@@ -202,19 +204,6 @@ pub fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a
     }
     let text = value.to_str().map_err(|_| Why::Headers("a forwarded header is no text"))?;
     Ok(Some(text.trim()).filter(|text| !text.is_empty()))
-}
-
-/// Refuse the spellings that a careless backend takes for a forwarded header.
-///
-/// # Errors
-///
-/// When there is one.
-pub fn no_twins(headers: &HeaderMap) -> Result<(), Why> {
-    let twin = headers.keys().any(|name| {
-        let folded = peer::folded(name.as_str());
-        folded != name.as_str() && peer::is_forwarded(&folded)
-    });
-    if twin { Err(Why::Headers("a forwarded header in another spelling")) } else { Ok(()) }
 }
 
 fn printable(method: &str) -> &str {

@@ -18,7 +18,7 @@ use crate::{
     authorize::Permit,
     canonical::{self, NotCanonical},
     connection::PHASE,
-    forward::{self, Forbidden},
+    forward::{self, Identity},
     gate::{self, Ask, Find, Gate},
     refusal::Why,
     request_id,
@@ -37,7 +37,7 @@ const READ_TIME: Duration = Duration::from_mins(1);
 /// The gateway.
 pub struct Gateway {
     pub gate: Arc<Gate>,
-    pub forbidden: Forbidden,
+    pub identity: Arc<Identity>,
     pub resolver: Resolver,
     pub max_header_bytes: usize,
     /// Held by each request in flight; a stop waits until all are dropped.
@@ -157,7 +157,7 @@ impl ProxyHttp for Gateway {
             return Error::e_explain(ErrorType::InternalError, "no permit, no request");
         };
         let trusted = peer_address(session).is_some_and(|peer| self.gate.trusted.holds(peer));
-        for name in self.forbidden.of(&session.req_header().headers, trusted) {
+        for name in self.identity.forged(&session.req_header().headers, trusted) {
             upstream.remove_header(&name);
         }
         let query = session.req_header().uri.query();
@@ -166,7 +166,7 @@ impl ProxyHttp for Gateway {
             // HTTP/2 names the host in the target, which is replaced here.
             upstream.insert_header(header::HOST, &ctx.host)?;
         }
-        for (name, value) in &forward::identity(permit) {
+        for (name, value) in &self.identity.of(permit) {
             upstream.insert_header(name.clone(), value.clone())?;
         }
         upstream.insert_header(forward::REQUEST, &ctx.request_id)?;

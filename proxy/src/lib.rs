@@ -32,6 +32,7 @@ mod upgrade;
 
 use std::sync::Arc;
 
+pub use audit::record;
 /// For the benches.
 #[doc(hidden)]
 pub use authenticate::bearer;
@@ -47,8 +48,16 @@ pub fn check(
     snapshot: &Arc<Snapshot>,
     products: &[config::ProductConfig],
 ) -> Result<(), Complaints> {
-    let engine = Engine::compile(Arc::clone(snapshot))?;
-    route::Routes::compile(&engine, products).map(|_| ())
+    check_routes(&Engine::compile(Arc::clone(snapshot))?, products)
+}
+
+/// Whether the products' routes hold by what is compiled.
+///
+/// # Errors
+///
+/// Everything that is wrong with them.
+pub fn check_routes(engine: &Engine, products: &[config::ProductConfig]) -> Result<(), Complaints> {
+    route::Routes::compile(engine, products).map(|_| ())
 }
 
 /// What the routes of one product, as `config` runs it, need for a request: for the author's tools.

@@ -14,6 +14,7 @@ use policy::{
     changes::Changes,
     complaint::Complaints,
     engine::Engine,
+    held::Held,
     model::{
         caller::Caller,
         decision::{OnError, Revision},
@@ -24,11 +25,23 @@ use policy::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::{clock, config::ProductConfig, route::Routes};
+use crate::{
+    clock,
+    config::{ProductConfig, Reasons},
+    route::Routes,
+};
 
 /// Tokens whose signature has been checked, by their SHA-256. Time and revocation are checked at
 /// every use.
-pub type Verified = moka::sync::Cache<[u8; 32], Arc<Caller>>;
+pub type Verified = moka::sync::Cache<[u8; 32], Arc<Remembered>>;
+
+/// A verified token.
+#[derive(Debug)]
+pub struct Remembered {
+    pub caller: Arc<Caller>,
+    /// What its bearer held when it was last used.
+    pub held: ArcSwapOption<Held>,
+}
 
 /// How long a verified token is remembered at the most; then its signature is checked again.
 const REMEMBERED: Duration = Duration::from_hours(1);
@@ -94,6 +107,14 @@ impl Live {
         Self { on_error, ..self }
     }
 
+    /// How much a refusal lets out: as the product says, or the strictest of all while it is not
+    /// known which one is asked for.
+    pub fn reasons(&self, product: Option<&str>) -> Reasons {
+        let named = self.products.iter().find(|p| Some(p.name.as_str()) == product);
+        let strictest = || self.products.iter().map(|p| p.reasons).min();
+        named.map(|p| p.reasons).or_else(strictest).unwrap_or_default()
+    }
+
     /// What is in force now.
     pub fn current(&self) -> Option<Arc<InForce>> {
         self.current.load_full()
@@ -110,6 +131,29 @@ impl Live {
     ///
     /// Why it was dropped instead.
     pub fn install(&self, snapshot: Arc<Snapshot>) -> Result<Revision, SnapshotError> {
+        self.put(&Arc::clone(&snapshot), || {
+            Engine::compile_with(snapshot, self.on_error).map(Arc::new)
+        })
+    }
+
+    /// Put in force what somebody in this process has compiled. One that treats policies which
+    /// cannot be evaluated in another way is compiled again.
+    ///
+    /// # Errors
+    ///
+    /// Why it was dropped instead.
+    pub fn install_compiled(&self, engine: Arc<Engine>) -> Result<Revision, SnapshotError> {
+        if engine.on_error() != self.on_error {
+            return self.install(Arc::clone(engine.snapshot()));
+        }
+        self.put(&Arc::clone(engine.snapshot()), || Ok(engine))
+    }
+
+    fn put(
+        &self,
+        snapshot: &Snapshot,
+        engine: impl FnOnce() -> Result<Arc<Engine>, Complaints>,
+    ) -> Result<Revision, SnapshotError> {
         let _one_at_a_time = self.installing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
         if let Some(before) = &before {
@@ -131,8 +175,7 @@ impl Live {
                     .build(),
             ),
         };
-        let engine = Engine::compile_with(snapshot, self.on_error);
-        let engine = Arc::new(engine.map_err(SnapshotError::Policies)?);
+        let engine = engine().map_err(SnapshotError::Policies)?;
         let routes = Routes::compile(&engine, &self.products).map_err(SnapshotError::Routes)?;
         let routes = Arc::new(routes);
         let since = clock::now();

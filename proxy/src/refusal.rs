@@ -7,7 +7,13 @@ use policy::{
     token::TokenError,
 };
 
-use crate::{audit::DecisionId, canonical::NotCanonical};
+use crate::{
+    audit::{DecisionId, Several},
+    authenticate::Bearer,
+    canonical::NotCanonical,
+    config::Reasons,
+    route::Parameters,
+};
 
 /// A request that goes no further.
 #[derive(Debug)]
@@ -17,6 +23,34 @@ pub struct Refusal {
     pub revision: Revision,
     /// The product that was asked for, where it came to that.
     pub product: Option<String>,
+    /// How much of the rest may be told.
+    pub reasons: Reasons,
+}
+
+impl Refusal {
+    /// The reason in a word, for whoever may know it.
+    pub fn word(&self) -> Option<&'static str> {
+        (self.reasons == Reasons::Full).then(|| self.why.word())
+    }
+
+    /// The name of the decision, for whoever may know it.
+    pub fn named(&self) -> Option<DecisionId> {
+        (self.reasons >= Reasons::Id).then_some(self.id)
+    }
+
+    /// One sentence for whoever is turned away.
+    pub fn sentence(&self) -> String {
+        if self.reasons == Reasons::Full {
+            return self.why.sentence();
+        }
+        let sentence = match self.why.class() {
+            Class::BadRequest => "The request is refused.",
+            Class::Unauthenticated => "A valid bearer token is needed.",
+            Class::Forbidden => "You are not allowed to do this.",
+            Class::Unavailable => "No decision can be made at the moment.",
+        };
+        sentence.to_owned()
+    }
 }
 
 /// The reasons, from the outside in.
@@ -44,10 +78,15 @@ pub enum Why {
     Unavailable,
 }
 
-/// What the policies said.
+/// What the policies were asked, and what they said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    pub principal: String,
+    pub bearer: Bearer,
+    pub parameters: Parameters,
+    /// Seconds since the epoch.
+    pub now: u64,
+    /// What was asked, where that is more than `permission`.
+    pub several: Option<Several>,
     pub permission: Arc<str>,
     pub decision: Decision,
     /// What the author of the forbidding policy tells whoever it turns away.

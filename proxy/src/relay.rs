@@ -15,7 +15,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-use crate::{answer, config::Upstream, forward::Forbidden, metrics::Metrics};
+use crate::{answer, config::Upstream, forward::Identity, metrics::Metrics};
 
 /// How long identity may take. A password is hashed on the way, and hashes queue.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 pub struct Relay {
     client: Client<HttpConnector, Full<Bytes>>,
     identity: Option<Upstream>,
-    forbidden: Forbidden,
+    forged: Identity,
     metrics: Metrics,
 }
 
@@ -39,7 +39,7 @@ impl Relay {
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { client, identity, forbidden: Forbidden::default(), metrics }
+        Self { client, identity, forged: Identity::default(), metrics }
     }
 
     /// Pass a request on.
@@ -70,7 +70,7 @@ impl Relay {
         id: &str,
     ) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
         let (mut parts, body) = request.into_parts();
-        for name in self.forbidden.of(&parts.headers, false) {
+        for name in self.forged.forged(&parts.headers, false) {
             parts.headers.remove(name);
         }
         hop_by_hop(&mut parts.headers);

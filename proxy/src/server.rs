@@ -17,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::{Body, Incoming},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -42,8 +45,8 @@ use tokio::{
 use crate::{
     config::{Config, ProductConfig},
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
-    doors::Doors,
-    forward::Forbidden,
+    doors::{Doors, ext_authz::ExtAuthz},
+    forward::Identity,
     gate::Gate,
     gateway::Gateway,
     health::Operators,
@@ -92,6 +95,7 @@ pub fn bind(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListe
 pub struct Listeners {
     doors: std::net::TcpListener,
     gateway: std::net::TcpListener,
+    ext_authz: std::net::TcpListener,
     health: std::net::TcpListener,
 }
 
@@ -100,6 +104,7 @@ pub struct Listeners {
 pub struct Addresses {
     pub doors: SocketAddr,
     pub gateway: SocketAddr,
+    pub ext_authz: SocketAddr,
     pub health: SocketAddr,
 }
 
@@ -113,6 +118,7 @@ impl Listeners {
         Ok(Self {
             doors: bind("proxy.listen", config.listen)?,
             gateway: bind("proxy.gateway", config.gateway)?,
+            ext_authz: bind("proxy.ext_authz", config.ext_authz)?,
             health: bind("proxy.health", config.health)?,
         })
     }
@@ -126,6 +132,7 @@ impl Listeners {
         Ok(Addresses {
             doors: self.doors.local_addr()?,
             gateway: self.gateway.local_addr()?,
+            ext_authz: self.ext_authz.local_addr()?,
             health: self.health.local_addr()?,
         })
     }
@@ -187,7 +194,7 @@ impl Server {
                 policies: Arc::clone(&policies),
             };
             let answer = move |_, request| {
-                let response = seen.answer(&request);
+                let response = seen.answer(&request).map(Full::new);
                 async move { response }
             };
             serve(listeners.health, accepting.with_slots(OPERATORS), in_flight.clone(), answer)?
@@ -203,26 +210,45 @@ impl Server {
             _ = ready.wait_for(|ready| *ready) => {}
             () = stop(&mut stopped) => return Ok(()),
         }
+        let identity = Identity::new(&config.identity_names, &config.identity_headers);
+        let identity = Arc::new(identity);
         let doors = Arc::new(Doors {
             gate: Arc::clone(&gate),
+            identity: Arc::clone(&identity),
+            aliases: config.aliases.clone(),
             relay: Relay::new(config.identity.clone(), metrics.clone()),
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
         });
         let answer = move |peer, request| {
             let doors = Arc::clone(&doors);
-            async move { doors.answer(peer, request).await }
+            async move { doors.answer(peer, request).await.map(Full::new) }
         };
         let slots = config.max_connections;
         let doors = serve(listeners.doors, accepting.with_slots(slots), in_flight.clone(), answer)?;
-        let app = gateway(&config, gate, in_flight.clone());
+        let ext_authz = {
+            let max_header_bytes = config.max_header_bytes;
+            let door = ExtAuthz {
+                gate: Arc::clone(&gate),
+                identity: Arc::clone(&identity),
+                max_header_bytes,
+            };
+            let door = Arc::new(door);
+            let answer = move |peer, request| {
+                let door = Arc::clone(&door);
+                async move { door.answer(peer, request).await }
+            };
+            let accepting = accepting.with_slots(slots);
+            serve(listeners.ext_authz, accepting, in_flight.clone(), answer)?
+        };
+        let app = gateway(&config, gate, identity, in_flight.clone());
         let accepting = accepting.with_slots(slots);
         let max_header_bytes = config.max_header_bytes;
         let gateway =
             serve_gateway(listeners.gateway, accepting, Arc::clone(&app), max_header_bytes)?;
 
         stop(&mut stopped).await;
-        for task in [operators, doors, gateway] {
+        for task in [operators, doors, ext_authz, gateway] {
             let _ = task.await;
         }
         app.http_cleanup().await;
@@ -245,11 +271,12 @@ async fn stop(shutdown: &mut watch::Receiver<bool>) {
 fn gateway(
     config: &Config,
     gate: Arc<Gate>,
+    identity: Arc<Identity>,
     in_flight: mpsc::Sender<()>,
 ) -> Arc<HttpProxy<Gateway>> {
     let inner = Gateway {
         gate,
-        forbidden: Forbidden::new(&config.identity_headers),
+        identity,
         resolver: Resolver::default(),
         max_header_bytes: config.max_header_bytes,
         in_flight,
@@ -336,7 +363,7 @@ impl Drop for Counted<'_> {
 }
 
 /// Serve a listener with hyper, HTTP/1.1 and HTTP/2 without TLS.
-fn serve<A, F>(
+fn serve<A, F, B>(
     listener: std::net::TcpListener,
     accepting: Accepting,
     in_flight: mpsc::Sender<()>,
@@ -344,7 +371,8 @@ fn serve<A, F>(
 ) -> io::Result<tokio::task::JoinHandle<()>>
 where
     A: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Bytes>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let listener = TcpListener::from_std(listener)?;
     let mut http = auto::Builder::new(TokioExecutor::new());
@@ -362,7 +390,7 @@ where
             let _in_flight = in_flight;
             let service = service_fn(move |request| {
                 let answer = answer(peer.ip(), request);
-                async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
+                async move { Ok::<_, Infallible>(answer.await) }
             });
             let connection = http.serve_connection(TokioIo::new(Bounded::new(stream)), service);
             tokio::pin!(connection);

@@ -35,14 +35,19 @@ pub async fn follow(
 }
 
 async fn take(live: &Arc<Live>, metrics: &Metrics, policies: &Policies, news: News) {
-    let snapshot = match news {
-        News::Change(change) => return live.changes.apply(change),
-        News::Snapshot(snapshot) => snapshot,
+    let told = match &news {
+        News::Change(change) => return live.changes.apply(change.clone()),
+        News::Snapshot(snapshot) => snapshot.revision,
+        News::Engine(engine) => engine.revision(),
     };
-    let told = snapshot.revision;
     let holder = Arc::clone(live);
     // Compiling takes as long as there are policies; decisions go on meanwhile.
-    let installed = tokio::task::spawn_blocking(move || holder.install(snapshot)).await;
+    let install = move || match news {
+        News::Snapshot(snapshot) => holder.install(snapshot),
+        News::Engine(engine) => holder.install_compiled(engine),
+        News::Change(_) => Ok(told),
+    };
+    let installed = tokio::task::spawn_blocking(install).await;
     match installed {
         Ok(Ok(revision)) => {
             metrics.snapshots.inc();

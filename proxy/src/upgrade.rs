@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -41,6 +42,8 @@ pub fn over_own_connection(peer: &mut HttpPeer) {
     peer.options.custom_l4 = Some(Arc::new(Connect));
     // A connection from the pool would not hold back its answer.
     peer.group_key = NEXT.fetch_add(1, Ordering::Relaxed);
+    // Nor may it stay in the pool when the upstream keeps to HTTP: nobody would find it there.
+    peer.options.idle_timeout = Some(Duration::ZERO);
 }
 
 #[derive(Debug)]

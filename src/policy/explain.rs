@@ -21,26 +21,32 @@ use policy::{
 };
 use proxy::{
     Needs,
-    config::{EncodedSlash, Mode, ProductConfig, Unmatched},
+    config::{EncodedSlash, Mode, ProductConfig, Reasons, Unmatched},
 };
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Outcome, source, subject};
+use super::{
+    Outcome,
+    source::{self, Policies},
+    store, subject,
+};
 
 #[derive(ClapArgs)]
 #[command(after_help = "\
 Example: postern policy explain policies --user acme/ana --group midaz-viewer-group \\
              --permission midaz::accounts:get --mfa --client 10.0.0.7
          postern policy explain --application acme/billing --role midaz-editor-role \\
-             --product midaz --method GET --path /v1/organizations --expect allow")]
+             --product midaz --method GET --path /v1/organizations --expect allow
+         postern policy explain documents --principal 'User::\"ana\"' --action read \\
+             --resource 'Document::\"plan\"'")]
 pub struct Args {
     #[command(flatten)]
     source: source::Where,
     #[command(flatten)]
     who: subject::Who,
     /// What is asked for, as in `midaz::accounts:get`
-    #[arg(long, required_unless_present = "product", conflicts_with = "product")]
+    #[arg(long, conflicts_with = "product")]
     permission: Option<String>,
     /// The product whose route is asked for
     #[arg(long, requires_all = ["method", "path_of_request"])]
@@ -54,6 +60,8 @@ pub struct Args {
     /// The product's route set [default: the one that its manifest names]
     #[arg(long, value_name = "SET", requires = "product")]
     routes: Option<String>,
+    #[command(flatten)]
+    question: store::Asked,
     /// The client's address
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
@@ -84,7 +92,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Answer {
+pub enum Answer {
     Allow,
     Deny,
 }
@@ -99,7 +107,13 @@ struct Asked {
 
 /// Ask the engine, and tell why it says so.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let engine = args.source.catalog()?;
+    let engine = match args.source.open()? {
+        Policies::Catalog(engine) => engine,
+        Policies::Store(store) => {
+            return store::explain(&store, &args.question, args.json, args.expect);
+        }
+    };
+    args.question.refused()?;
     let subject = args.who.subject(&engine)?;
     let asked = ask(args, &engine, &subject)?;
     let mut out = stdout().lock();
@@ -114,12 +128,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
     } else {
         write!(out, "{}", told(&asked, &subject))?;
     }
-    let answer = if asked.allowed { Answer::Allow } else { Answer::Deny };
-    Ok(if args.expect.is_none_or(|expected| expected == answer) {
-        Outcome::Holds
-    } else {
-        Outcome::Fails
-    })
+    Ok(outcome(asked.allowed, args.expect))
+}
+
+/// Whether the answer is the expected one, if one is.
+pub(super) fn outcome(allowed: bool, expected: Option<Answer>) -> Outcome {
+    let answer = if allowed { Answer::Allow } else { Answer::Deny };
+    if expected.is_none_or(|expected| expected == answer) { Outcome::Holds } else { Outcome::Fails }
 }
 
 fn ask(args: &Args, engine: &Engine, subject: &Subject) -> Result<Asked> {
@@ -177,6 +192,7 @@ fn routed(
         unmatched: Unmatched::default(),
         encoded_slash: EncodedSlash::default(),
         h2c: false,
+        reasons: Reasons::default(),
     };
     let (needs, found) = proxy::routed(engine, &config, method, path)
         .map_err(|error| anyhow!("`{method} {path}`: {error}"))?;
@@ -218,12 +234,21 @@ fn told(asked: &Asked, subject: &Subject) -> String {
     for explanation in &asked.explanations {
         let word = word(explanation.decision.allowed());
         let _ = writeln!(text, "{word}: {} {}", subject.principal, explanation.permission);
-        tell(explanation, subject, &mut text);
+        tell(explanation, &mut text);
+        if unsettled(explanation) {
+            missing(explanation, subject, &mut text);
+        }
     }
     text
 }
 
-fn tell(explanation: &Explanation, subject: &Subject, text: &mut String) {
+/// Whether nothing settled it: no policy permits it.
+fn unsettled(explanation: &Explanation) -> bool {
+    explanation.settled.is_empty() && explanation.errors.is_empty()
+}
+
+/// What settled it.
+pub(super) fn tell(explanation: &Explanation, text: &mut String) {
     let verb = if explanation.decision.forbidden() { "forbidden" } else { "permitted" };
     for settled in &explanation.settled {
         let place = settled.place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
@@ -249,9 +274,8 @@ fn tell(explanation: &Explanation, subject: &Subject, text: &mut String) {
         );
         clauses(false, &error.clauses, text);
     }
-    if explanation.settled.is_empty() && explanation.errors.is_empty() {
-        let _ = writeln!(text, "  no policy permits it");
-        missing(explanation, subject, text);
+    if unsettled(explanation) {
+        text.push_str("  no policy permits it\n");
     }
 }
 
@@ -259,6 +283,14 @@ fn missing(explanation: &Explanation, subject: &Subject, text: &mut String) {
     for giver in &explanation.roles {
         let _ = writeln!(text, "  {}", give(giver, subject.principal.is_user()));
     }
+    nearest(explanation, text);
+    if explanation.roles.is_empty() && explanation.nearest.is_empty() {
+        text.push_str("  no role and no written policy permits it to anybody\n");
+    }
+}
+
+/// The permits that nearly hold.
+pub(super) fn nearest(explanation: &Explanation, text: &mut String) {
     for near in &explanation.nearest {
         let place = near.place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
         let _ = writeln!(text, "  policy `{}`{place} would permit it, but", near.policy);
@@ -270,9 +302,6 @@ fn missing(explanation: &Explanation, subject: &Subject, text: &mut String) {
         n => {
             let _ = writeln!(text, "  {n} more permits hold less");
         }
-    }
-    if explanation.roles.is_empty() && explanation.nearest.is_empty() {
-        text.push_str("  no role and no written policy permits it to anybody\n");
     }
 }
 

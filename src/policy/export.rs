@@ -1,6 +1,7 @@
 //! `postern policy export`: what is in force, as plain Cedar or as a snapshot under a signature.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Write, stdout},
     path::{Path, PathBuf},
@@ -13,12 +14,13 @@ use policy::{
     model::decision::Revision,
     signed::{self, SigningKey},
     snapshot::Snapshot,
+    template,
 };
 use serde_json::json;
 
 use super::{
     Outcome, files,
-    source::{self, Policies},
+    source::{self, Policies, Source},
 };
 
 #[derive(ClapArgs)]
@@ -34,6 +36,10 @@ pub struct Args {
     /// Write schema, generated and written policies as plain Cedar into this folder
     #[arg(long, value_name = "DIR", required_unless_present = "snapshot")]
     out: Option<PathBuf>,
+
+    /// Of a plain Cedar store: write schema and policies in Cedar's JSON too
+    #[arg(long, requires = "out")]
+    cedar_json: bool,
 
     /// Write the snapshot into this file; `-` for standard output
     #[arg(long, value_name = "FILE")]
@@ -62,15 +68,28 @@ pub struct Args {
 
 /// Compile, and write.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let Policies::Catalog(engine) = args.source.open()? else {
-        bail!("this is a plain Cedar store already; copy its folder");
+    let source = args.source.read()?;
+    let plain = match &source {
+        Source::Store(plain) => Some(plain.clone()),
+        Source::Catalog(_) => None,
     };
+    let engine = match (source.compile()?, plain) {
+        (Policies::Catalog(engine), _) => engine,
+        (Policies::Store(store), Some(plain)) => {
+            let Some(folder) = args.out.as_ref().filter(|_| args.snapshot.is_none()) else {
+                bail!("a plain Cedar store has no snapshot; write it as files with `--out`");
+            };
+            let files = export::of_store(&plain, &store, args.cedar_json)?;
+            return tell(args, &put(folder, &files, args.force)?);
+        }
+        (Policies::Store(_), None) => bail!("a plain Cedar store comes from a folder"),
+    };
+    if args.cedar_json {
+        bail!("`--cedar-json` is for plain Cedar stores: write one with `--out`, then export it");
+    }
     let mut written = Vec::new();
     if let Some(folder) = &args.out {
-        let files = export::files(&engine)?;
-        refuse_strangers(folder, |name| files.contains_key(name))?;
-        files::write(folder, &files, args.force)?;
-        written.extend(files.keys().map(|name| folder.join(name).display().to_string()));
+        written.extend(put(folder, &export::files(&engine)?, args.force)?);
     }
     if let Some(file) = &args.snapshot {
         let text = snapshot(args, engine.snapshot())?;
@@ -84,6 +103,17 @@ pub fn run(args: &Args) -> Result<Outcome> {
         fs::write(file, text).with_context(|| format!("cannot write `{}`", file.display()))?;
         written.push(file.display().to_string());
     }
+    tell(args, &written)
+}
+
+/// Write files, and say which.
+fn put(folder: &Path, files: &BTreeMap<String, String>, force: bool) -> Result<Vec<String>> {
+    refuse_strangers(folder, |name| files.contains_key(name))?;
+    files::write(folder, files, force)?;
+    Ok(files.keys().map(|name| folder.join(name).display().to_string()).collect())
+}
+
+fn tell(args: &Args, written: &[String]) -> Result<Outcome> {
     let mut out = stdout().lock();
     if args.json {
         writeln!(out, "{:#}", json!({ "written": written }))?;
@@ -116,10 +146,7 @@ fn refuse_strangers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     let mut strangers: Vec<String> = entries
         .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.to_owned()))
-        .filter(|name| {
-            let cedar = Path::new(name).extension().is_some_and(|extension| extension == "cedar");
-            cedar || name == policy::store::ENTITIES
-        })
+        .filter(|name| template::is_policy_file(Path::new(name)) || name == policy::store::ENTITIES)
         .filter(|name| !ours(name))
         .map(|name| format!("`{name}`"))
         .collect();

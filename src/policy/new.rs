@@ -43,7 +43,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     for (path, _) in &files {
         writeln!(out, "{folder}/{path}")?;
     }
-    writeln!(out, "\nnext: change them to what you have, then `postern policy check {folder}`")?;
+    let and_test =
+        if args.plain { String::new() } else { format!(" and `postern policy test {folder}`") };
+    writeln!(
+        out,
+        "\nnext: change them to what you have, then `postern policy check {folder}`{and_test}"
+    )?;
     Ok(Outcome::Holds)
 }
 

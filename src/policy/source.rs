@@ -62,6 +62,17 @@ impl Where {
         (named && path.is_dir()).then_some(path)
     }
 
+    /// What was named, for a title.
+    pub fn name(&self) -> String {
+        let address = self.url.as_ref().and_then(Uri::authority).map(|authority| {
+            // Without what may be a password.
+            let authority = authority.as_str();
+            authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned()
+        });
+        let path = || self.path.as_deref().unwrap_or(Path::new(DEFAULT)).display().to_string();
+        address.unwrap_or_else(path)
+    }
+
     /// Read.
     ///
     /// # Errors
@@ -69,7 +80,7 @@ impl Where {
     /// When it is not there, or has another shape; complaints about its text are the error's text.
     pub fn read(&self) -> Result<Source> {
         if let Some(url) = &self.url {
-            return Ok(Source::Catalog(Arc::new(remote::snapshot(url)?)));
+            return Source::running(url);
         }
         let path = self.path.as_deref().unwrap_or(Path::new(DEFAULT));
         if self.path.is_none() && !path.exists() {
@@ -112,7 +123,7 @@ impl Policies {
         match self {
             Self::Catalog(engine) => Ok(engine),
             Self::Store(_) => bail!(
-                "a plain Cedar store is not served here, for it has no products, roles and permissions; name a policy folder with products"
+                "this is a plain Cedar store, which has no products, roles and permissions: ask it in its schema's own terms where `--help` tells how, or name a policy folder with products"
             ),
         }
     }
@@ -142,6 +153,15 @@ impl Source {
             bail!("`{}`: no such policy folder or snapshot file", path.display());
         }
         opened(path, None)
+    }
+
+    /// What a running Postern decides by.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached, or has nothing in force.
+    pub fn running(url: &Uri) -> Result<Self> {
+        Ok(Self::Catalog(Arc::new(remote::snapshot(url)?)))
     }
 
     /// Read a file whose signature must hold.

@@ -8,8 +8,13 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args as ClapArgs;
-use policy::table::{self, Coverage, Failure, Ran, Report};
+use policy::{
+    complaint::Complaints,
+    table::{self, Coverage, Failure, Ran, Report},
+};
 use serde_json::{Value, json};
+
+mod watch;
 
 use super::{
     Outcome,
@@ -20,6 +25,7 @@ use super::{
 #[command(after_help = "\
 Example: postern policy test policies
          postern policy test --coverage-required --junit report.xml policies
+         postern policy test --watch policies
          postern policy test --url http://127.0.0.1:9090 --tables policies")]
 pub struct Args {
     #[command(flatten)]
@@ -36,10 +42,16 @@ pub struct Args {
     /// Fail when there is a hand-written policy that no case reached
     #[arg(long)]
     coverage_required: bool,
+    /// Test again whenever a file of the folder changes, and tell what is different; until Ctrl-C
+    #[arg(long, conflicts_with_all = ["url", "verify_key", "tables", "json", "junit", "coverage_required"])]
+    watch: bool,
 }
 
 /// Read the tables, ask, and tell.
 pub fn run(args: &Args) -> Result<Outcome> {
+    if args.watch {
+        return watch::run(args);
+    }
     let report = report(args)?;
     if let Some(file) = &args.junit {
         fs::write(file, table::junit(&report))
@@ -49,7 +61,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&report))?)?;
     } else {
-        out.write_all(told(&report).as_bytes())?;
+        for finding in findings(&report) {
+            writeln!(out, "{}", finding.text)?;
+        }
+        writeln!(out, "{}", counts(&report))?;
     }
     let unreached = args.coverage_required && report.unreached().next().is_some();
     let fails = unreached || report.failed().next().is_some();
@@ -57,11 +72,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 fn report(args: &Args) -> Result<Report> {
-    let Policies::Catalog(engine) = args.source.open()? else {
-        bail!(
-            "decision tables of plain Cedar stores are not read yet: only a folder with products has tables"
-        );
-    };
+    let policies = args.source.open()?;
     let Some(folder) = args.tables.as_deref().or(args.source.folder()) else {
         bail!("a snapshot has no decision tables: name a policy folder with `--tables`");
     };
@@ -72,27 +83,54 @@ fn report(args: &Args) -> Result<Report> {
             "no decision table in `{folder}`: put one at `{tests}/*.yaml` or in a product's folder"
         );
     }
-    let cases = table::read(&engine, &files).map_err(|complaints| anyhow!("{complaints}"))?;
-    table::run(&engine, &cases).map_err(|complaint| anyhow!("{complaint}"))
+    let told = |complaints: Complaints| anyhow!("{complaints}");
+    match policies {
+        Policies::Catalog(engine) => {
+            let cases = table::read(&engine, &files).map_err(told)?;
+            table::run(&engine, &cases).map_err(|complaint| told(complaint.into()))
+        }
+        Policies::Store(store) => {
+            let cases = table::store::read(&store, &files).map_err(told)?;
+            table::store::run(&store, &cases).map_err(|complaint| told(complaint.into()))
+        }
+    }
 }
 
-fn told(report: &Report) -> String {
-    let mut told = Vec::new();
+/// One thing to tell of a report.
+struct Finding {
+    /// What it is, without the lines it stands on: they move as a file is edited.
+    what: String,
+    text: String,
+}
+
+fn findings(report: &Report) -> Vec<Finding> {
+    let mut found = Vec::new();
     for ran in report.failed() {
-        told.push(format!("{}: the case `{}` does not hold", ran.place, ran.name));
-        told.extend(ran.failures.iter().map(|failure| format!("  {failure}")));
+        let case = format!("the case `{}` does not hold", ran.name);
+        let mut what = format!("{}: {case}", ran.place.file);
+        let mut text = format!("{}: {case}", ran.place);
+        for failure in &ran.failures {
+            let told = failure.to_string();
+            let told = told.strip_prefix(&failure.place.to_string()).unwrap_or(&told);
+            what.push_str(told);
+            text.extend(["\n  ", &failure.to_string()]);
+        }
+        found.push(Finding { what, text });
     }
+    let mut of_policy = |policy: &Coverage, told: String| {
+        let what = format!("{}: {told}", policy.place.file);
+        found.push(Finding { what, text: format!("{}: {told}", policy.place) });
+    };
     for policy in report.unreached() {
         let how =
             if policy.not_held { "its conditions never hold" } else { "none is in its scope" };
-        told.push(format!("{}: no case reaches `{}`: {how}", policy.place, policy.policy));
+        of_policy(policy, format!("no case reaches `{}`: {how}", policy.policy));
     }
     for policy in report.coverage.iter().filter(|policy| policy.half()) {
         let what = "no case is in its scope with conditions that do not hold";
-        told.push(format!("{}: `{}` is half covered: {what}", policy.place, policy.policy));
+        of_policy(policy, format!("`{}` is half covered: {what}", policy.policy));
     }
-    told.push(counts(report));
-    told.join("\n")
+    found
 }
 
 fn counts(report: &Report) -> String {
@@ -104,7 +142,7 @@ fn counts(report: &Report) -> String {
         failed => format!("the tables do not hold: {failed} failed"),
     };
     format!(
-        "{verdict} (cases: {cases}, questions: {asked}, hand-written policies reached: {reached} of {written})\n"
+        "{verdict} (cases: {cases}, questions: {asked}, hand-written policies reached: {reached} of {written})"
     )
 }
 
@@ -134,7 +172,7 @@ fn failure_json(failure: &Failure) -> Value {
     let decision = &failure.decision;
     let errors: Vec<Value> =
         decision.errors.iter().map(|e| json!({ "policy": e.policy, "what": e.what })).collect();
-    json!({
+    let mut told = json!({
         "line": failure.place.line,
         "column": failure.place.column,
         "principal": failure.principal,
@@ -144,7 +182,11 @@ fn failure_json(failure: &Failure) -> Value {
         "got": table::word(decision.verdict),
         "policies": decision.policies.as_slice(),
         "errors": errors,
-    })
+    });
+    if !failure.expected_errors.is_empty() {
+        told["expected_errors"] = json!(failure.expected_errors);
+    }
+    told
 }
 
 fn coverage_json(policy: &Coverage) -> Value {

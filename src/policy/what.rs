@@ -2,22 +2,30 @@
 
 use std::io::{Write, stdout};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use clap::Args as ClapArgs;
 use policy::search::{May, Search};
 use serde_json::{Value, json};
 
-use super::{Outcome, source, subject};
+use super::{
+    Outcome,
+    source::{self, Policies},
+    store, subject,
+};
 
 #[derive(ClapArgs)]
 #[command(after_help = "\
 Example: postern policy what policies --group midaz-viewer-group
-         postern policy what --application acme/billing --role midaz-editor-role --json")]
+         postern policy what --application acme/billing --role midaz-editor-role --json
+         postern policy what documents --principal 'User::\"ana\"'")]
 pub struct Args {
     #[command(flatten)]
     source: source::Where,
     #[command(flatten)]
     who: subject::Who,
+    /// In a plain Cedar store: who, as in `User::"ana"`
+    #[arg(long, value_name = "UID", conflicts_with_all = ["user", "group", "application", "role"])]
+    principal: Option<String>,
     /// Print a JSON array: permission, may, by
     #[arg(long)]
     json: bool,
@@ -25,6 +33,16 @@ pub struct Args {
 
 /// Every permission that the subject has, or may have.
 pub fn run(args: &Args) -> Result<Outcome> {
+    if let Some(principal) = &args.principal {
+        return match args.source.open()? {
+            Policies::Store(store) => store::what(&store, principal, args.json),
+            Policies::Catalog(_) => {
+                bail!(
+                    "`--principal` asks a plain Cedar store; here are products: ask with `--user`"
+                )
+            }
+        };
+    }
     let engine = args.source.catalog()?;
     let subject = args.who.subject(&engine)?;
     let told = |error: String| anyhow!(error);

@@ -27,7 +27,7 @@ pub fn command(folder: &TempDir, config: &str, arguments: &[&str]) -> Command {
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
     command.arg("proxy").arg("--config").arg(&file).args(arguments).env_clear();
-    for key in ["LISTEN", "GATEWAY", "HEALTH"] {
+    for key in ["LISTEN", "GATEWAY", "EXT_AUTHZ", "HEALTH"] {
         command.env(format!("POSTERN_PROXY_{key}"), "127.0.0.1:0");
     }
     command.env("POSTERN_LOG_FORMAT", "json");

@@ -21,17 +21,20 @@ use hyper_util::{
     server::conn::auto,
 };
 use serde_json::{Map, Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::derive_accept_key, protocol::Role},
 };
+
+use super::PATIENCE;
 
 /// A running product.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     pub address: SocketAddr,
     seen: Arc<AtomicUsize>,
+    open: watch::Sender<usize>,
 }
 
 impl Upstream {
@@ -39,11 +42,13 @@ impl Upstream {
     /// WebSocket messages.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
-        let counting = upstream.seen.clone();
+        let address = listener.local_addr().unwrap();
+        let upstream = Self { address, seen: Arc::default(), open: watch::Sender::new(0) };
+        let (counting, open) = (upstream.seen.clone(), upstream.open.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = counting.clone();
+                let (seen, open) = (counting.clone(), open.clone());
+                open.send_modify(|n| *n += 1);
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         seen.fetch_add(1, Ordering::SeqCst);
@@ -52,6 +57,7 @@ impl Upstream {
                     let http = auto::Builder::new(TokioExecutor::new());
                     let io = TokioIo::new(stream);
                     let _ = http.serve_connection_with_upgrades(io, service).await;
+                    open.send_modify(|n| *n -= 1);
                 });
             }
         });
@@ -61,6 +67,13 @@ impl Upstream {
     /// How many requests came through.
     pub fn seen(&self) -> usize {
         self.seen.load(Ordering::SeqCst)
+    }
+
+    /// Until at most `n` connections are open.
+    pub async fn at_most_open(&self, n: usize) {
+        let mut open = self.open.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, open.wait_for(|open| *open <= n)).await;
+        assert!(waited.is_ok(), "{} connections stay open", *self.open.borrow());
     }
 }
 

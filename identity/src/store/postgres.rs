@@ -136,10 +136,7 @@ impl Pools {
         const SETTLE: &str = "SELECT set_config('lock_timeout', $1, false), \
                                 set_config('client_min_messages', 'warning', false)";
         let mut conn = self.options.connect().await?;
-        sqlx::query(SETTLE)
-            .bind(format!("{}s", START.as_secs()))
-            .execute(&mut conn)
-            .await?;
+        sqlx::query(SETTLE).bind(format!("{}s", START.as_secs())).execute(&mut conn).await?;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(FIRST_START).execute(&mut conn).await?;
         Ok(Turn(conn))
     }

@@ -285,12 +285,14 @@ impl Service {
         tokio::spawn(async move {
             while let Some(delivery) = subscription.next().await {
                 match &delivery.news {
-                    News::Snapshot(snapshot) => {
+                    News::Engine(engine) => {
+                        let snapshot = engine.snapshot();
                         let mut told = ears.lock().unwrap();
                         let changes = told.changes.len();
                         told.before_policy.get_or_insert(changes);
                         told.snapshots.push(Arc::clone(snapshot));
                     }
+                    News::Snapshot(_) => panic!("identity has compiled what it tells"),
                     News::Change(change) => ears.lock().unwrap().changes.push(change.clone()),
                 }
                 delivery.done();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use identity::AdoptError;
 use policy::{
     catalog::Catalog,
+    complaint::Place,
     model::{decision::Revision, manifest::Manifest},
     snapshot::PolicyText,
 };
@@ -42,10 +43,21 @@ groups:
   demo-tool-group: {title: Demo Tools, roles: [demo-tool-role]}
 applications: [demo-editor-role]
 ";
-    let revision = service.policies.adopt(with(demo)).await.unwrap();
+    let (asked, compiled) = std::sync::mpsc::channel();
+    let revision = service
+        .policies
+        .adopt(with(demo), move |engine| {
+            let compiled = Arc::as_ptr(engine.snapshot()).addr();
+            asked.send(compiled).unwrap();
+            Ok(())
+        })
+        .await
+        .unwrap();
     let snapshot = service.snapshot();
     assert_eq!(snapshot.revision, revision);
     assert!(revision > before);
+    // What was asked is what is told: it is compiled once.
+    assert_eq!(compiled.recv().unwrap(), Arc::as_ptr(&snapshot).addr());
     assert!(snapshot.roles[0].grants.is_empty(), "what is declared no more counts for nothing");
     service.get("/v1/groups/demo-viewer-group", &admin).await.expect(404);
     service.get("/v1/groups/demo-tool-group", &admin).await.expect(200);
@@ -66,7 +78,7 @@ applications: [demo-editor-role]
             .any(|p| p.groups.iter().any(|g| g.name.as_str() == "demo-tool-group"))
     );
     // Those of the start again: whoever was a viewer is one.
-    service.policies.adopt(catalog()).await.unwrap();
+    service.policies.adopt(catalog(), |_| Ok(())).await.unwrap();
     let held = service.get("/v1/permissions", &access(&ana)).await.expect(200);
     assert_eq!(held["things"], json!(["get"]));
 }
@@ -80,16 +92,23 @@ async fn a_catalog_that_does_not_compile_changes_nothing() {
     let text =
         PolicyText { file: "x.cedar".into(), product: None, text: "forbid (nobody);".into() };
     bad.policies.push(text);
-    let refused = service.policies.adopt(bad).await;
+    let refused = service.policies.adopt(bad, |_| panic!("nothing was compiled")).await;
     let Err(AdoptError::Refused(complaints)) = refused else { panic!("{refused:?}") };
     assert!(complaints.to_string().starts_with("x.cedar:1:"), "{complaints}");
+    // Nor does one that compiles, and does not stand what its caller asks.
+    let unwanted = Place::file("config").complain("no such route set");
+    let told = unwanted.clone();
+    let refused = service.policies.adopt(catalog(), move |_| Err(told.into())).await;
+    let Err(AdoptError::Refused(complaints)) = refused else { panic!("{refused:?}") };
+    assert_eq!(complaints, unwanted.into());
+    assert_eq!(service.snapshot().revision, before, "no number is used up");
     service.get("/v1/groups/demo-viewer-group", &admin).await.expect(200);
     service.get("/readyz", "").await.expect(200);
-    // The number it would have had is used up, and what is in force has it or a later one.
     let group = json!({"id": "own", "name": "Own", "roles": []});
     service.post("/v1/groups", &admin, group).await.expect(201);
     let snapshot = service.snapshot();
-    assert!(snapshot.revision > before && snapshot.policies.is_empty());
+    assert_eq!(snapshot.revision, Revision(before.0 + 1));
+    assert!(snapshot.policies.is_empty());
 }
 
 #[tokio::test]
@@ -103,7 +122,7 @@ async fn catalogs_and_changes_at_once_all_come_into_force() {
             let mut changed = catalog();
             let file = "x.cedar".into();
             changed.policies.push(PolicyText { file, product: None, text: text.into() });
-            service.policies.adopt(changed).await
+            service.policies.adopt(changed, |_| Ok(())).await
         })
     });
     let adopting: Vec<_> = adopting.collect();

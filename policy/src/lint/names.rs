@@ -9,7 +9,7 @@ use unicode_security::{MixedScript, skeleton as skeleton_of};
 
 use super::{Finding, never::CONFUSABLE, place_in, place_of};
 use crate::{
-    compile::Authored,
+    compile::{Authored, Written},
     complaint::Place,
     generate,
     model::manifest::Manifest,
@@ -23,9 +23,9 @@ const READ: [&str; 2] = ["id", "reason"];
 const LONG_ENOUGH: usize = 6;
 
 /// Policies without an id, ids that look alike, annotations that miss their name by a letter.
-pub(super) fn policies(written: &[Authored], texts: &[PolicyText]) -> Vec<Finding> {
+pub(super) fn policies(written: &Written, texts: &[PolicyText]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for policy in written {
+    for policy in written.by_hand() {
         if policy.policy.annotation("id").is_none_or(str::is_empty) {
             findings.push(without_id(policy));
         }
@@ -43,8 +43,8 @@ pub(super) fn policies(written: &[Authored], texts: &[PolicyText]) -> Vec<Findin
             }
         }
     }
-    findings.extend(written.iter().flat_map(|policy| disguised(policy, texts)));
-    let named = written.iter().filter(|policy| policy.policy.annotation("id").is_some());
+    findings.extend(written.by_hand().flat_map(|policy| disguised(policy, texts)));
+    let named = written.by_hand().filter(|policy| policy.policy.annotation("id").is_some());
     let ids = named.map(|policy| (policy.id.to_string(), policy.place.clone())).collect();
     findings.extend(look_alikes("policy id", ids));
     findings

@@ -1,7 +1,7 @@
 //! Policies that can never apply, policies that are looked at for every question, and text that is
 //! not what it seems.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use cedar_policy::{
     ActionConstraint, EntityUid, PolicyId, PolicySet, Schema, ValidationMode, ValidationWarning,
@@ -15,7 +15,7 @@ use super::{
     text_of,
 };
 use crate::{
-    compile::{self, Authored},
+    compile::{self, Authored, Written},
     generate,
     model::manifest::Manifest,
     schema,
@@ -58,6 +58,19 @@ pub(super) fn lint(
         findings.extend(costs(policy, reach));
     }
     findings
+}
+
+/// Templates that nothing is made of.
+pub(super) fn unlinked(written: &Written) -> Vec<Finding> {
+    let linked: BTreeSet<&str> =
+        written.policies.iter().filter_map(|policy| Some(&*policy.template.as_ref()?.id)).collect();
+    let idle = written.templates.iter().filter(|template| !linked.contains(&*template.id));
+    idle.map(|template| {
+        let told = format!("template `{}` decides nothing: no link fills its slots", template.id);
+        Finding::warning(&template.place, "unlinked-template", told)
+            .cure("link it in a `links.json` beside it, or name the principal or resource")
+    })
+    .collect()
 }
 
 /// What in the scope keeps a policy from ever applying.

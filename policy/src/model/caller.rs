@@ -1,10 +1,10 @@
 //! The bearer of a verified token; becomes the Cedar principal.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::name::{AppId, GroupName, OrgId, RoleName, SessionId, UserId};
+use super::name::{AppId, BadName, GroupName, OrgId, RoleName, SessionId, UserId};
 
 /// Who asks: a person or an application, always of one organization.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,6 +45,26 @@ impl fmt::Display for Principal {
     }
 }
 
+impl FromStr for Principal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts =
+            text.split_once(':').and_then(|(kind, rest)| Some((kind, rest.split_once('/')?)));
+        let told = |error: BadName| error.to_string();
+        match parts {
+            Some(("user", (org, id))) => {
+                Ok(Self::User { org: org.parse().map_err(told)?, id: id.parse().map_err(told)? })
+            }
+            Some(("application", (org, id))) => Ok(Self::Application {
+                org: org.parse().map_err(told)?,
+                id: id.parse().map_err(told)?,
+            }),
+            _ => Err("it is no principal, as in `user:acme/ana`".to_owned()),
+        }
+    }
+}
+
 /// A principal with what it holds: the first half of every query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
@@ -72,7 +92,7 @@ impl Authentication {
 }
 
 /// The bearer of a token whose signature and claims have been verified.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub subject: Subject,
     pub authentication: Authentication,

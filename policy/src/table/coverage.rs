@@ -58,9 +58,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn of(engine: &Engine) -> Result<Self, Complaint> {
+    pub(super) fn of(policies: &[Authored]) -> Result<Self, Complaint> {
         let (mut whole, mut scopes) = (PolicySet::new(), PolicySet::new());
-        for policy in engine.written() {
+        for policy in policies {
             for (set, scope) in [(&mut whole, false), (&mut scopes, true)] {
                 let copy = permitting(policy, scope).map_err(|error| {
                     let told = format!("cannot watch the policy `{}`: {error}", policy.id);
@@ -69,7 +69,7 @@ impl Watch {
                 set.add(copy).map_err(|error| policy.place.complain(error.to_string()))?;
             }
         }
-        let seen: Vec<Coverage> = engine.written().iter().map(unseen).collect();
+        let seen: Vec<Coverage> = policies.iter().map(unseen).collect();
         let by_id = (0..).zip(&seen).map(|(n, policy)| (Arc::clone(&policy.policy), n)).collect();
         Ok(Self { seen, by_id, whole, scopes, authorizer: Authorizer::new() })
     }
@@ -79,8 +79,14 @@ impl Watch {
             return Ok(());
         }
         let (request, entities) = engine.reference(query)?;
-        let (held, failed) = self.ask(&self.whole, &request, &entities);
-        let (in_scope, _) = self.ask(&self.scopes, &request, &entities);
+        self.look(&request, &entities);
+        Ok(())
+    }
+
+    /// What each policy makes of a question.
+    pub(super) fn look(&mut self, request: &Request, entities: &Entities) {
+        let (held, failed) = self.ask(&self.whole, request, entities);
+        let (in_scope, _) = self.ask(&self.scopes, request, entities);
         for n in in_scope {
             self.seen[n].not_held |= !held.contains(&n) && !failed.contains(&n);
         }
@@ -90,7 +96,6 @@ impl Watch {
         for n in failed {
             self.seen[n].failed = true;
         }
-        Ok(())
     }
 
     pub(super) fn done(self) -> Vec<Coverage> {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Failure, Ran, Report, by_file, word};
+use crate::markup::escaped;
 
 /// The report in the XML of `JUnit`.
 pub fn junit(report: &Report) -> String {
@@ -37,32 +38,15 @@ fn case(ran: &Ran, file: &str) -> String {
     format!("{open}>\n{failure}\n    </testcase>")
 }
 
-/// What a text is in XML, in an attribute or between tags. Characters that XML cannot hold are
-/// replaced.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&apos;",
-            '\n' | '\t' => out.push(c),
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let decision = &self.decision;
         let mut told = format!("{}: {} may {}?\n", self.place, self.principal, self.permission);
         let expected = self.expected_policies.as_ref().map(|p| p.iter().map(String::as_str));
         writeln!(told, "    expected: {}{}", word(self.expected), by(expected))?;
+        for policy in &self.expected_errors {
+            writeln!(told, "              policy `{policy}` cannot be evaluated")?;
+        }
         let policies = decision.policies.iter().map(AsRef::as_ref);
         write!(told, "    got:      {}{}", word(decision.verdict), by(Some(policies)))?;
         for error in &decision.errors {

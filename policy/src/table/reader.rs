@@ -7,13 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::Spanned;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{Asker, Case, Given, Question};
 use crate::{
-    complaint::{Complaint, Complaints, Place},
+    complaint::{Complaint, Complaints, Place, near},
     engine::Engine,
     model::{
         caller::{Authentication, Principal, Subject},
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The moment of a case that names none: the same today and tomorrow. 2026-01-01T12:00:00Z.
-const NOON: u64 = 1_767_268_800;
+pub(crate) const NOON: u64 = 1_767_268_800;
 
 /// The organization of a matrix that names none.
 const ORGANIZATION: &str = "acme";
@@ -130,15 +130,29 @@ impl<'a> Known<'a> {
 /// Read one table.
 pub(super) fn parse(known: &Known<'_>, file: &str, text: &str) -> Result<Vec<Case>, Complaints> {
     let file: Arc<str> = file.into();
-    let raw: Raw = serde_saphyr::from_str(text).map_err(|error| {
-        let place = error.location().map_or(Place::file(Arc::clone(&file)), |at| Place {
-            file: Arc::clone(&file),
+    let raw = yaml(&file, text)?;
+    Reader { known, file, complaints: Vec::new() }.read(raw)
+}
+
+/// What a table's text says, in the shape of its kind.
+pub(super) fn yaml<T: DeserializeOwned>(file: &Arc<str>, text: &str) -> Result<T, Complaints> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let place = error.location().map_or(Place::file(Arc::clone(file)), |at| Place {
+            file: Arc::clone(file),
             line: u32::try_from(at.line()).unwrap_or(0),
             column: u32::try_from(at.column()).unwrap_or(0),
         });
-        Complaints::from(place.complain(plain(&error)).coded("table"))
-    })?;
-    Reader { known, file, complaints: Vec::new() }.read(raw)
+        place.complain(plain(&error)).coded("table").into()
+    })
+}
+
+/// Where a value stands.
+pub(super) fn place<T>(file: &Arc<str>, at: &Spanned<T>) -> Place {
+    Place {
+        file: Arc::clone(file),
+        line: u32::try_from(at.referenced.line()).unwrap_or(0),
+        column: u32::try_from(at.referenced.column()).unwrap_or(0),
+    }
 }
 
 struct Reader<'a> {
@@ -448,11 +462,7 @@ impl Reader<'_> {
     }
 
     fn place<T>(&self, at: &Spanned<T>) -> Place {
-        Place {
-            file: Arc::clone(&self.file),
-            line: u32::try_from(at.referenced.line()).unwrap_or(0),
-            column: u32::try_from(at.referenced.column()).unwrap_or(0),
-        }
+        place(&self.file, at)
     }
 
     /// Note what is wrong; there is no value where something is.
@@ -461,13 +471,4 @@ impl Reader<'_> {
         self.complaints.push(place.complain(text).coded("table"));
         None
     }
-}
-
-/// A known name that looks like the one that is not.
-fn near<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
-    known
-        .map(|name| (strsim::damerau_levenshtein(text, name), name))
-        .min()
-        .filter(|(far, _)| *far <= 1 + text.len() / 4)
-        .map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
 }

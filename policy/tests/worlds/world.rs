@@ -54,7 +54,7 @@ const THINGS: [&str; 6] = [
 ];
 
 /// Conditions of all outcomes. The last ones overflow: they pass validation and fail in evaluation.
-const CONDITIONS: [&str; 18] = [
+const CONDITIONS: [&str; 23] = [
     "",
     "when { context.mfa }",
     "unless { context.mfa }",
@@ -71,6 +71,11 @@ const CONDITIONS: [&str; 18] = [
     "when { context has client && context.client.isInRange(ip(\"10.0.0.0/8\")) }",
     "when { resource == @::Resource::\"accounts\" || action in @::Action::\"*:patch\" }",
     "when { {a: context}.a.mfa }",
+    "when { context has path.id && context.path.id == \"abc\" }",
+    "unless { context has client }",
+    "when { if context has acr then context.acr == \"2\" else context[\"mfa\"] }",
+    "when { context == context && [context.organization].contains(\"zeta\") }",
+    "when { principal in [Group::\"acme/g0\", Group::\"acme/g1\"] }",
     "when { 9223372036854775807 + 1 == 0 }",
     "when { context.mfa && 9223372036854775807 + 1 == 0 }",
 ];
@@ -83,9 +88,24 @@ struct Written {
     product: usize,
     thing: usize,
     condition: usize,
+    /// Whether it is a template, where its scope names a principal, and a link of it.
+    linked: bool,
 }
 
 impl Written {
+    /// The entity that its scope names, where a slot can stand for it.
+    fn slot(&self) -> Option<&'static str> {
+        let named = SCOPES[self.scope].split(' ').next_back().filter(|end| end.contains('"'))?;
+        self.linked.then_some(named)
+    }
+
+    fn link(&self, n: usize) -> Option<serde_json::Value> {
+        let args = serde_json::json!({ "?principal": self.slot()? });
+        Some(
+            serde_json::json!({ "template_id": format!("t{n}"), "link_id": format!("p{n}"), "args": args }),
+        )
+    }
+
     fn text(&self, n: usize) -> String {
         let effect = if self.forbid { "forbid" } else { "permit" };
         let of = NAMESPACES[self.product];
@@ -100,9 +120,13 @@ impl Written {
             5 => format!("action == {of}::Action::\"accounts:*\""),
             _ => format!("action in {of}::Action::\"*:*\""),
         };
-        let (scope, thing) = (SCOPES[self.scope], THINGS[self.thing].replace('@', of));
+        let thing = THINGS[self.thing].replace('@', of);
+        let (id, scope) = match self.slot() {
+            Some(slot) => ("t", SCOPES[self.scope].replace(slot, "?principal")),
+            None => ("p", SCOPES[self.scope].to_owned()),
+        };
         let condition = CONDITIONS[self.condition].replace('@', of);
-        format!("@id(\"p{n}\")\n{effect} ({scope}, {action}, {thing})\n{condition};\n")
+        format!("@id(\"{id}{n}\")\n{effect} ({scope}, {action}, {thing})\n{condition};\n")
     }
 }
 
@@ -122,22 +146,19 @@ pub fn worlds() -> impl Strategy<Value = World> {
         (proptest::option::weighted(0.8, 0..3_usize), proptest::option::weighted(0.8, 0..3_usize));
     let grants = proptest::collection::vec(proptest::collection::btree_set(grant, 0..4), 4);
     let held = proptest::collection::vec(proptest::collection::btree_set(0..3_usize, 0..3), GROUPS);
-    let written = (
-        prop::bool::weighted(0.4),
-        0..SCOPES.len(),
-        0..7_usize,
-        0..3_usize,
-        0..THINGS.len(),
-        prop_oneof![4 => 0..CONDITIONS.len() - 2, 1 => CONDITIONS.len() - 2..CONDITIONS.len()],
-    )
-        .prop_map(|(forbid, scope, action, product, thing, condition)| Written {
-            forbid,
-            scope,
-            action,
-            product,
-            thing,
-            condition,
-        });
+    let written =
+        (
+            prop::bool::weighted(0.4),
+            0..SCOPES.len(),
+            0..7_usize,
+            0..3_usize,
+            0..THINGS.len(),
+            prop_oneof![4 => 0..CONDITIONS.len() - 2, 1 => CONDITIONS.len() - 2..CONDITIONS.len()],
+            prop::bool::weighted(0.3),
+        )
+            .prop_map(|(forbid, scope, action, product, thing, condition, linked)| {
+                Written { forbid, scope, action, product, thing, condition, linked }
+            });
     let written = proptest::collection::vec(written, 0..6);
     (any::<[bool; 3]>(), grants, held, any::<bool>(), written).prop_map(
         |(isolated, grants, held, everyone, written)| World {
@@ -214,6 +235,13 @@ pub fn engine(world: &World) -> Engine {
     let products = (0..3).map(|n| manifest(world, n)).collect();
     let catalog = Catalog::new(products, Vec::new()).unwrap();
     let text: String = world.written.iter().enumerate().map(|(n, w)| w.text(n)).collect();
+    let links: serde_json::Value =
+        world.written.iter().enumerate().filter_map(|(n, w)| w.link(n)).collect();
+    let file = |file: &str, text: String| PolicyText {
+        file: file.into(),
+        product: None,
+        text: text.into(),
+    };
     let grants = |n: usize| {
         world.grants[n]
             .iter()
@@ -251,7 +279,7 @@ pub fn engine(world: &World) -> Engine {
         products: catalog.products,
         roles: vec![own],
         groups: groups.collect(),
-        policies: vec![PolicyText { file: "p.cedar".into(), product: None, text: text.into() }],
+        policies: vec![file("p.cedar", text), file("links.json", links.to_string())],
         issuer: None,
     };
     Engine::compile(Arc::new(snapshot)).unwrap_or_else(|e| panic!("{e}"))

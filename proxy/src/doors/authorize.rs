@@ -17,7 +17,7 @@ use policy::{
     model::{
         caller::Principal,
         decision::Decision,
-        query::{Facts, PermissionId, Query},
+        query::{Facts, PermissionId},
     },
     strict,
 };
@@ -26,12 +26,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     answer,
-    audit::{self, Asked, DecisionId},
+    audit::{self, Asked, DecisionId, Several},
     authenticate::Bearer,
     authorize, clock, forward,
     gate::Gate,
     live::InForce,
     refusal::Why,
+    route::Parameters,
 };
 
 const DOOR: &str = "authorize";
@@ -67,8 +68,9 @@ pub fn answer(
         }
     };
     let id = DecisionId::fresh();
-    let verdict = question.settle(&in_force, &bearer);
-    let asked = Heard { gate, client, request_id, took: started.elapsed() };
+    let now = clock::now();
+    let verdict = question.settle(&in_force, &bearer, now);
+    let asked = Heard { gate, client, request_id, now, took: started.elapsed() };
     asked.record(&in_force, &bearer, &question, id, &verdict);
     reply(id, &verdict)
 }
@@ -87,6 +89,18 @@ struct Verdict {
     /// The permission that was decided on; `None` where none is meant.
     permission: Option<PermissionId>,
     decision: Decision,
+    /// What was asked, where that is more than `permission`.
+    several: Option<Several>,
+}
+
+impl Verdict {
+    fn of((decision, permission): (Decision, Option<PermissionId>)) -> Self {
+        Self { permission, decision, several: None }
+    }
+
+    fn about(self, permission: Option<PermissionId>) -> Self {
+        Self { permission, ..self }
+    }
 }
 
 impl Question {
@@ -115,10 +129,10 @@ impl Question {
         Ok(Self { subject: text("sub")?, product: text("product")?, resource, action, client })
     }
 
-    fn settle(&self, in_force: &InForce, bearer: &Bearer) -> Verdict {
+    fn settle(&self, in_force: &InForce, bearer: &Bearer, now: u64) -> Verdict {
         let engine = &in_force.engine;
-        let no = || Verdict { permission: None, decision: Decision::deny(engine.revision()) };
-        let Some(named) = self.named(engine, &bearer.subject.principal) else { return no() };
+        let no = || Verdict::of((Decision::deny(engine.revision()), None));
+        let Some(named) = self.named(engine, &bearer.subject().principal) else { return no() };
         // Two names for the product must be the same one.
         let product = match (self.product.as_deref(), named.as_deref()) {
             (Some(given), Some(named)) if given != named => return no(),
@@ -126,32 +140,20 @@ impl Question {
         };
         let facts = Facts {
             client: self.client,
-            now: clock::now(),
+            now,
             authentication: Some(&bearer.caller.authentication),
             parameters: &[],
         };
-        let decide = |permission: PermissionId| Verdict {
-            permission: Some(permission),
-            decision: engine.decide(&Query { subject: &bearer.subject, permission, facts: &facts }),
-        };
         if let Some(product) = product {
             let permission = engine.permission(product, &self.resource, &self.action);
-            return permission.map_or_else(no, decide);
+            return Verdict::of(engine.decide_all(&bearer.held, &facts, permission.as_slice()))
+                .about(permission);
         }
-        // Older libraries name no product: any that declares the permission may be meant. One of
-        // them must permit, and none forbid or fail.
+        // Older libraries name no product: any that declares the permission may be meant.
         let meant = engine.permissions_named(&self.resource, &self.action);
-        let mut verdicts: Vec<Verdict> = meant.iter().copied().map(decide).collect();
-        let stopped =
-            |v: &Verdict| v.decision.forbidden() || engine.on_error().denies(&v.decision.errors);
-        let settled = verdicts
-            .iter()
-            .position(stopped)
-            .or_else(|| verdicts.iter().position(|v| v.decision.allowed()));
-        match settled {
-            Some(n) => verdicts.swap_remove(n),
-            None => verdicts.pop().unwrap_or_else(no),
-        }
+        let verdict = Verdict::of(engine.decide_any(&bearer.held, &facts, meant));
+        let several = (meant.len() > 1).then(|| Several::Any(authorize::labels(engine, meant)));
+        Verdict { several, ..verdict }
     }
 
     /// Whether `sub` names the bearer, and the product that it names beside, if it does. `None`
@@ -195,6 +197,7 @@ struct Heard<'a> {
     gate: &'a Gate,
     client: IpAddr,
     request_id: &'a str,
+    now: u64,
     took: Duration,
 }
 
@@ -218,19 +221,31 @@ impl Heard<'_> {
             door: DOOR,
             method: "-",
             path: "-",
-            client: Some(self.client),
+            client: question.client,
+            peer: Some(self.client),
             request_id: self.request_id,
             took: self.took,
         };
         if verdict.decision.allowed() {
             self.gate.metrics.decided(DOOR, product.unwrap_or(""), "allow", "", self.took);
-            let principal = &bearer.subject.principal;
-            audit::checked(&asked, id, principal, product, &permission, &verdict.decision);
+            let told = audit::Question {
+                subject: bearer.subject(),
+                authentication: &bearer.caller.authentication,
+                parameters: &[],
+                now: self.now,
+                several: verdict.several.as_ref(),
+            };
+            audit::checked(&asked, id, told, product, &permission, &verdict.decision);
             let Decision { revision, errors, .. } = &verdict.decision;
             self.gate.policies.failed(*revision, errors);
         } else {
-            let (principal, decision) = (&bearer.subject.principal, verdict.decision.clone());
-            let denial = authorize::denial(engine, principal, permission, decision);
+            let put = authorize::Asked {
+                bearer: bearer.clone(),
+                parameters: Parameters::new(),
+                now: self.now,
+                several: verdict.several.clone(),
+            };
+            let denial = authorize::denial(engine, put, permission, verdict.decision.clone());
             let why = Why::Denied(Box::new(denial));
             let product = product.map(str::to_owned);
             self.gate.refuse(&asked, why, id, engine.revision(), product);
