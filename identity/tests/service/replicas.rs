@@ -238,3 +238,56 @@ async fn a_server_that_is_killed_and_comes_back_brings_everything_back_and_nobod
     other.get("/v1/users", &access(&evil)).await.expect(401);
     service.sign_in("admin", ADMIN_PASSWORD).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_who_does_anything_at_either_waits_for_somebody_who_waits_for_them() {
+    const ROUNDS: usize = 5;
+    let one = Arc::new(Service::start().await);
+    let both = [Arc::clone(&one), Arc::new(replica(&one).await)];
+    let admin = one.admin().await;
+    let mut at_work = Vec::new();
+    for (n, service) in both.iter().enumerate() {
+        let (at, token) = (Arc::clone(service), admin.clone());
+        // Moves the revision.
+        at_work.push(tokio::spawn(async move {
+            let (role, group) = (format!("role{n}"), format!("group{n}"));
+            for _ in 0..ROUNDS {
+                let body = json!({"id": role, "product": "demo", "name": "R", "permissions": []});
+                at.post("/v1/roles", &token, body).await.expect(201);
+                let body = json!({"id": group, "name": group, "roles": [role]});
+                at.post("/v1/groups", &token, body).await.expect(201);
+                at.delete(&format!("/v1/groups/{group}"), &token).await.expect(204);
+                at.delete(&format!("/v1/roles/{role}"), &token).await.expect(204);
+            }
+        }));
+        let (at, token) = (Arc::clone(service), admin.clone());
+        // Moves the sequence, and ends sign-ins with it.
+        at_work.push(tokio::spawn(async move {
+            for round in 0..ROUNDS {
+                let name = format!("eve{n}-{round}");
+                let id = at.person(&token, &name, &[]).await;
+                at.sign_in(&name, PASSWORD).await;
+                let path = format!("/v1/users/{id}");
+                let into = json!({"groups": ["demo-viewer-group"]});
+                at.patch(&path, &token, into).await.expect(200);
+                at.delete(&path, &token).await.expect(204);
+            }
+        }));
+        let at = Arc::clone(service);
+        // Beside all of them.
+        at_work.push(tokio::spawn(async move {
+            for _ in 0..ROUNDS {
+                let tokens = at.sign_in("admin", ADMIN_PASSWORD).await;
+                let token = tokens["refreshToken"].as_str().unwrap();
+                let next = at.refresh(token).await.expect(200);
+                at.refresh(next["refreshToken"].as_str().unwrap()).await.expect(200);
+                at.refresh(token).await.refused(400, "AUT-1005");
+            }
+        }));
+    }
+    for work in at_work {
+        work.await.unwrap();
+    }
+    let query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(one.database().await.number(query).await, 0);
+}
