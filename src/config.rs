@@ -30,6 +30,8 @@ pub struct Config {
     pub policies: PathBuf,
     /// What is logged, and how.
     pub log: Log,
+    /// The database.
+    pub database: Database,
     /// What the first start makes, where the operator will not have it made up.
     pub bootstrap: Bootstrap,
     /// How policies are put to use, by the proxy and by identity.
@@ -51,6 +53,7 @@ impl Default for Config {
             data_dir: "./data".into(),
             policies: "./policies".into(),
             log: Log::default(),
+            database: Database::default(),
             bootstrap: Bootstrap::default(),
             decisions: Decisions::default(),
             issuer: Issuer::default(),
@@ -108,6 +111,53 @@ pub struct Issuer {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// Where people, applications and keys are kept.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// `sqlite:FILE` or `postgres://USER@HOST:PORT/DATABASE`. Default: a file in `data_dir`.
+    url: Option<SecretString>,
+    url_file: Option<PathBuf>,
+    /// The password, where the address holds none.
+    password: Option<SecretString>,
+    password_file: Option<PathBuf>,
+    /// How many connections to PostgreSQL are open at most, beside one that listens. Default: 16.
+    max_connections: u32,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            password: None,
+            password_file: None,
+            max_connections: identity::CONNECTIONS,
+        }
+    }
+}
+
+impl Database {
+    /// The database that is meant, with its secrets read from their files.
+    ///
+    /// # Errors
+    ///
+    /// A secret given twice, a file that cannot be read, or what is wrong with the address.
+    pub fn resolve(&self) -> Result<identity::Database> {
+        let url = secret("database.url", self.url.as_ref(), self.url_file.as_deref())?;
+        let password =
+            secret("database.password", self.password.as_ref(), self.password_file.as_deref())?;
+        match url {
+            Some(url) => identity::Database::parse(&url, password.as_ref(), self.max_connections)
+                .map_err(|rule| anyhow!("configuration: `database.url` cannot be used: {rule}")),
+            None if password.is_some() => {
+                bail!("configuration: `database.password` is set and `database.url` is not")
+            }
+            None => Ok(identity::Database::default()),
+        }
+    }
 }
 
 /// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts have no
@@ -172,11 +222,16 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 49] = [
+const KEYS: [(&str, Kind); 54] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
     ("log.format", Kind::Text),
+    ("database.url", Kind::Text),
+    ("database.url_file", Kind::Text),
+    ("database.password", Kind::Text),
+    ("database.password_file", Kind::Text),
+    ("database.max_connections", Kind::Number),
     ("bootstrap.admin_password", Kind::Text),
     ("bootstrap.admin_password_file", Kind::Text),
     ("bootstrap.client_id", Kind::Text),

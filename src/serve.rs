@@ -50,6 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut config = Config::load(args.config.as_deref(), crate::config::environment())?;
     process::log(&config.log)?;
     config.check_serve()?;
+    config.identity.database = config.database.resolve()?;
     let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
     let catalog = reading.catalog.clone();
     let bootstrap =
@@ -58,13 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
         config.products.push(demo_product()?);
     }
     proxy::check(&draft(&catalog), &config.products).map_err(anyhow::Error::msg)?;
-    let secrets = match config.bootstrap.secrets() {
-        Err(error) if Identity::exists(&config.data_dir) => {
-            tracing::warn!("not read, as this is no first start: {error:#}");
-            identity::Secrets::default()
-        }
-        read => read?,
-    };
+    let secrets = secrets(&config)?;
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -149,6 +144,17 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// What the operator gives for a first start. Later ones can do without.
+fn secrets(config: &Config) -> Result<identity::Secrets> {
+    match config.bootstrap.secrets() {
+        Err(error) if Identity::exists(&config.identity, &config.data_dir) => {
+            tracing::warn!("not read, as this is no first start: {error:#}");
+            Ok(identity::Secrets::default())
+        }
+        read => read,
+    }
 }
 
 /// The catalog as a snapshot, to be compiled for its complaints alone.

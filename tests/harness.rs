@@ -3,6 +3,8 @@
 pub mod alone;
 pub mod doors;
 pub mod front;
+#[path = "../identity/tests/service/postgres.rs"]
+pub mod postgres;
 pub mod upstream;
 
 use std::{
