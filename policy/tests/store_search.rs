@@ -125,7 +125,8 @@ fn store(policies: &[String]) -> Option<Store> {
 
 #[expect(clippy::disallowed_methods, reason = "a test reads how long it may take")]
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+    let told = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse::<u32>().ok());
+    told.map_or(12, |cases| cases.div_ceil(40))
 }
 
 /// Contexts of an action; every one that a clause above can tell from another.
