@@ -6,19 +6,22 @@
 //!
 //! | member | what |
 //! |---|---|
-//! | `verdict` | `allow`, `deny`; `monitored`: denied, and let through because the product is only watched; `public`, `authenticated`, `off`: no policy was asked |
+//! | `verdict` | `allow`, `deny`; `monitored`: denied, and let through because the product is only watched; `public`, `authenticated`, `off`: no policy was asked; `searched`: who or what is allowed was looked for |
 //! | `reason`, `detail` | of a denial: one word, and what is wrong with a request or a token |
 //! | `door`, `id`, `revision`, `product`, `method`, `path` | the door, the decision's name, the policies' revision, what was requested |
 //! | `principal` | `user:<organization>/<id>` or `application:<organization>/<id>` |
 //! | `permission` | what was decided on, as in `midaz::accounts:get`; all that were needed, with spaces between, where all are held |
 //! | `needs`, `any_of` | all that were asked about, with spaces between, where that is more than `permission`: every one was needed, or any was meant |
+//! | `sought`, `what`, `found` | of a search: what kind it was for, of which resource and action, how many a page has |
 //! | `policies`, `errors` | those that settled it, with spaces between; how many could not be evaluated |
 //! | `groups`, `roles` | what the principal held then, with spaces between |
 //! | `acr`, `amr`, `auth_time` | how and when it signed in; methods with spaces between, percent-encoded |
 //! | `parameters` | the path's parameters as in `id=7&part=a%20b` |
 //! | `now` | when it was decided, as policies read it: seconds since the epoch |
 //! | `client` | the client's address, as policies read it |
-//! | `peer` | who asked on the client's behalf, at the door `authorize` |
+//! | `peer` | the address of whoever asked on the client's behalf, at the doors `authorize` and `authzen` |
+//! | `asker` | who asked, where that is not `principal` |
+//! | `about` | whom it was asked about, as it was put, where that is not the bearer: denied |
 //! | `request_id`, `micros` | the request's name, and how long the decision took |
 
 pub mod record;
@@ -68,6 +71,10 @@ pub struct Asked<'a> {
     /// Whoever asked on the client's behalf.
     pub peer: Option<IpAddr>,
     pub request_id: &'a str,
+    /// Who asked, where that is not who was decided for.
+    pub asker: Option<&'a Principal>,
+    /// Whom it was about, as it was put, where that is nobody who could be decided for.
+    pub about: Option<&'a str>,
     pub took: Duration,
 }
 
@@ -147,6 +154,33 @@ pub fn checked(
         why: None,
     }
     .record(asked);
+}
+
+/// Record a search: for what, of a kind, and how many were found on this page. What it looked at is
+/// no decision of its own, for nothing was let through.
+pub fn searched(
+    asked: &Asked<'_>,
+    id: DecisionId,
+    revision: Revision,
+    (sought, what): (&str, &str),
+    found: usize,
+) {
+    info!(
+        target: "decision",
+        verdict = "searched",
+        door = asked.door,
+        id = %id,
+        revision = revision.0,
+        sought,
+        what,
+        about = asked.about,
+        asker = asked.asker.map(display),
+        found,
+        peer = asked.peer.map(display),
+        request_id = asked.request_id,
+        micros = micros(asked.took),
+        "searched"
+    );
 }
 
 /// Record what was turned away.
@@ -234,6 +268,8 @@ impl Entry<'_> {
             now = question.map(|question| question.now),
             client = asked.client.map(display),
             peer = asked.peer.map(display),
+            asker = asked.asker.map(display),
+            about = asked.about,
             request_id = asked.request_id,
             micros = micros(asked.took),
             "{}", self.message

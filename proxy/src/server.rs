@@ -43,9 +43,9 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, ProductConfig},
+    config::{BaseUrl, Config, ProductConfig},
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
-    doors::{Doors, ext_authz::ExtAuthz},
+    doors::{Doors, authzen, ext_authz::ExtAuthz},
     forward::Identity,
     gate::Gate,
     gateway::Gateway,
@@ -212,10 +212,13 @@ impl Server {
         }
         let identity = Identity::new(&config.identity_names, &config.identity_headers);
         let identity = Arc::new(identity);
+        let base = config.authzen.url.clone();
+        let base = base.map_or_else(|| listeners.doors.local_addr().map(BaseUrl::of), Ok)?;
         let doors = Arc::new(Doors {
             gate: Arc::clone(&gate),
             identity: Arc::clone(&identity),
             aliases: config.aliases.clone(),
+            authzen: authzen::Door { config: config.authzen.clone(), base },
             relay: Relay::new(config.identity.clone(), metrics.clone()),
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,

@@ -87,7 +87,7 @@ pub fn read(line: &[u8]) -> Line {
     let allowed = match (raw.verdict.as_deref(), &raw.permission) {
         (Some("allow"), Some(_)) => true,
         (Some("deny" | "monitored"), Some(_)) => false,
-        (Some("deny" | "monitored" | "public" | "authenticated" | "off"), _) => {
+        (Some("deny" | "monitored" | "public" | "authenticated" | "off" | "searched"), _) => {
             return Line::Unasked;
         }
         (Some("allow"), None) => return missing("permission"),
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_no_policy_decided_is_not_asked() {
-        for verdict in ["deny", "monitored", "public", "authenticated", "off"] {
+        for verdict in ["deny", "monitored", "public", "authenticated", "off", "searched"] {
             let record = json!({"target": "decision", "verdict": verdict, "reason": "no-token"});
             assert!(matches!(read_of(&record), Line::Unasked), "{verdict}");
         }
