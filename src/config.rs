@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use policy::model::decision::OnError;
-use proxy::config::{Authzen, ProductConfig};
+use proxy::config::{Authzen, ProductConfig, StoreConfig};
 use secrecy::SecretString;
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -45,6 +45,9 @@ pub struct Config {
     /// The products behind it.
     #[serde(rename = "product")]
     pub products: Vec<ProductConfig>,
+    /// The plain Cedar stores that it answers for.
+    #[serde(rename = "store")]
+    pub stores: Vec<StoreConfig>,
 }
 
 impl Default for Config {
@@ -60,6 +63,7 @@ impl Default for Config {
             proxy: proxy::config::Config::default(),
             authzen: Authzen::default(),
             products: Vec::new(),
+            stores: Vec::new(),
         }
     }
 }

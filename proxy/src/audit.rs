@@ -22,6 +22,7 @@
 //! | `peer` | the address of whoever asked on the client's behalf, at the doors `authorize` and `authzen` |
 //! | `asker` | who asked, where that is not `principal` |
 //! | `about` | whom it was asked about, as it was put, where that is not the bearer: denied |
+//! | `store`, `action`, `resource`, `context`, `entities` | of a question to a plain Cedar store: which one, and with `principal` what it was asked, in Cedar's terms; `context` and what was told of `entities` in Cedar's JSON, unless they are large and `cut` |
 //! | `request_id`, `micros` | the request's name, and how long the decision took |
 
 pub mod record;
@@ -29,9 +30,12 @@ pub mod record;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use policy::model::{
-    caller::{Authentication, Principal, Subject},
-    decision::{Decision, Revision},
+use policy::{
+    model::{
+        caller::{Authentication, Principal, Subject},
+        decision::{Decision, Revision},
+    },
+    store::access::Asked as Put,
 };
 use tracing::{
     field::{DisplayValue, display},
@@ -180,6 +184,49 @@ pub fn searched(
         request_id = asked.request_id,
         micros = micros(asked.took),
         "searched"
+    );
+}
+
+/// What a question brings along is kept in its record up to this many bytes.
+const MOST_BROUGHT: usize = 8 * 1024;
+
+/// Record what a plain Cedar store was asked, in Cedar's terms, and answered.
+pub fn of_store(
+    asked: &Asked<'_>,
+    id: DecisionId,
+    store: &str,
+    put: Option<&Put>,
+    decision: &Decision,
+    reason: Option<&str>,
+) {
+    let context = put.filter(|put| put.context.as_object().is_some_and(|c| !c.is_empty()));
+    let context = context.map(|put| put.context.to_string());
+    let entities = put.filter(|put| !put.entities.is_empty());
+    let entities = entities.map(|put| serde_json::Value::from(put.entities.clone()).to_string());
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let whole = length(&context) + length(&entities) <= MOST_BROUGHT;
+    info!(
+        target: "decision",
+        verdict = if decision.allowed() { "allow" } else { "deny" },
+        door = asked.door,
+        reason,
+        id = %id,
+        store,
+        principal = put.map(|put| display(&put.principal)),
+        action = put.map(|put| display(&put.action)),
+        resource = put.map(|put| display(&put.resource)),
+        context = context.filter(|_| whole),
+        entities = entities.filter(|_| whole),
+        cut = (!whole).then_some(true),
+        policies = %Spaced(decision.policies.as_slice()),
+        errors = decision.errors.len(),
+        error = decision.errors.first().map(|error| error.what.as_str()),
+        about = asked.about,
+        asker = asked.asker.map(display),
+        peer = asked.peer.map(display),
+        request_id = asked.request_id,
+        micros = micros(asked.took),
+        "{}", if decision.allowed() { "allowed" } else { "denied" }
     );
 }
 

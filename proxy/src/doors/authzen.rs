@@ -33,6 +33,9 @@ mod metadata;
 mod page;
 mod products;
 mod question;
+mod stores;
+
+pub use stores::Stores;
 
 /// The door's name in records and metrics.
 const DOOR: &str = "authzen";
@@ -46,6 +49,7 @@ pub struct Door {
     pub config: Authzen,
     /// Where this installation is reached.
     pub base: BaseUrl,
+    pub stores: Arc<Stores>,
 }
 
 /// What a path asks for.
@@ -189,11 +193,6 @@ impl Door {
         })
     }
 
-    #[expect(clippy::unused_self, reason = "there is none yet")]
-    fn has(&self, _store: &str) -> bool {
-        false
-    }
-
     /// Answer a request. `body` is what came of reading its body.
     pub fn answer(
         &self,
@@ -219,7 +218,10 @@ impl Door {
                 subject_tokens: self.config.subject_tokens,
                 now: clock::now(),
             }),
-            Some(_) => return refused(heard, Why::Untrusted),
+            Some(name) => match self.stores.for_asker(name, &asker) {
+                Some(open) => Box::new(stores::OneStore { heard: *heard, open, asker: &asker }),
+                None => return refused(heard, Why::Untrusted),
+            },
         };
         let body = match read(heard.headers, body) {
             Ok(body) => body,

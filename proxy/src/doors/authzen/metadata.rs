@@ -37,7 +37,7 @@ pub(super) fn answer(door: &Door, rest: &str) -> Response<Bytes> {
         rest.strip_prefix(base.path()).filter(|inner| inner.is_empty() || inner.starts_with('/'));
     let here = match inner.unwrap_or(rest) {
         "" => base.as_str().to_owned(),
-        path => match path.strip_prefix("/stores/").filter(|name| door.has(name)) {
+        path => match path.strip_prefix("/stores/").filter(|name| door.stores.has(name)) {
             Some(name) => format!("{}/stores/{name}", base.as_str()),
             None => return error(StatusCode::NOT_FOUND, "Nobody decides at this path."),
         },
