@@ -132,6 +132,7 @@ impl Names {
         names.context = reader.context(&raw.context);
         if let Some(name) = &raw.action_properties {
             reader.member(name);
+            reader.record(name);
             names.action_properties.clone_from(&name.value);
         }
         Complaints::unless(reader.complaints, names)
@@ -229,6 +230,17 @@ impl Reader<'_> {
             context.insert(name.value.clone(), member.value.clone());
         }
         context
+    }
+
+    /// A member that is a record wherever it is.
+    fn record(&mut self, name: &Spanned<String>) {
+        let contexts = self.schema.actions().filter_map(|action| members_of(self.schema, action));
+        let mut kinds = contexts.filter_map(|members| members.get_attr(&name.value));
+        if kinds.any(|kind| !matches!(&*kind.attr_type, Type::Record { .. })) {
+            let told =
+                format!("`{}` is no record, so it cannot take an action's properties", name.value);
+            self.complain(name, told);
+        }
     }
 
     /// A member that some action's context has.
