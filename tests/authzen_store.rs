@@ -251,6 +251,8 @@ async fn t_a_store_is_asked_by_whom_its_configuration_names() {
             let path = "/stores/nothing/access/v1/evaluation";
             assert_eq!(ask(&postern, token, path, &body).await.0, 403);
         }
+        let line = postern.logged("\"not-asker\"").await;
+        assert!(line.contains("\"principal\":\"user:lerian/"), "{line}");
     }
 }
 

@@ -242,7 +242,10 @@ pub fn refused(asked: &Asked<'_>, refusal: &Refusal) {
         id: refusal.id,
         revision: refusal.revision,
         product: refusal.product.as_deref(),
-        principal: denial.map(|denial| &denial.bearer.subject().principal),
+        principal: match &refusal.why {
+            Why::NotAsker(principal) => Some(principal),
+            _ => denial.map(|denial| &denial.bearer.subject().principal),
+        },
         permission: denial.map(|denial| &*denial.permission),
         decision: denial.map(|denial| &denial.decision),
         question: denial.map(|denial| Question {

@@ -5,7 +5,11 @@
 //! never for a denial. A search puts each candidate as an evaluation would and gives out those that
 //! are allowed, so the two cannot differ.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -93,7 +97,13 @@ trait Point {
     ) -> Box<dyn Iterator<Item = Arc<str>> + 's>;
 
     /// Record and count a search.
-    fn searched(&self, sought: Sought, question: &Question<'_>, found: usize) -> DecisionId;
+    fn searched(
+        &self,
+        sought: Sought,
+        question: &Question<'_>,
+        found: usize,
+        took: Duration,
+    ) -> DecisionId;
 }
 
 /// A decision (section 5.5).
@@ -220,7 +230,7 @@ impl Door {
             }),
             Some(name) => match self.stores.for_asker(name, &asker) {
                 Some(open) => Box::new(stores::OneStore { heard: *heard, open, asker: &asker }),
-                None => return refused(heard, Why::Untrusted),
+                None => return refused(heard, Why::NotAsker(asker)),
             },
         };
         let body = match read(heard.headers, body) {
@@ -267,6 +277,7 @@ impl Door {
         (store, asker): (&str, &Principal),
         sought: Sought,
     ) -> Result<Response<Bytes>, String> {
+        let started = Instant::now();
         let question = Question::read(|name| body.get(name), Some(sought))?;
         let search = Search { store, asker, sought, question };
         let page = Page::read(body, &search, self.config.page_size)?;
@@ -287,7 +298,7 @@ impl Door {
             }
             last = Some(candidate);
         }
-        let id = point.searched(sought, &question, found.len());
+        let id = point.searched(sought, &question, found.len(), started.elapsed());
         let next_token = if cut { search.seal(page.limit, last.as_deref()) } else { String::new() };
         let next = Next { next_token, count: found.len() };
         let kind = match sought {

@@ -12,7 +12,12 @@
 //! nobody is answered for but the bearer and, where it is allowed, whoever's access token an
 //! application of the same organization shows; everybody else is denied.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use policy::{
     engine::Engine,
@@ -132,7 +137,9 @@ impl Point for Products<'_> {
             now: self.now,
             started,
         };
-        let named = (question.resource.kind, question.action.name);
+        let Entity { kind, id: of_kind, .. } = question.resource;
+        let by_id = self.in_force.engine.product(kind).is_some();
+        let named = (if by_id { of_kind } else { kind }, question.action.name);
         let verdict = &settled.verdict;
         let refusal = check.record(self.in_force, whom, (named, settled.parameters), id, verdict);
         let product =
@@ -174,10 +181,16 @@ impl Point for Products<'_> {
         Box::new(all.into_iter())
     }
 
-    fn searched(&self, sought: Sought, question: &Question<'_>, found: usize) -> DecisionId {
+    fn searched(
+        &self,
+        sought: Sought,
+        question: &Question<'_>,
+        found: usize,
+        took: Duration,
+    ) -> DecisionId {
         let id = DecisionId::fresh();
         let Heard { gate, peer, request_id, .. } = self.heard;
-        gate.metrics.decided(DOOR, "", "searched", "", std::time::Duration::ZERO);
+        gate.metrics.decided(DOOR, "", "searched", "", took);
         let what = format!("{}:{}", question.resource.kind, question.action.name);
         let who = format!("{}:{}", question.subject.kind, question.subject.id);
         let asked = Asked {
@@ -189,7 +202,7 @@ impl Point for Products<'_> {
             request_id,
             asker: Some(&self.bearer.subject().principal),
             about: Some(&who),
-            took: std::time::Duration::ZERO,
+            took,
         };
         audit::searched(&asked, id, self.in_force.engine.revision(), (sought.word(), &what), found);
         id

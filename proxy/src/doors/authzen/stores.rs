@@ -191,13 +191,19 @@ impl Point for OneStore<'_> {
         }
     }
 
-    fn searched(&self, sought: Sought, question: &Question<'_>, found: usize) -> DecisionId {
+    fn searched(
+        &self,
+        sought: Sought,
+        question: &Question<'_>,
+        found: usize,
+        took: Duration,
+    ) -> DecisionId {
         let id = DecisionId::fresh();
         let label = self.label();
-        self.heard.gate.metrics.decided(DOOR, &label, "searched", "", Duration::ZERO);
+        self.heard.gate.metrics.decided(DOOR, &label, "searched", "", took);
         let what = format!("{label}: {}:{}", question.resource.kind, question.action.name);
         let who = format!("{}:{}", question.subject.kind, question.subject.id);
-        let asked = self.asked(Some(&who), Duration::ZERO);
+        let asked = self.asked(Some(&who), took);
         audit::searched(&asked, id, Revision::default(), (sought.word(), &what), found);
         id
     }
