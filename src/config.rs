@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use policy::model::decision::OnError;
-use proxy::config::ProductConfig;
+use proxy::config::{Authzen, ProductConfig, StoreConfig};
 use secrecy::SecretString;
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -42,9 +42,14 @@ pub struct Config {
     pub identity: identity::Config,
     /// The proxy.
     pub proxy: proxy::config::Config,
+    /// The proxy's AuthZEN door.
+    pub authzen: Authzen,
     /// The products behind it.
     #[serde(rename = "product")]
     pub products: Vec<ProductConfig>,
+    /// The plain Cedar stores that it answers for.
+    #[serde(rename = "store")]
+    pub stores: Vec<StoreConfig>,
 }
 
 impl Default for Config {
@@ -59,7 +64,9 @@ impl Default for Config {
             issuer: Issuer::default(),
             identity: identity::Config::default(),
             proxy: proxy::config::Config::default(),
+            authzen: Authzen::default(),
             products: Vec::new(),
+            stores: Vec::new(),
         }
     }
 }
@@ -222,7 +229,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 54] = [
+const KEYS: [(&str, Kind); 58] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -267,6 +274,10 @@ const KEYS: [(&str, Kind); 54] = [
     ("proxy.max_connections", Kind::Number),
     ("proxy.shutdown_secs", Kind::Number),
     ("proxy.identity", Kind::Text),
+    ("authzen.url", Kind::Text),
+    ("authzen.subject_tokens", Kind::Flag),
+    ("authzen.max_evaluations", Kind::Number),
+    ("authzen.page_size", Kind::Number),
     ("product.name", Kind::Text),
     ("product.upstream", Kind::Text),
     ("product.hosts", Kind::List),
@@ -317,6 +328,7 @@ impl Config {
         config.identity.check().map_err(|(key, rule)| {
             anyhow!("configuration: `identity.{key}` cannot be used; it must be: {rule}")
         })?;
+        config.proxy.authzen = config.authzen.clone();
         config.proxy.check().map_err(|what| anyhow!("configuration: {what}"))?;
         config.identity.on_error = config.decisions.errors;
         config.proxy.on_error = config.decisions.errors;

@@ -114,6 +114,7 @@ fn store(policies: &[String]) -> Option<Store> {
             schema: text("schema.cedarschema", SCHEMA),
             policies: policies.to_vec(),
             entities: Some(text("entities.json", ENTITIES)),
+            names: None,
         })
     };
     let named = policies.iter().enumerate();
