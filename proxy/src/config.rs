@@ -2,6 +2,8 @@
 //!
 //! Every field is checked while it is read; every default is the safe one.
 
+pub mod issuer;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -55,6 +57,9 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
+    /// Whose tokens are taken beside Postern's own: `[[issuer]]`. Default: nobody's.
+    #[serde(skip)]
+    pub issuers: Vec<issuer::IssuerConfig>,
 }
 
 impl Default for Config {
@@ -76,6 +81,7 @@ impl Default for Config {
             shutdown_secs: 10,
             identity: None,
             on_error: OnError::default(),
+            issuers: Vec::new(),
         }
     }
 }
@@ -93,7 +99,8 @@ impl Config {
         };
         at_least("max_header_bytes", self.max_header_bytes, 1024)?;
         at_least("max_body_bytes", self.max_body_bytes, 1024)?;
-        at_least("max_connections", self.max_connections, 1)
+        at_least("max_connections", self.max_connections, 1)?;
+        issuer::check_apart(&self.issuers)
     }
 }
 

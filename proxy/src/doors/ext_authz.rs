@@ -81,7 +81,7 @@ impl ExtAuthz {
         // From others nothing is read at all.
         let check = if self.gate.trusted.holds(peer) {
             match message(request.into_body()).await {
-                Ok(request) => self.check(&request),
+                Ok(request) => self.check(&request).await,
                 Err(why) => self.refuse(None, &HeaderMap::new(), why),
             }
         } else {
@@ -94,7 +94,7 @@ impl ExtAuthz {
         deny(&self.gate.unreadable(DOOR, client, &request_id::of(headers), why))
     }
 
-    fn check(&self, request: &CheckRequest) -> CheckResponse {
+    async fn check(&self, request: &CheckRequest) -> CheckResponse {
         let Read { http, headers, product, source } = match Read::of(request) {
             Ok(read) => read,
             Err(why) => return self.refuse(None, &HeaderMap::new(), why),
@@ -120,6 +120,7 @@ impl ExtAuthz {
             headers: &headers,
             request_id: &request_id,
         };
+        self.gate.ask_ahead(&headers).await;
         match self.gate.admit(&ask) {
             Ok(permit) => allow(&permit, &self.identity, &headers),
             Err(refusal) => deny(&refusal),

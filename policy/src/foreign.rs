@@ -1,0 +1,374 @@
+//! Tokens of somebody else's issuer: what they must say, and who is meant by it.
+//!
+//! An OpenID provider names people, organizations and groups in its own way. [`Rules`] say where in
+//! its claims they stand and what they mean here. Nothing is taken that they do not name: without a
+//! listed organization a token speaks for nobody, and a group that is not mapped is nobody's.
+//!
+//! A principal's id begins with the issuer's short name and a colon, `keycloak:6f0c…`. Our own ids
+//! have no colon and short names neither, so two issuers never mean the same principal.
+
+mod path;
+
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+
+use serde_json::{Map, Value};
+
+pub use self::path::Path;
+use crate::{
+    model::{
+        caller::{Authentication, Caller, Principal, Subject},
+        name::{GroupName, OrgId, RoleName},
+    },
+    strict,
+    token::{Header, Keys, Parts, TokenError},
+};
+
+/// The most groups, or roles, that are read from one token.
+const MOST_NAMES: usize = 256;
+
+/// The organizations that an issuer may speak for.
+#[derive(Debug, Clone)]
+pub enum Organizations {
+    /// This one, whatever its tokens say.
+    Pinned(OrgId),
+    /// The one that a claim names, if it is among these: the issuer's name for it → ours.
+    Named { claim: Path, of: HashMap<String, OrgId> },
+}
+
+/// How the token of a machine is told from a person's.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    pub claim: Path,
+    pub when: When,
+}
+
+/// What the claim of a machine looks like.
+#[derive(Debug, Clone)]
+pub enum When {
+    /// It is there.
+    Present,
+    /// It is one of these texts, or a list that holds one.
+    Is(Vec<String>),
+    /// It is a text that begins so.
+    Begins(String),
+    /// It is the same text as another claim (RFC 9068, section 2.2: `sub` and `client_id`).
+    SameAs(Path),
+}
+
+impl When {
+    fn holds(&self, value: Option<&Value>, claims: &Map<String, Value>) -> bool {
+        let text = value.and_then(Value::as_str);
+        match self {
+            Self::Present => value.is_some_and(|value| !value.is_null()),
+            Self::Is(texts) => value.is_some_and(|value| says(value, texts)),
+            Self::Begins(start) => text.is_some_and(|text| text.starts_with(start)),
+            Self::SameAs(other) => {
+                text.is_some() && text == other.of(claims).and_then(Value::as_str)
+            }
+        }
+    }
+}
+
+/// Groups or roles: where they stand, and what they are called here.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    pub from: Vec<Path>,
+    /// The issuer's name → ours.
+    pub map: HashMap<String, Vec<String>>,
+    /// What becomes of those that are not in the map: dropped, or kept with this before them.
+    pub others: Option<String>,
+}
+
+impl Names {
+    /// Ours, for what the claims say. A name that is none of ours grants nothing, and is passed over.
+    fn of<N: FromStr + Ord>(&self, claims: &Map<String, Value>) -> Arc<[N]> {
+        let said = self.from.iter().filter_map(|path| path.of(claims));
+        let said = said.flat_map(|value| match value {
+            Value::Array(many) => many.as_slice(),
+            one => std::slice::from_ref(one),
+        });
+        let mut names: Vec<N> = Vec::new();
+        for said in said.filter_map(Value::as_str).take(MOST_NAMES) {
+            match (self.map.get(said), &self.others) {
+                (Some(ours), _) => names.extend(ours.iter().filter_map(|name| name.parse().ok())),
+                (None, Some(prefix)) => names.extend(format!("{prefix}{said}").parse().ok()),
+                (None, None) => {}
+            }
+        }
+        names.sort();
+        names.dedup();
+        names.into()
+    }
+}
+
+/// What tokens of one issuer must say, and what is made of it.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The short name, before the id of each of its principals.
+    pub name: Arc<str>,
+    /// `iss`, compared exactly.
+    pub issuer: Arc<str>,
+    /// One of these must be among `aud`.
+    pub audiences: Vec<String>,
+    /// What `typ` in the header may be, in lower case and without `application/`.
+    pub types: Vec<String>,
+    /// Claims that must be there and, where texts are named, say one of them.
+    pub require: Vec<(Path, Vec<String>)>,
+    /// How far clocks may disagree, in seconds.
+    pub skew: u64,
+    pub organizations: Organizations,
+    /// The subject's id.
+    pub subject: Path,
+    /// The bearer's name, as products are told it. A product that knows people by name takes it for
+    /// one of its own, so nothing is told unless somebody says where it stands.
+    pub display: Option<Path>,
+    /// `None`: every bearer is a person.
+    pub machine: Option<Machine>,
+    /// A person's groups.
+    pub groups: Names,
+    /// A machine's roles.
+    pub roles: Names,
+}
+
+/// A signed token, read and not believed.
+pub struct Unverified<'a> {
+    parts: Parts<'a>,
+    claims: Map<String, Value>,
+}
+
+impl fmt::Debug for Unverified<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unverified").field("header", &self.parts.header).finish_non_exhaustive()
+    }
+}
+
+/// Whether a token has the form of a signed JWT, so that its issuer need not be asked what it is.
+pub fn is_jwt(token: &str) -> bool {
+    token.starts_with("ey") && token.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+impl<'a> Unverified<'a> {
+    /// Read a token.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large, no signed JWT, or has a claim twice.
+    pub fn read(token: &'a str) -> Result<Self, TokenError> {
+        let parts = Parts::of(token)?;
+        let claims = strict::from_slice(&parts.payload).map_err(|_| TokenError::Claims)?;
+        Ok(Self { parts, claims })
+    }
+
+    /// Whose token it says it is: good for finding the keys that say whether it is.
+    pub fn issuer(&self) -> Option<&str> {
+        text(&self.claims, "iss")
+    }
+}
+
+impl Rules {
+    /// The bearer of a token, once everything about it holds. `now` is in seconds since the epoch.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not hold.
+    pub fn verify(
+        &self,
+        token: &Unverified<'_>,
+        keys: &Keys,
+        now: u64,
+    ) -> Result<Caller, TokenError> {
+        let Unverified { parts, claims } = token;
+        if token.issuer() != Some(&*self.issuer) {
+            return Err(TokenError::Issuer);
+        }
+        let expires_at = number(claims, "exp")?.ok_or(TokenError::Claims)?;
+        let issued_at = number(claims, "iat")?.ok_or(TokenError::Claims)?;
+        let not_before = number(claims, "nbf")?.unwrap_or(0).max(issued_at);
+        self.in_time(not_before, Some(expires_at), now)?;
+        self.check_type(&parts.header, claims)?;
+        if !self.is_for_us(claims) {
+            return Err(TokenError::Audience);
+        }
+        self.check_required(claims)?;
+        let key = keys.of(&parts.header)?;
+        if !key.signed(parts) {
+            return Err(TokenError::Signature);
+        }
+        self.caller(claims, not_before, expires_at)
+    }
+
+    /// The bearer of a token of which its issuer was asked (RFC 7662, section 2.2). It counts until
+    /// `until` at the latest, and `without_audience` says whether the answer may name nobody whom the
+    /// token is for.
+    ///
+    /// # Errors
+    ///
+    /// When it is not active, or the first thing of it that does not hold.
+    pub fn introspected(
+        &self,
+        answer: &Map<String, Value>,
+        without_audience: bool,
+        now: u64,
+        until: u64,
+    ) -> Result<Caller, TokenError> {
+        if answer.get("active") != Some(&Value::Bool(true)) {
+            return Err(TokenError::Inactive);
+        }
+        if answer.contains_key("iss") && text(answer, "iss") != Some(&*self.issuer) {
+            return Err(TokenError::Issuer);
+        }
+        let expires_at = number(answer, "exp")?;
+        let issued_at = number(answer, "iat")?.unwrap_or(0);
+        let not_before = number(answer, "nbf")?.unwrap_or(0).max(issued_at);
+        self.in_time(not_before, expires_at, now)?;
+        // Some answer for refresh tokens, too, and say the same of them but for this.
+        let kind = answer.get("token_type").map(|kind| kind.as_str().unwrap_or_default());
+        let fits = match kind {
+            Some(kind) => kind.eq_ignore_ascii_case("bearer"),
+            None => !self.require.is_empty(),
+        };
+        if !fits {
+            return Err(TokenError::Kind);
+        }
+        if !(self.is_for_us(answer) || without_audience && !answer.contains_key("aud")) {
+            return Err(TokenError::Audience);
+        }
+        self.check_required(answer)?;
+        self.caller(answer, not_before, expires_at.unwrap_or(until).min(until))
+    }
+
+    /// An id of the issuer's, told apart from everybody else's.
+    fn ours(&self, id: &str) -> String {
+        format!("{}:{id}", self.name)
+    }
+
+    fn in_time(&self, from: u64, until: Option<u64>, now: u64) -> Result<(), TokenError> {
+        if until.is_some_and(|until| until.saturating_add(self.skew) <= now) {
+            return Err(TokenError::Expired);
+        }
+        if from > now.saturating_add(self.skew) {
+            return Err(TokenError::NotYet);
+        }
+        Ok(())
+    }
+
+    /// An access token, and none of the others that the same key signs. Where the header does not say
+    /// so, what id tokens and log-out tokens alone have gives them away (OpenID Connect Core, section
+    /// 3.1.3.6; Back-Channel Logout, section 2.4), and the configuration requires a claim that tells.
+    fn check_type(&self, header: &Header, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let typ = header.typ.as_deref().unwrap_or("JWT").to_ascii_lowercase();
+        let typ = typ.strip_prefix("application/").unwrap_or(&typ);
+        if !self.types.iter().any(|known| known == typ) {
+            return Err(TokenError::Kind);
+        }
+        let others = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
+        if typ != "at+jwt" && others.iter().any(|other| claims.contains_key(*other)) {
+            return Err(TokenError::Kind);
+        }
+        Ok(())
+    }
+
+    fn is_for_us(&self, claims: &Map<String, Value>) -> bool {
+        claims.get("aud").is_some_and(|said| says(said, &self.audiences))
+    }
+
+    fn check_required(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let fits = |(path, texts): &(Path, Vec<String>)| {
+            path.of(claims).is_some_and(|value| texts.is_empty() || says(value, texts))
+        };
+        if self.require.iter().all(fits) { Ok(()) } else { Err(TokenError::Kind) }
+    }
+
+    fn caller(
+        &self,
+        claims: &Map<String, Value>,
+        not_before: u64,
+        expires_at: u64,
+    ) -> Result<Caller, TokenError> {
+        let org = match &self.organizations {
+            Organizations::Pinned(org) => org.clone(),
+            Organizations::Named { claim, of } => claim
+                .of(claims)
+                .and_then(only)
+                .and_then(|said| of.get(said))
+                .ok_or(TokenError::Organization)?
+                .clone(),
+        };
+        let subject = self.subject.of(claims).and_then(Value::as_str).unwrap_or_default();
+        if subject.is_empty() {
+            return Err(TokenError::Claims);
+        }
+        let id = self.ours(subject);
+        let is_machine = self
+            .machine
+            .as_ref()
+            .is_some_and(|Machine { claim, when }| when.holds(claim.of(claims), claims));
+        let none = || -> Arc<[GroupName]> { [].into() };
+        let (principal, groups, roles): (_, _, Arc<[RoleName]>) = if is_machine {
+            let id = id.parse().map_err(|_| TokenError::Claims)?;
+            (Principal::Application { org, id }, none(), self.roles.of(claims))
+        } else {
+            let id = id.parse().map_err(|_| TokenError::Claims)?;
+            (Principal::User { org, id }, self.groups.of(claims), [].into())
+        };
+        let amr = claims.get("amr").and_then(Value::as_array).map(Vec::as_slice);
+        let amr = amr.unwrap_or_default().iter().filter_map(Value::as_str);
+        Ok(Caller {
+            subject: Subject { principal, groups, roles },
+            authentication: Authentication {
+                acr: text(claims, "acr").map(str::to_owned),
+                amr: amr.map(str::to_owned).collect(),
+                auth_time: number(claims, "auth_time")?,
+            },
+            issuer: Arc::clone(&self.issuer),
+            client_id: text(claims, "azp").or(text(claims, "client_id")).map(|id| self.ours(id)),
+            name: self
+                .display
+                .as_ref()
+                .and_then(|path| path.of(claims).and_then(Value::as_str))
+                .map(str::to_owned),
+            // Sessions are ended by name, and other issuers' names are not ours.
+            session: None,
+            token_id: text(claims, "jti").map(|id| self.ours(id)),
+            not_before,
+            expires_at,
+        })
+    }
+}
+
+/// A text that is one of those, or a list that holds one.
+fn says(value: &Value, texts: &[String]) -> bool {
+    match value {
+        Value::String(one) => texts.contains(one),
+        Value::Array(many) => {
+            many.iter().filter_map(Value::as_str).any(|one| texts.iter().any(|text| text == one))
+        }
+        _ => false,
+    }
+}
+
+/// A text, or the only one of a list: a bearer is of one organization at a time.
+fn only(value: &Value) -> Option<&str> {
+    match value {
+        Value::Array(many) => match many.as_slice() {
+            [one] => one.as_str(),
+            _ => None,
+        },
+        one => one.as_str(),
+    }
+}
+
+fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    claims.get(name).and_then(Value::as_str)
+}
+
+/// A time in whole seconds. Some issuers write fractions; what is before the point counts.
+fn number(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenError> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    match (value.as_u64(), value.as_f64()) {
+        (Some(whole), _) => Ok(Some(whole)),
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in the range")]
+        (None, Some(seconds)) if (0.0..9e15).contains(&seconds) => Ok(Some(seconds as u64)),
+        _ => Err(TokenError::Claims),
+    }
+}
