@@ -3,6 +3,7 @@
 pub mod alone;
 pub mod doors;
 pub mod front;
+pub mod issuer;
 pub mod upstream;
 
 use std::{

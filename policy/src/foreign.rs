@@ -40,6 +40,8 @@ pub enum Organizations {
 pub struct Machine {
     pub claim: Path,
     pub when: When,
+    /// A machine's id, where it does not stand where a person's does.
+    pub subject: Option<Path>,
 }
 
 /// What the claim of a machine looks like.
@@ -294,17 +296,18 @@ impl Rules {
                 .ok_or(TokenError::Organization)?
                 .clone(),
         };
-        let subject = self.subject.of(claims).and_then(Value::as_str).unwrap_or_default();
+        let machine = self
+            .machine
+            .as_ref()
+            .filter(|machine| machine.when.holds(machine.claim.of(claims), claims));
+        let subject = machine.and_then(|machine| machine.subject.as_ref()).unwrap_or(&self.subject);
+        let subject = subject.of(claims).and_then(Value::as_str).unwrap_or_default();
         if subject.is_empty() {
             return Err(TokenError::Claims);
         }
         let id = self.ours(subject);
-        let is_machine = self
-            .machine
-            .as_ref()
-            .is_some_and(|Machine { claim, when }| when.holds(claim.of(claims), claims));
         let none = || -> Arc<[GroupName]> { [].into() };
-        let (principal, groups, roles): (_, _, Arc<[RoleName]>) = if is_machine {
+        let (principal, groups, roles): (_, _, Arc<[RoleName]>) = if machine.is_some() {
             let id = id.parse().map_err(|_| TokenError::Claims)?;
             (Principal::Application { org, id }, none(), self.roles.of(claims))
         } else {

@@ -225,6 +225,8 @@ struct WrittenMachine {
     begins: Option<String>,
     #[serde(default)]
     same_as: Option<Path>,
+    #[serde(default)]
+    subject: Option<Path>,
 }
 
 #[derive(Default, Deserialize)]
@@ -368,7 +370,7 @@ fn rules(written: Written) -> Result<Rules, String> {
 }
 
 fn machine(written: WrittenMachine) -> Result<Machine, String> {
-    let WrittenMachine { claim, is, begins, same_as } = written;
+    let WrittenMachine { claim, is, begins, same_as, subject } = written;
     let when = match (is, begins, same_as) {
         (None, None, None) => When::Present,
         (Some(texts), None, None) => When::Is(texts.into()),
@@ -376,7 +378,7 @@ fn machine(written: WrittenMachine) -> Result<Machine, String> {
         (None, None, Some(other)) => When::SameAs(other),
         _ => return Err("`machine` has more than one of `is`, `begins`, `same_as`".to_owned()),
     };
-    Ok(Machine { claim, when })
+    Ok(Machine { claim, when, subject })
 }
 
 fn names<N: std::str::FromStr<Err: std::fmt::Display>>(

@@ -310,8 +310,8 @@ fn framed(check: &CheckResponse) -> Response<Reply> {
 mod tests {
     use super::{super::tests::empty, *};
 
-    #[test]
-    fn d_nothing_in_force_is_a_deny_and_no_failure() {
+    #[tokio::test]
+    async fn d_nothing_in_force_is_a_deny_and_no_failure() {
         let identity = Arc::new(Identity::default());
         let door = ExtAuthz { gate: Arc::new(empty()), identity, max_header_bytes: 1024 };
         let http = HttpRequest {
@@ -323,7 +323,7 @@ mod tests {
         let request = wire::AskedRequest { http: Some(http) };
         let attributes =
             wire::AttributeContext { request: Some(request), ..wire::AttributeContext::default() };
-        let answer = door.check(&CheckRequest { attributes: Some(attributes) });
+        let answer = door.check(&CheckRequest { attributes: Some(attributes) }).await;
         assert_eq!(answer.status.unwrap().code, UNAVAILABLE);
         let Some(Http::Denied(denied)) = answer.http else { panic!("no deny") };
         assert_eq!(denied.status.unwrap().code, 403, "a 5xx may be let through");
