@@ -1,5 +1,7 @@
 //! Tokens of other people's issuers, taken beside our own or alone.
 
+mod provider; // a real one: npm `oidc-provider`
+
 use std::{collections::HashMap, net::SocketAddr};
 
 use aws_lc_rs::hmac;
