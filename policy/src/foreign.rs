@@ -305,6 +305,10 @@ impl Rules {
         if subject.is_empty() {
             return Err(TokenError::Claims);
         }
+        // Bound to a key that its bearer must show (RFC 7800), which nobody here asks to see.
+        if claims.contains_key("cnf") {
+            return Err(TokenError::Kind);
+        }
         let id = self.ours(subject);
         let none = || -> Arc<[GroupName]> { [].into() };
         let (principal, groups, roles): (_, _, Arc<[RoleName]>) = if machine.is_some() {
@@ -373,5 +377,146 @@ fn number(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenE
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in the range")]
         (None, Some(seconds)) if (0.0..9e15).contains(&seconds) => Ok(Some(seconds as u64)),
         _ => Err(TokenError::Claims),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn path(text: &str) -> Path {
+        text.parse().unwrap()
+    }
+
+    fn rules() -> Rules {
+        Rules {
+            name: "sso".into(),
+            issuer: "https://sso.example".into(),
+            audiences: vec!["postern".to_owned(), "other".to_owned()],
+            types: vec!["at+jwt".to_owned()],
+            require: Vec::new(),
+            skew: 10,
+            organizations: Organizations::Pinned("acme".parse().unwrap()),
+            subject: path("sub"),
+            display: None,
+            machine: None,
+            groups: Names {
+                from: vec![path("realm_access.roles"), path("/a.b~1c")],
+                map: HashMap::from([("/staff".to_owned(), vec!["g1".to_owned(), "g2".to_owned()])]),
+                others: None,
+            },
+            roles: Names {
+                from: vec![path("role")],
+                map: HashMap::new(),
+                others: Some("x-".to_owned()),
+            },
+        }
+    }
+
+    fn read(rules: &Rules, more: &Value) -> Result<Caller, TokenError> {
+        let mut claims = json!({
+            "active": true, "token_type": "Bearer", "sub": "ana", "aud": "postern", "exp": NOW + 60,
+        });
+        let claims = claims.as_object_mut().unwrap();
+        claims.extend(more.as_object().unwrap().clone());
+        claims.retain(|_, value| !value.is_null());
+        rules.introspected(claims, false, NOW, NOW + 300)
+    }
+
+    #[test]
+    fn groups_are_found_by_path_and_only_those_that_are_mapped() {
+        for (claims, expected) in [
+            (json!({}), vec![]),
+            (json!({"realm_access": {"roles": ["/staff", "/staff", "admin"]}}), vec!["g1", "g2"]),
+            (json!({"realm_access": {"roles": "/staff"}}), vec!["g1", "g2"]),
+            (json!({"realm_access": {"roles": {"/staff": true}}}), vec![]),
+            (json!({"realm_access": ["/staff"]}), vec![]),
+            (json!({"a.b/c": ["/staff", 7, null]}), vec!["g1", "g2"]),
+            (json!({"groups": ["/staff"], "roles": ["/staff"]}), vec![]),
+        ] {
+            let caller = read(&rules(), &claims).unwrap();
+            let groups: Vec<&str> = caller.subject.groups.iter().map(AsRef::as_ref).collect();
+            assert_eq!(groups, expected, "{claims}");
+        }
+        let many: Vec<String> = (0..10_000).map(|n| format!("r{n}")).collect();
+        let machine = Some(Machine { claim: path("gty"), when: When::Present, subject: None });
+        let caller = read(&Rules { machine, ..rules() }, &json!({"gty": 1, "role": many})).unwrap();
+        assert_eq!(caller.subject.roles.len(), MOST_NAMES);
+        assert_eq!(caller.subject.roles[0].as_str(), "x-r0");
+    }
+
+    #[test]
+    fn a_machine_is_told_by_its_claim_and_is_never_the_person_of_that_id() {
+        let same = || When::SameAs(path("client_id"));
+        for (when, claim, is) in [
+            (When::Present, json!("x"), true),
+            (When::Present, json!(null), false),
+            (When::Is(vec!["app".to_owned()]), json!("app"), true),
+            (When::Is(vec!["app".to_owned()]), json!(["user", "app"]), true),
+            (When::Is(vec!["app".to_owned()]), json!("application"), false),
+            (When::Begins("service-".to_owned()), json!("service-batch"), true),
+            (When::Begins("service-".to_owned()), json!("a-service-"), false),
+            (same(), json!("c1"), true),
+            (same(), json!("c2"), false),
+        ] {
+            let told = format!("{when:?} {claim}");
+            let subject = Some(path("client_id"));
+            let machine = Some(Machine { claim: path("kind"), when, subject });
+            let claims = json!({"kind": claim, "client_id": "c1"});
+            let caller = read(&Rules { machine, ..rules() }, &claims).unwrap();
+            let expected = if is { "application:acme/sso:c1" } else { "user:acme/sso:ana" };
+            assert_eq!(caller.subject.principal.to_string(), expected, "{told}");
+        }
+        // Absent on both sides is not the same.
+        let machine = Some(Machine { claim: path("kind"), when: same(), subject: None });
+        assert!(
+            read(&Rules { machine, ..rules() }, &json!({})).unwrap().subject.principal.is_user()
+        );
+    }
+
+    #[test]
+    fn an_answer_counts_no_longer_than_the_token_and_the_answer() {
+        let until = |claims: &Value| read(&rules(), claims).map(|caller| caller.expires_at);
+        assert_eq!(until(&json!({})), Ok(NOW + 60));
+        assert_eq!(until(&json!({"exp": null})), Ok(NOW + 300));
+        assert_eq!(until(&json!({"exp": NOW + 9_000})), Ok(NOW + 300));
+        assert_eq!(until(&json!({"exp": 1_800_000_060.9})), Ok(NOW + 60));
+        for (claims, expected) in [
+            (json!({"exp": "soon"}), TokenError::Claims),
+            (json!({"exp": -1}), TokenError::Claims),
+            (json!({"exp": NOW - 10}), TokenError::Expired),
+            (json!({"iat": NOW + 11}), TokenError::NotYet),
+            (json!({"active": "true"}), TokenError::Inactive),
+            (json!({"active": null}), TokenError::Inactive),
+            (json!({"aud": ["a", "b"]}), TokenError::Audience),
+            (json!({"aud": null}), TokenError::Audience),
+            (json!({"aud": {"postern": true}}), TokenError::Audience),
+            (json!({"iss": "https://sso.example/"}), TokenError::Issuer),
+            (json!({"iss": 7}), TokenError::Issuer),
+            (json!({"token_type": 7}), TokenError::Kind),
+            (json!({"cnf": {"jkt": "x"}}), TokenError::Kind),
+            (json!({"sub": 7}), TokenError::Claims),
+        ] {
+            assert_eq!(until(&claims), Err(expected), "{claims}");
+        }
+        assert_eq!(
+            until(&json!({"aud": ["a", "other"], "iss": "https://sso.example"})),
+            Ok(NOW + 60)
+        );
+    }
+
+    #[test]
+    fn what_two_issuers_call_the_same_is_not_the_same_here() {
+        let claims = json!({"jti": "j", "azp": "c", "sid": "s", "preferred_username": "admin"});
+        let one = read(&rules(), &claims).unwrap();
+        let other = read(&Rules { name: "idp".into(), ..rules() }, &claims).unwrap();
+        assert_ne!(one.subject.principal, other.subject.principal);
+        assert_eq!(one.token_id.as_deref(), Some("sso:j"));
+        assert_eq!(one.client_id.as_deref(), Some("sso:c"));
+        assert_eq!((one.session, one.name), (None, None), "a name is told where it is asked for");
     }
 }
