@@ -7,101 +7,26 @@
 //! A principal's id begins with the issuer's short name and a colon, `keycloak:6f0c…`. Our own ids
 //! have no colon and short names neither, so two issuers never mean the same principal.
 
+mod meaning;
 mod path;
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use serde_json::{Map, Value};
 
-pub use self::path::Path;
+use self::meaning::says;
+pub use self::{
+    meaning::{Machine, Names, Organizations, When},
+    path::Path,
+};
 use crate::{
     model::{
         caller::{Authentication, Caller, Principal, Subject},
-        name::{GroupName, OrgId, RoleName},
+        name::{GroupName, RoleName},
     },
     strict,
     token::{Header, Keys, Parts, TokenError},
 };
-
-/// The most groups, or roles, that are read from one token.
-const MOST_NAMES: usize = 256;
-
-/// The organizations that an issuer may speak for.
-#[derive(Debug, Clone)]
-pub enum Organizations {
-    /// This one, whatever its tokens say.
-    Pinned(OrgId),
-    /// The one that a claim names, if it is among these: the issuer's name for it → ours.
-    Named { claim: Path, of: HashMap<String, OrgId> },
-}
-
-/// How the token of a machine is told from a person's.
-#[derive(Debug, Clone)]
-pub struct Machine {
-    pub claim: Path,
-    pub when: When,
-    /// A machine's id, where it does not stand where a person's does.
-    pub subject: Option<Path>,
-}
-
-/// What the claim of a machine looks like.
-#[derive(Debug, Clone)]
-pub enum When {
-    /// It is there.
-    Present,
-    /// It is one of these texts, or a list that holds one.
-    Is(Vec<String>),
-    /// It is a text that begins so.
-    Begins(String),
-    /// It is the same text as another claim (RFC 9068, section 2.2: `sub` and `client_id`).
-    SameAs(Path),
-}
-
-impl When {
-    fn holds(&self, value: Option<&Value>, claims: &Map<String, Value>) -> bool {
-        let text = value.and_then(Value::as_str);
-        match self {
-            Self::Present => value.is_some_and(|value| !value.is_null()),
-            Self::Is(texts) => value.is_some_and(|value| says(value, texts)),
-            Self::Begins(start) => text.is_some_and(|text| text.starts_with(start)),
-            Self::SameAs(other) => {
-                text.is_some() && text == other.of(claims).and_then(Value::as_str)
-            }
-        }
-    }
-}
-
-/// Groups or roles: where they stand, and what they are called here.
-#[derive(Debug, Clone, Default)]
-pub struct Names {
-    pub from: Vec<Path>,
-    /// The issuer's name → ours.
-    pub map: HashMap<String, Vec<String>>,
-    /// What becomes of those that are not in the map: dropped, or kept with this before them.
-    pub others: Option<String>,
-}
-
-impl Names {
-    /// Ours, for what the claims say. A name that is none of ours grants nothing, and is passed over.
-    fn of<N: FromStr + Ord>(&self, claims: &Map<String, Value>) -> Arc<[N]> {
-        let said = self.from.iter().filter_map(|path| path.of(claims));
-        let said = said.flat_map(|value| match value {
-            Value::Array(many) => many.as_slice(),
-            one => std::slice::from_ref(one),
-        });
-        let mut names: Vec<N> = Vec::new();
-        for said in said.filter_map(Value::as_str).take(MOST_NAMES) {
-            match (self.map.get(said), &self.others) {
-                (Some(ours), _) => names.extend(ours.iter().filter_map(|name| name.parse().ok())),
-                (None, Some(prefix)) => names.extend(format!("{prefix}{said}").parse().ok()),
-                (None, None) => {}
-            }
-        }
-        names.sort();
-        names.dedup();
-        names.into()
-    }
-}
 
 /// What tokens of one issuer must say, and what is made of it.
 #[derive(Debug, Clone)]
@@ -287,15 +212,7 @@ impl Rules {
         not_before: u64,
         expires_at: u64,
     ) -> Result<Caller, TokenError> {
-        let org = match &self.organizations {
-            Organizations::Pinned(org) => org.clone(),
-            Organizations::Named { claim, of } => claim
-                .of(claims)
-                .and_then(only)
-                .and_then(|said| of.get(said))
-                .ok_or(TokenError::Organization)?
-                .clone(),
-        };
+        let org = self.organizations.of(claims).ok_or(TokenError::Organization)?.clone();
         let machine = self
             .machine
             .as_ref()
@@ -343,28 +260,6 @@ impl Rules {
     }
 }
 
-/// A text that is one of those, or a list that holds one.
-fn says(value: &Value, texts: &[String]) -> bool {
-    match value {
-        Value::String(one) => texts.contains(one),
-        Value::Array(many) => {
-            many.iter().filter_map(Value::as_str).any(|one| texts.iter().any(|text| text == one))
-        }
-        _ => false,
-    }
-}
-
-/// A text, or the only one of a list: a bearer is of one organization at a time.
-fn only(value: &Value) -> Option<&str> {
-    match value {
-        Value::Array(many) => match many.as_slice() {
-            [one] => one.as_str(),
-            _ => None,
-        },
-        one => one.as_str(),
-    }
-}
-
 fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     claims.get(name).and_then(Value::as_str)
 }
@@ -382,9 +277,11 @@ fn number(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenE
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use serde_json::json;
 
-    use super::*;
+    use super::{meaning::MOST_NAMES, *};
 
     const NOW: u64 = 1_800_000_000;
 

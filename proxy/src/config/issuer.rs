@@ -4,6 +4,8 @@
 //! that leaves a door open: an audience is named, the algorithms are asymmetric, and somebody has
 //! said for which organizations the issuer may speak.
 
+mod written;
+
 use std::{collections::HashMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use policy::{
@@ -14,6 +16,8 @@ use policy::{
 use reqwest::Url;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
+
+use self::written::{Listed, Others, Written, WrittenMachine, WrittenNames};
 
 /// A foreign issuer.
 #[derive(Debug, Clone, Deserialize)]
@@ -67,7 +71,7 @@ pub struct Times {
 #[serde(deny_unknown_fields)]
 pub struct Introspection {
     /// Whom to ask. Required.
-    #[serde(deserialize_with = "written")]
+    #[serde(deserialize_with = "url")]
     pub url: Url,
     /// As whom.
     pub client_id: String,
@@ -128,125 +132,6 @@ pub enum Auth {
     #[default]
     Basic,
     Post,
-}
-
-/// The section as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    name: String,
-    url: String,
-    #[serde(default)]
-    jwks_url: Option<String>,
-    #[serde(default)]
-    jwks: Option<PathBuf>,
-    #[serde(default)]
-    jwt: Option<bool>,
-    audiences: Vec<String>,
-    #[serde(default)]
-    algorithms: Vec<String>,
-    #[serde(default)]
-    types: Option<Vec<String>>,
-    #[serde(default)]
-    require: HashMap<String, Texts>,
-    #[serde(default)]
-    skew_secs: Option<u64>,
-    #[serde(default)]
-    organization: Option<OrgId>,
-    #[serde(default)]
-    organizations: Option<Listed>,
-    #[serde(default)]
-    claims: Claims,
-    #[serde(default)]
-    machine: Option<WrittenMachine>,
-    #[serde(default)]
-    groups: WrittenNames,
-    #[serde(default)]
-    roles: WrittenNames,
-    #[serde(default)]
-    introspection: Option<Introspection>,
-    #[serde(default)]
-    refresh_secs: Option<u64>,
-    #[serde(default)]
-    early_refresh_secs: Option<u64>,
-    #[serde(default)]
-    max_staleness_secs: Option<u64>,
-    #[serde(default)]
-    timeout_secs: Option<u64>,
-    #[serde(default)]
-    insecure_http: bool,
-    #[serde(default)]
-    ca_file: Option<PathBuf>,
-}
-
-/// One text, or several.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a text, or a list of them")]
-enum Texts {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl From<Texts> for Vec<String> {
-    fn from(texts: Texts) -> Self {
-        match texts {
-            Texts::One(one) => vec![one],
-            Texts::Many(many) => many,
-        }
-    }
-}
-
-/// Organizations that the issuer calls as we do, or its names for ours.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a list of organizations, or a table of the issuer's names for them")]
-enum Listed {
-    Same(Vec<OrgId>),
-    Renamed(HashMap<String, OrgId>),
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Claims {
-    #[serde(default)]
-    subject: Option<Path>,
-    #[serde(default)]
-    organization: Option<Path>,
-    #[serde(default)]
-    name: Option<Path>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenMachine {
-    claim: Path,
-    #[serde(default)]
-    is: Option<Texts>,
-    #[serde(default)]
-    begins: Option<String>,
-    #[serde(default)]
-    same_as: Option<Path>,
-    #[serde(default)]
-    subject: Option<Path>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenNames {
-    #[serde(default)]
-    from: Vec<Path>,
-    #[serde(default)]
-    map: HashMap<String, Texts>,
-    #[serde(default)]
-    others: Option<Others>,
-    #[serde(default)]
-    prefix: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Others {
-    Drop,
-    Keep,
 }
 
 impl TryFrom<Written> for IssuerConfig {
@@ -431,7 +316,7 @@ fn address(text: &str) -> Result<Url, String> {
     text.parse().map_err(|_| format!("`{text}` is no address such as `https://issuer.example.com`"))
 }
 
-fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
