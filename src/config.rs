@@ -6,15 +6,21 @@
 //! `docs/configuration.md` lists them all.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use policy::model::decision::OnError;
-use proxy::config::{Authzen, ProductConfig, StoreConfig};
+use proxy::config::{Authzen, ProductConfig, StoreConfig, issuer::IssuerConfig};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
 use toml::{Table, Value};
 
 /// The file that is read when none is named, if it is there.
@@ -36,7 +42,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     /// How policies are put to use, by the proxy and by identity.
     pub decisions: Decisions,
-    /// Who signs tokens, for `postern proxy`.
+    /// Who signs tokens.
+    #[serde(deserialize_with = "issuer")]
     pub issuer: Issuer,
     /// The identity service.
     pub identity: identity::Config,
@@ -96,7 +103,8 @@ pub struct Decisions {
     pub errors: OnError,
 }
 
-/// Who signs tokens, for `postern proxy`, which has no identity service in it.
+/// Who signs tokens. `[issuer]` is Postern's own, for `postern proxy`, which has no identity service
+/// in it; the list `[[issuer]]` has those of others.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Issuer {
@@ -110,6 +118,33 @@ pub struct Issuer {
     pub jwks_url: Option<String>,
     /// How often the keys are read again, in seconds. Default: 300.
     pub refresh_secs: Option<u64>,
+    /// What the list has, where there is one.
+    #[serde(skip)]
+    pub others: Vec<IssuerConfig>,
+}
+
+/// The section, or the list: TOML has room for one of them under the name.
+fn issuer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Issuer, D::Error> {
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = Issuer;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the section `[issuer]`, or the list `[[issuer]]`")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Issuer, A::Error> {
+            Issuer::deserialize(MapAccessDeserializer::new(map))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Issuer, A::Error> {
+            let others = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+            Ok(Issuer { others, ..Issuer::default() })
+        }
+    }
+
+    deserializer.deserialize_any(Either)
 }
 
 /// How a log line is written.
@@ -329,6 +364,13 @@ impl Config {
             anyhow!("configuration: `identity.{key}` cannot be used; it must be: {rule}")
         })?;
         config.proxy.authzen = config.authzen.clone();
+        config.proxy.issuers = std::mem::take(&mut config.issuer.others);
+        for issuer in &mut config.proxy.issuers {
+            let Some(asked) = &mut issuer.introspection else { continue };
+            let key = "issuer.introspection.client_secret";
+            let file = asked.client_secret_file.as_deref();
+            asked.client_secret = secret(key, asked.client_secret.as_ref(), file)?;
+        }
         config.proxy.check().map_err(|what| anyhow!("configuration: {what}"))?;
         config.identity.on_error = config.decisions.errors;
         config.proxy.on_error = config.decisions.errors;
@@ -341,7 +383,8 @@ impl Config {
     ///
     /// The key, and the one that is meant.
     pub fn check_serve(&self) -> Result<()> {
-        let Issuer { url, audience, jwks, jwks_url, refresh_secs } = &self.issuer;
+        let Issuer { url, audience, jwks, jwks_url, refresh_secs, others: _ } = &self.issuer;
+        self.apart_from(&self.identity.issuer)?;
         let set = [
             ("issuer.url", url.is_some(), "`identity.issuer` names the issuer"),
             ("issuer.audience", audience.is_some(), "`identity.audience` names the audience"),
@@ -353,6 +396,24 @@ impl Config {
         match set.iter().find(|(_, is_set, _)| *is_set) {
             Some((key, _, why)) => bail!(
                 "configuration: `{key}` is for `postern proxy`; in `postern serve`, {why}: remove it"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Config {
+    /// Refuse a foreign issuer that is called as our own.
+    ///
+    /// # Errors
+    ///
+    /// The one that is.
+    pub fn apart_from(&self, own: &str) -> Result<()> {
+        match self.proxy.issuers.iter().find(|issuer| *issuer.rules.issuer == *own) {
+            Some(issuer) => bail!(
+                "configuration: issuer `{}` has the `url` of Postern's own, `{own}`: its tokens are \
+                 taken already, remove it",
+                issuer.rules.name
             ),
             None => Ok(()),
         }
@@ -416,6 +477,11 @@ fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
             _ => bail!("`POSTERN_PRODUCT_…` is for one product; the file has several"),
         }
     } else {
+        if section == "issuer" && table.get(section).is_some_and(Value::is_array) {
+            bail!(
+                "`POSTERN_ISSUER_…` is for the section `[issuer]`; the file has the list `[[issuer]]`"
+            );
+        }
         Some(table.entry(section).or_insert_with(one_table))
     };
     let inner = inner.and_then(Value::as_table_mut);

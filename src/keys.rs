@@ -102,6 +102,8 @@ fn client(url: &Url) -> Result<Client> {
     builder
         // Whoever answers with another address is not the issuer that was named.
         .redirect(Policy::none())
+        // Nor is whatever the environment puts in between.
+        .no_proxy()
         .timeout(PATIENCE)
         .build()
         .context("cannot make a client for the issuer's keys; over https it needs the system's CA certificates")

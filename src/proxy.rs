@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args as ClapArgs;
 use policy::{
     catalog::Catalog,
@@ -100,25 +100,21 @@ impl Args {
 pub fn run(args: &Args) -> Result<()> {
     let config = args.config()?;
     process::log(&config.log)?;
-    let url = config.issuer.url.as_deref();
-    let url = url
-        .context("nobody is named to sign tokens; say who, with `--issuer URL` or `issuer.url`")?;
     let audience = config.issuer.audience.clone().unwrap_or_else(|| AUDIENCE.to_owned());
-    let (jwks, jwks_url) = (config.issuer.jwks.clone(), config.issuer.jwks_url.as_deref());
-    let keys = Keys::new(url, &audience, jwks, jwks_url)?;
+    let keys = own_keys(&config, &audience)?;
     let refresh = Duration::from_secs(config.issuer.refresh_secs.unwrap_or(REFRESH_SECS).max(1));
     let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
     proxy::check(&draft(&reading.catalog), &config.products).map_err(anyhow::Error::msg)?;
     let runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
     // A file that holds no keys holds none later, either.
-    if keys.in_file() {
+    if let Some(keys) = keys.as_ref().filter(|keys| keys.in_file()) {
         runtime.block_on(keys.read())?;
     }
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
-    keys.warn();
+    keys.iter().for_each(Keys::warn);
 
     let listeners = Listeners::bind(&config.proxy)?;
     let addresses = listeners.addresses().context("a listener has no address")?;
@@ -136,6 +132,7 @@ pub fn run(args: &Args) -> Result<()> {
         live: Arc::clone(&live),
         products,
         on_error,
+        needs_keys: keys.is_some(),
         state: Mutex::new(State { revision: Revision(0), catalog: reading.catalog, issuer: None }),
     };
     let proxy = runtime.spawn(server.run(listeners, subscription, stopped));
@@ -154,7 +151,7 @@ pub fn run(args: &Args) -> Result<()> {
             () = signals.next() => Ok(()),
             failed = greet => failed,
             () = watch.run(begun, async |catalog| alone.adopt(catalog).await) => Ok(()),
-            () = alone.follow(&keys, refresh) => Ok(()),
+            () = alone.follow(keys.as_ref(), refresh) => Ok(()),
             ended = &mut proxy => {
                 Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new))))
             }
@@ -169,12 +166,29 @@ pub fn run(args: &Args) -> Result<()> {
     })
 }
 
+/// The keys of Postern's own issuer elsewhere, unless only others sign.
+fn own_keys(config: &Config, audience: &str) -> Result<Option<Keys>> {
+    let Some(url) = &config.issuer.url else {
+        if config.proxy.issuers.is_empty() {
+            bail!(
+                "nobody is named to sign tokens; say who, with `--issuer URL`, `issuer.url` or `[[issuer]]`"
+            );
+        }
+        return Ok(None);
+    };
+    config.apart_from(url)?;
+    let (jwks, jwks_url) = (config.issuer.jwks.clone(), config.issuer.jwks_url.as_deref());
+    Keys::new(url, audience, jwks, jwks_url).map(Some)
+}
+
 /// What makes snapshots where there is no identity service: the folder, and the issuer's keys.
 struct Alone {
     publisher: Publisher,
     live: Arc<Live>,
     products: Arc<[ProductConfig]>,
     on_error: OnError,
+    /// Whether nothing is in force before there are keys of our own issuer.
+    needs_keys: bool,
     /// Locked while a snapshot is told, so that the folder and the keys do not overtake each other.
     state: Mutex<State>,
 }
@@ -188,7 +202,19 @@ struct State {
 
 impl Alone {
     /// Read the keys again and again; those that were good stay until there are others.
-    async fn follow(&self, keys: &Keys, refresh: Duration) {
+    async fn follow(&self, keys: Option<&Keys>, refresh: Duration) {
+        let Some(keys) = keys else {
+            let catalog = self.state.lock().await.catalog.clone();
+            while let Err(refused) = self.adopt(catalog.clone()).await {
+                let why = match refused {
+                    Refused::Set(complaints) => complaints.to_string(),
+                    Refused::ForNow(why) => why,
+                };
+                tracing::error!(why, "the policies cannot be put in force yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+            return std::future::pending().await;
+        };
         loop {
             let wait = match keys.read().await {
                 Ok(issuer) => match self.sign(issuer).await {
@@ -219,7 +245,7 @@ impl Alone {
             return Ok(());
         }
         let (catalog, revision) = (state.catalog.clone(), later(state.revision));
-        self.tell(revision, catalog, issuer.clone()).await?;
+        self.tell(revision, catalog, Some(issuer.clone())).await?;
         tracing::info!(revision = revision.0, "keys of {} are in force", issuer.issuer);
         (state.revision, state.issuer) = (revision, Some(issuer));
         Ok(())
@@ -229,7 +255,10 @@ impl Alone {
     async fn adopt(&self, catalog: Catalog) -> Result<Revision, Refused> {
         let mut state = self.state.lock().await;
         let no_keys = || Refused::ForNow("there are no keys of the issuer yet".to_owned());
-        let issuer = state.issuer.clone().ok_or_else(no_keys)?;
+        let issuer = state.issuer.clone();
+        if self.needs_keys && issuer.is_none() {
+            return Err(no_keys());
+        }
         let revision = later(state.revision);
         self.tell(revision, catalog.clone(), issuer).await?;
         (state.revision, state.catalog) = (revision, catalog);
@@ -240,10 +269,10 @@ impl Alone {
         &self,
         revision: Revision,
         catalog: Catalog,
-        issuer: Issuer,
+        issuer: Option<Issuer>,
     ) -> Result<(), Refused> {
         let Catalog { products, policies } = catalog;
-        let (roles, groups, issuer) = (Vec::new(), Vec::new(), Some(issuer));
+        let (roles, groups) = (Vec::new(), Vec::new());
         let snapshot = Snapshot { revision, products, roles, groups, policies, issuer };
         let (products, on_error) = (Arc::clone(&self.products), self.on_error);
         let compile = move || {

@@ -179,7 +179,11 @@ fn what_is_missing_or_wrong_is_told_before_anything_is_opened() {
     let (shipped, empty) = (policies(), empty.to_str().unwrap().to_owned());
     let shipped = shipped.to_str().unwrap();
     for (config, arguments, expected) in [
-        ("", vec!["--policies", shipped], "say who, with `--issuer URL` or `issuer.url`"),
+        (
+            "",
+            vec!["--policies", shipped],
+            "say who, with `--issuer URL`, `issuer.url` or `[[issuer]]`",
+        ),
         ("", vec!["--policies", shipped, "--issuer", "me"], "`me` is no address"),
         ("", vec!["--policies", "nowhere", "--issuer", ISSUER], "cannot read the policy folder"),
         (

@@ -17,6 +17,7 @@ mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks
 mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door
 mod hot_reload; // a changed right is in force at the next request
+mod issuers; // tokens of other people's issuers
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, every door with one answer
 mod policy_bench; // the policy author's tools: bench

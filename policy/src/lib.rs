@@ -18,6 +18,7 @@ pub mod explain;
 pub mod export;
 pub mod feed;
 pub mod folder;
+pub mod foreign;
 pub mod format;
 mod generate;
 pub mod held;

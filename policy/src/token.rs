@@ -5,13 +5,11 @@
 //! and opens nothing. `kid` is looked up in a map and nowhere else; `jku`, `x5u`, `jwk` are not read.
 //! Pure: keys and the time are handed in, nothing is fetched.
 
-use std::{collections::HashMap, sync::Arc};
+mod keys;
+
+use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, crypto,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
-};
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -24,14 +22,15 @@ use crate::{
     strict,
 };
 
+pub use jsonwebtoken::Algorithm;
+
+pub use self::keys::{BadKeys, Keys};
+
 /// A token larger than this is refused unread.
 pub const MOST_BYTES: usize = 8 * 1024;
 
 /// How far clocks may disagree, in seconds.
 pub const SKEW: u64 = 10;
-
-/// RSA keys below this many bits of modulus are not used.
-const LEAST_RSA_BITS: usize = 2048;
 
 /// What a token is for. None stands in for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,27 +70,17 @@ pub enum TokenError {
     NotYet,
     #[error("the token's signature does not fit")]
     Signature,
-}
-
-/// A key set that cannot be used.
-#[derive(Debug, Error)]
-pub enum BadKeys {
-    #[error("not a JSON Web Key set: {0}")]
-    Shape(#[source] serde_json::Error),
-    #[error("the key set has no key that can verify a token")]
-    None,
-}
-
-struct Key {
-    algorithm: Algorithm,
-    decoding: DecodingKey,
+    #[error("the token's issuer may not speak for its organization")]
+    Organization,
+    #[error("the token's issuer says that it does not hold")]
+    Inactive,
 }
 
 /// One issuer's keys, and what its tokens must say.
 pub struct Verifier {
     issuer: Arc<str>,
     audience: String,
-    keys: HashMap<String, Key>,
+    keys: Keys,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -99,27 +88,47 @@ impl std::fmt::Debug for Verifier {
         f.debug_struct("Verifier")
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
-            .field("keys", &self.keys.keys())
+            .field("keys", &self.keys)
             .finish()
     }
 }
 
-#[derive(Deserialize)]
-struct KeySet {
-    keys: Vec<Value>,
+/// What a token says of itself, as far as it is looked at.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Header {
+    pub(crate) alg: String,
+    #[serde(default)]
+    pub(crate) typ: Option<String>,
+    #[serde(default)]
+    pub(crate) cty: Option<Value>,
+    #[serde(default)]
+    pub(crate) kid: Option<String>,
+    #[serde(default)]
+    pub(crate) crit: Option<Value>,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    #[serde(default)]
-    typ: Option<String>,
-    #[serde(default)]
-    cty: Option<Value>,
-    #[serde(default)]
-    kid: Option<String>,
-    #[serde(default)]
-    crit: Option<Value>,
+/// A token in its parts, none of which is believed.
+pub(crate) struct Parts<'a> {
+    pub(crate) header: Header,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) signed: &'a str,
+    pub(crate) signature: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// Take a token apart (RFC 7515, section 3.1).
+    pub(crate) fn of(token: &'a str) -> Result<Self, TokenError> {
+        if token.len() > MOST_BYTES {
+            return Err(TokenError::TooLarge);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        if payload.contains('.') || header.is_empty() || payload.is_empty() {
+            return Err(TokenError::Malformed);
+        }
+        let header = strict::from_slice(&decode(header)?).map_err(|_| TokenError::Header)?;
+        Ok(Self { header, payload: decode(payload)?, signed, signature })
+    }
 }
 
 impl Verifier {
@@ -131,11 +140,7 @@ impl Verifier {
     ///
     /// When it is no key set, or none of its keys can be used.
     pub fn new(issuer: &str, audience: &str, jwks: &Value) -> Result<Self, BadKeys> {
-        let set: KeySet = KeySet::deserialize(jwks).map_err(BadKeys::Shape)?;
-        let keys: HashMap<String, Key> = set.keys.iter().filter_map(usable).collect();
-        if keys.is_empty() {
-            return Err(BadKeys::None);
-        }
+        let keys = Keys::read(jwks, &[])?;
         Ok(Self { issuer: issuer.into(), audience: audience.to_owned(), keys })
     }
 
@@ -144,47 +149,22 @@ impl Verifier {
         &self.issuer
     }
 
+    /// Its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// The claims of a token, once everything about it holds. `now` is in seconds since the epoch.
     ///
     /// # Errors
     ///
     /// The first thing that does not hold.
     pub fn verify(&self, token: &str, kind: Kind, now: u64) -> Result<Claims, TokenError> {
-        if token.len() > MOST_BYTES {
-            return Err(TokenError::TooLarge);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        if payload.contains('.') || header.is_empty() || payload.is_empty() {
-            return Err(TokenError::Malformed);
-        }
-        let header: Header =
-            strict::from_slice(&decode(header)?).map_err(|_| TokenError::Header)?;
-        let key = self.key(&header)?;
-        let claims: Claims =
-            strict::from_slice(&decode(payload)?).map_err(|_| TokenError::Claims)?;
-        self.check(&header, &claims, kind, now)?;
-        match crypto::verify(signature, signed.as_bytes(), &key.decoding, key.algorithm) {
-            Ok(true) => Ok(claims),
-            _ => Err(TokenError::Signature),
-        }
-    }
-
-    fn key(&self, header: &Header) -> Result<&Key, TokenError> {
-        // An extension that must be understood, or a token in a token: neither is.
-        if header.crit.is_some() || header.cty.is_some() {
-            return Err(TokenError::Header);
-        }
-        let key = match &header.kid {
-            Some(kid) => self.keys.get(kid.as_str()),
-            None if self.keys.len() == 1 => self.keys.values().next(),
-            None => None,
-        };
-        let key = key.ok_or(TokenError::UnknownKey)?;
-        match header.alg.parse::<Algorithm>() {
-            Ok(algorithm) if algorithm == key.algorithm => Ok(key),
-            _ => Err(TokenError::Algorithm),
-        }
+        let parts = Parts::of(token)?;
+        let key = self.keys.of(&parts.header)?;
+        let claims: Claims = strict::from_slice(&parts.payload).map_err(|_| TokenError::Claims)?;
+        self.check(&parts.header, &claims, kind, now)?;
+        if key.signed(&parts) { Ok(claims) } else { Err(TokenError::Signature) }
     }
 
     fn check(
@@ -299,41 +279,4 @@ const TOKEN_BYTES: [bool; 256] = {
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
-}
-
-fn usable(value: &Value) -> Option<(String, Key)> {
-    let jwk = Jwk::deserialize(value).ok()?;
-    if jwk.common.public_key_use.as_ref().is_some_and(|u| *u != PublicKeyUse::Signature) {
-        return None;
-    }
-    let algorithm = match (&jwk.algorithm, jwk.common.key_algorithm) {
-        (AlgorithmParameters::RSA(rsa), said) => {
-            let modulus = BASE64_URL_SAFE_NO_PAD.decode(&rsa.n).ok()?;
-            let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-            if (modulus.len() - zeros) * 8 < LEAST_RSA_BITS {
-                return None;
-            }
-            match said {
-                None | Some(KeyAlgorithm::RS256) => Algorithm::RS256,
-                Some(KeyAlgorithm::RS384) => Algorithm::RS384,
-                Some(KeyAlgorithm::RS512) => Algorithm::RS512,
-                Some(KeyAlgorithm::PS256) => Algorithm::PS256,
-                Some(KeyAlgorithm::PS384) => Algorithm::PS384,
-                Some(KeyAlgorithm::PS512) => Algorithm::PS512,
-                Some(_) => return None,
-            }
-        }
-        (AlgorithmParameters::EllipticCurve(ec), said) => match (&ec.curve, said) {
-            (EllipticCurve::P256, None | Some(KeyAlgorithm::ES256)) => Algorithm::ES256,
-            (EllipticCurve::P384, None | Some(KeyAlgorithm::ES384)) => Algorithm::ES384,
-            _ => return None,
-        },
-        (AlgorithmParameters::OctetKeyPair(okp), None | Some(KeyAlgorithm::EdDSA)) => {
-            matches!(okp.curve, EllipticCurve::Ed25519).then_some(Algorithm::EdDSA)?
-        }
-        // A shared secret among public keys is a mistake or an attack; it verifies nothing.
-        _ => return None,
-    };
-    let decoding = DecodingKey::from_jwk(&jwk).ok()?;
-    Some((jwk.common.key_id.unwrap_or_default(), Key { algorithm, decoding }))
 }

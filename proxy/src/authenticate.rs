@@ -15,6 +15,7 @@ use policy::{
 };
 
 use crate::{
+    issuers::{Digest, Issuers},
     live::{InForce, Remembered},
     refusal::Why,
 };
@@ -46,7 +47,7 @@ pub fn bearer(
     now: u64,
 ) -> Result<Bearer, Why> {
     let token = authorization.and_then(token::bearer).ok_or(Why::NoToken)?;
-    let remembered = verified(in_force, token, now).map_err(Why::BadToken)?;
+    let remembered = verified(in_force, token, now)?;
     let caller = Arc::clone(&remembered.caller);
     let held = match changes.standing(&caller) {
         Standing::Unchanged => {
@@ -82,26 +83,53 @@ fn held(
 }
 
 /// The signature is checked once a token; the time at every use.
-fn verified(in_force: &InForce, token: &str, now: u64) -> Result<Arc<Remembered>, TokenError> {
+fn verified(in_force: &InForce, token: &str, now: u64) -> Result<Arc<Remembered>, Why> {
     if token.len() > token::MOST_BYTES {
-        return Err(TokenError::TooLarge);
+        return Err(Why::BadToken(TokenError::TooLarge));
     }
-    let mut key = [0; 32];
-    key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-    if let Some(remembered) = in_force.verified.get(&key) {
+    let key = known_by(token);
+    let stands = |r: &Arc<Remembered>| r.vouch.as_ref().is_none_or(|vouch| vouch.holds(now));
+    if let Some(remembered) = in_force.verified.get(&key).filter(stands) {
         let caller = &remembered.caller;
-        if caller.expires_at.saturating_add(SKEW) <= now {
+        let skew = remembered.vouch.as_ref().map_or(SKEW, |vouch| vouch.skew);
+        if caller.expires_at.saturating_add(skew) <= now {
             in_force.verified.invalidate(&key);
-            return Err(TokenError::Expired);
+            return Err(Why::BadToken(TokenError::Expired));
         }
-        if caller.not_before > now.saturating_add(SKEW) {
-            return Err(TokenError::NotYet);
+        if caller.not_before > now.saturating_add(skew) {
+            return Err(Why::BadToken(TokenError::NotYet));
         }
         return Ok(remembered);
     }
-    let claims = in_force.verifier.verify(token, Kind::Access, now)?;
-    let caller = Arc::new(token::caller(&claims)?);
-    let remembered = Arc::new(Remembered { caller, held: ArcSwapOption::empty() });
+    let (caller, vouch) = match in_force.issuers.verify(token, &key, now) {
+        Some(verified) => verified.map(|(caller, vouch)| (caller, Some(vouch)))?,
+        None => (own(in_force, token, now).map_err(Why::BadToken)?, None),
+    };
+    let remembered = Arc::new(Remembered { caller, held: ArcSwapOption::empty(), vouch });
     in_force.verified.insert(key, Arc::clone(&remembered));
     Ok(remembered)
+}
+
+fn own(in_force: &InForce, token: &str, now: u64) -> Result<Arc<Caller>, TokenError> {
+    let verifier = in_force.verifier.as_ref().ok_or(TokenError::Issuer)?;
+    let claims = verifier.verify(token, Kind::Access, now)?;
+    token::caller(&claims).map(Arc::new)
+}
+
+fn known_by(token: &str) -> Digest {
+    let mut key = [0; 32];
+    key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    key
+}
+
+/// Ask about a token that says nothing by itself, if some issuer is asked about such, so that the
+/// answer is at hand when the question is put.
+pub async fn ask_ahead(issuers: &Issuers, authorization: Option<&str>, now: u64) {
+    if !issuers.ask() {
+        return;
+    }
+    let token = authorization.and_then(token::bearer);
+    if let Some(token) = token.filter(|token| token.len() <= token::MOST_BYTES) {
+        issuers.ask_ahead(token, &known_by(token), now).await;
+    }
 }

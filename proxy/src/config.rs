@@ -3,6 +3,7 @@
 //! Every field is checked while it is read; every default is the safe one.
 
 mod authzen;
+pub mod issuer;
 
 use std::{
     fmt,
@@ -62,6 +63,9 @@ pub struct Config {
     /// The AuthZEN door, in a section of its own (`[authzen]`).
     #[serde(skip)]
     pub authzen: Authzen,
+    /// Whose tokens are taken beside Postern's own: `[[issuer]]`. Default: nobody's.
+    #[serde(skip)]
+    pub issuers: Vec<issuer::IssuerConfig>,
 }
 
 impl Default for Config {
@@ -84,6 +88,7 @@ impl Default for Config {
             identity: None,
             on_error: OnError::default(),
             authzen: Authzen::default(),
+            issuers: Vec::new(),
         }
     }
 }
@@ -102,7 +107,8 @@ impl Config {
         at_least("max_header_bytes", self.max_header_bytes, 1024)?;
         at_least("max_body_bytes", self.max_body_bytes, 1024)?;
         at_least("max_connections", self.max_connections, 1)?;
-        self.authzen.check()
+        self.authzen.check()?;
+        issuer::check_apart(&self.issuers)
     }
 }
 

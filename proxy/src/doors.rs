@@ -74,6 +74,9 @@ impl Doors {
 
     async fn route(&self, peer: IpAddr, request: Request<Incoming>, id: &str) -> Response<Bytes> {
         let path = request.uri().path().to_owned();
+        if self.gate.trusted.holds(peer) || !path.starts_with(FORWARD_AUTH) {
+            self.gate.ask_ahead(request.headers()).await;
+        }
         let heard = Heard {
             gate: &self.gate,
             identity: &self.identity,

@@ -130,6 +130,14 @@ impl Gate {
         Ok(target)
     }
 
+    /// Ask about the bearer's token where only its issuer can say whose it is. A door does so before
+    /// it puts a question; one that does not has such tokens refused.
+    pub async fn ask_ahead(&self, headers: &HeaderMap) {
+        if let Ok(authorization) = credential(headers) {
+            authenticate::ask_ahead(self.live.issuers(), authorization, clock::now()).await;
+        }
+    }
+
     /// Who asks, at a door that is not about one request of a product.
     ///
     /// # Errors

@@ -98,6 +98,7 @@ impl ProxyHttp for Gateway {
         let admitted = match named {
             Ok((host, target)) => {
                 host.clone_into(&mut ctx.host);
+                self.gate.ask_ahead(&request.headers).await;
                 self.admit(request, host, target, ctx)
             }
             Err(why) => Err(self.unreadable(ctx, why)),

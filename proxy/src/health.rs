@@ -59,6 +59,10 @@ impl Operators {
                 let current = self.live.current();
                 answer::json(StatusCode::OK, &self.policies.show(current.as_deref()))
             }
+            "/internal/v1/issuers" => {
+                let current = self.live.current();
+                answer::json(StatusCode::OK, &self.live.issuers().show(current.as_deref()))
+            }
             "/internal/v1/snapshot" => self.snapshot(request.headers()),
             "/metrics" => match self.metrics.text() {
                 Ok(body) => text("text/plain; version=0.0.4", body.into()),

@@ -17,6 +17,7 @@ mod forward;
 mod gate;
 mod gateway;
 mod health;
+pub mod issuers;
 pub mod live;
 pub mod metrics;
 mod peer;

@@ -19,7 +19,7 @@ use policy::{
         caller::Caller,
         decision::{OnError, Revision},
     },
-    snapshot::Snapshot,
+    snapshot::{Issuer, Snapshot},
     token::{BadKeys, Verifier},
 };
 use thiserror::Error;
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use crate::{
     clock,
     config::{ProductConfig, Reasons},
+    issuers::{Issuers, Vouch},
     route::Routes,
 };
 
@@ -41,6 +42,9 @@ pub struct Remembered {
     pub caller: Arc<Caller>,
     /// What its bearer held when it was last used.
     pub held: ArcSwapOption<Held>,
+    /// What it rests on where a foreign issuer has vouched for it; for our own it is the set that it
+    /// is remembered in.
+    pub vouch: Option<Arc<Vouch>>,
 }
 
 /// How long a verified token is remembered at the most; then its signature is checked again.
@@ -53,7 +57,10 @@ pub struct InForce {
     /// Since when, in seconds since the epoch.
     pub since: u64,
     pub routes: Arc<Routes>,
-    pub verifier: Arc<Verifier>,
+    /// `None` where only foreign issuers are known.
+    pub verifier: Option<Arc<Verifier>>,
+    /// Whose tokens are taken beside our own.
+    pub issuers: Arc<Issuers>,
     /// Made anew with the keys: what an old key has vouched for is asked again.
     pub verified: Verified,
 }
@@ -82,6 +89,7 @@ pub struct Live {
     audience: String,
     remembered_tokens: u64,
     on_error: OnError,
+    issuers: Arc<Issuers>,
     ready: watch::Sender<bool>,
     /// Two snapshots at once would race for the pointer, and the older might win.
     installing: Mutex<()>,
@@ -97,6 +105,7 @@ impl Live {
             audience,
             remembered_tokens,
             on_error: OnError::default(),
+            issuers: Arc::new(Issuers::none()),
             ready: watch::Sender::new(false),
             installing: Mutex::new(()),
         }
@@ -105,6 +114,16 @@ impl Live {
     /// With policies that cannot be evaluated treated like that.
     pub fn on_error(self, on_error: OnError) -> Self {
         Self { on_error, ..self }
+    }
+
+    /// With tokens of these, too.
+    pub fn issuers_are(self, issuers: Arc<Issuers>) -> Self {
+        Self { issuers, ..self }
+    }
+
+    /// Whose tokens are taken beside our own.
+    pub fn issuers(&self) -> &Arc<Issuers> {
+        &self.issuers
     }
 
     /// How much a refusal lets out: as the product says, or the strictest of all while it is not
@@ -163,12 +182,18 @@ impl Live {
             }
         }
         let revision = snapshot.revision;
-        let issuer = snapshot.issuer.clone().ok_or(SnapshotError::NoIssuer)?;
-        let kept = before.filter(|b| b.engine.snapshot().issuer.as_ref() == Some(&issuer));
+        let issuer = &snapshot.issuer;
+        if issuer.is_none() && self.issuers.is_empty() {
+            return Err(SnapshotError::NoIssuer);
+        }
+        let verifier = |issuer: &Issuer| {
+            Verifier::new(&issuer.issuer, &self.audience, &issuer.jwks).map(Arc::new)
+        };
+        let kept = before.filter(|b| b.engine.snapshot().issuer == *issuer);
         let (verifier, verified) = match kept {
-            Some(before) => (Arc::clone(&before.verifier), before.verified.clone()),
+            Some(before) => (before.verifier.clone(), before.verified.clone()),
             None => (
-                Arc::new(Verifier::new(&issuer.issuer, &self.audience, &issuer.jwks)?),
+                issuer.as_ref().map(verifier).transpose()?,
                 Verified::builder()
                     .max_capacity(self.remembered_tokens)
                     .time_to_live(REMEMBERED)
@@ -179,7 +204,8 @@ impl Live {
         let routes = Routes::compile(&engine, &self.products).map_err(SnapshotError::Routes)?;
         let routes = Arc::new(routes);
         let since = clock::now();
-        let in_force = InForce { engine, since, routes, verifier, verified };
+        let issuers = Arc::clone(&self.issuers);
+        let in_force = InForce { engine, since, routes, verifier, issuers, verified };
         self.current.store(Some(Arc::new(in_force)));
         self.ready.send_replace(true);
         Ok(revision)

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::{authorize::Permit, refusal::Refusal};
@@ -35,6 +35,53 @@ pub struct Metrics {
     pub upstream_failures: IntCounterVec,
     /// How long questions to identity took.
     pub relayed: Histogram,
+    /// Foreign issuers.
+    pub issuers: IssuerMetrics,
+}
+
+/// What is counted of foreign issuers, by their names in the configuration.
+#[derive(Debug, Clone)]
+pub struct IssuerMetrics {
+    /// Keys in use.
+    pub keys: IntGaugeVec,
+    /// When keys were last had, in seconds since the epoch.
+    pub keys_fetched_at: IntGaugeVec,
+    fetches: IntCounterVec,
+    introspections: IntCounterVec,
+}
+
+impl IssuerMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_issuer_{name}"), help);
+        let keys = IntGaugeVec::new(opts("keys", "Keys in use, by issuer."), &["issuer"])?;
+        let keys_fetched_at = IntGaugeVec::new(
+            opts("keys_fetched_at_seconds", "When the issuer's keys were last had."),
+            &["issuer"],
+        )?;
+        let fetches = IntCounterVec::new(
+            opts("fetches_total", "Times that keys were asked for, by issuer and outcome."),
+            &["issuer", "outcome"],
+        )?;
+        let introspections = IntCounterVec::new(
+            opts("introspections_total", "Tokens asked about, by issuer and outcome."),
+            &["issuer", "outcome"],
+        )?;
+        registry.register(Box::new(keys.clone()))?;
+        registry.register(Box::new(keys_fetched_at.clone()))?;
+        registry.register(Box::new(fetches.clone()))?;
+        registry.register(Box::new(introspections.clone()))?;
+        Ok(Self { keys, keys_fetched_at, fetches, introspections })
+    }
+
+    /// Count a time that keys were asked for.
+    pub fn fetched(&self, issuer: &str, outcome: &str) {
+        self.fetches.with_label_values(&[issuer, outcome]).inc();
+    }
+
+    /// Count a token that was asked about.
+    pub fn introspected(&self, issuer: &str, outcome: &str) {
+        self.introspections.with_label_values(&[issuer, outcome]).inc();
+    }
 }
 
 impl Metrics {
@@ -115,6 +162,7 @@ impl Metrics {
             connections,
             upstream_failures,
             relayed,
+            issuers: IssuerMetrics::make(registry)?,
         })
     }
 

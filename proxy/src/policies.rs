@@ -183,7 +183,8 @@ impl Refusal {
     }
 }
 
-fn rfc3339(seconds: u64) -> Option<String> {
+/// A time in seconds since the epoch, as people read it.
+pub fn rfc3339(seconds: u64) -> Option<String> {
     let seconds = i64::try_from(seconds).ok()?;
     OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }

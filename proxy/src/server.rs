@@ -54,6 +54,7 @@ use crate::{
     gate::Gate,
     gateway::Gateway,
     health::Operators,
+    issuers::Issuers,
     live::Live,
     metrics::Metrics,
     peer::Trusted,
@@ -156,8 +157,9 @@ impl Server {
     /// A proxy in front of these products, for tokens made for `audience`.
     pub fn new(config: Config, products: Vec<ProductConfig>, audience: String) -> Self {
         let live = Live::new(products, audience, config.remembered_tokens);
-        let live = live.on_error(config.on_error);
         let metrics = Metrics::new();
+        let issuers = Arc::new(Issuers::new(config.issuers.clone(), &metrics));
+        let live = live.on_error(config.on_error).issuers_are(issuers);
         let policies = Arc::new(Policies::new(metrics.clone()));
         Self { config, live: Arc::new(live), metrics, policies, stores: Arc::default() }
     }
@@ -198,6 +200,7 @@ impl Server {
         };
         let follow = sync::follow(feed, Arc::clone(&live), metrics.clone(), Arc::clone(&policies));
         let follow = tokio::spawn(follow);
+        tokio::spawn(Arc::clone(live.issuers()).follow(shutdown.clone()));
         let operators = {
             let seen = Operators {
                 live: Arc::clone(&live),

@@ -125,10 +125,11 @@ name! {
 }
 
 name! {
-    /// A machine-to-machine application's stable id.
+    /// A machine-to-machine application's stable id: our own have no `:` or `@`, which are for
+    /// those of foreign issuers.
     AppId, "application id",
-    "1 to 128 of a-z, A-Z, 0-9, `-`, `_`, `.`",
-    |t| of(t, 128, alnum, |c| alnum(c) || matches!(c, '-' | '_' | '.'))
+    "1 to 255 of a-z, A-Z, 0-9, `-`, `_`, `.`, `:`, `@`, starting with a letter or digit",
+    |t| of(t, 255, alnum, |c| alnum(c) || matches!(c, '-' | '_' | '.' | ':' | '@'))
 }
 
 name! {

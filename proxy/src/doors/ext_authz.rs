@@ -81,7 +81,7 @@ impl ExtAuthz {
         // From others nothing is read at all.
         let check = if self.gate.trusted.holds(peer) {
             match message(request.into_body()).await {
-                Ok(request) => self.check(&request),
+                Ok(request) => self.check(&request).await,
                 Err(why) => self.refuse(None, &HeaderMap::new(), why),
             }
         } else {
@@ -95,7 +95,7 @@ impl ExtAuthz {
         deny(&self.gate.unreadable(DOOR, client, &id, why), &id)
     }
 
-    fn check(&self, request: &CheckRequest) -> CheckResponse {
+    async fn check(&self, request: &CheckRequest) -> CheckResponse {
         let Read { http, headers, product, source } = match Read::of(request) {
             Ok(read) => read,
             Err(why) => return self.refuse(None, &HeaderMap::new(), why),
@@ -121,6 +121,7 @@ impl ExtAuthz {
             headers: &headers,
             request_id: &request_id,
         };
+        self.gate.ask_ahead(&headers).await;
         match self.gate.admit(&ask) {
             Ok(permit) => allow(&permit, &self.identity, &headers),
             Err(refusal) => deny(&refusal, &request_id),
@@ -313,8 +314,8 @@ fn framed(check: &CheckResponse) -> Response<Reply> {
 mod tests {
     use super::{super::tests::empty, *};
 
-    #[test]
-    fn d_nothing_in_force_is_a_deny_and_no_failure() {
+    #[tokio::test]
+    async fn d_nothing_in_force_is_a_deny_and_no_failure() {
         let identity = Arc::new(Identity::default());
         let door = ExtAuthz { gate: Arc::new(empty()), identity, max_header_bytes: 1024 };
         let http = HttpRequest {
@@ -326,7 +327,7 @@ mod tests {
         let request = wire::AskedRequest { http: Some(http) };
         let attributes =
             wire::AttributeContext { request: Some(request), ..wire::AttributeContext::default() };
-        let answer = door.check(&CheckRequest { attributes: Some(attributes) });
+        let answer = door.check(&CheckRequest { attributes: Some(attributes) }).await;
         assert_eq!(answer.status.unwrap().code, UNAVAILABLE);
         let Some(Http::Denied(denied)) = answer.http else { panic!("no deny") };
         assert_eq!(denied.status.unwrap().code, 403, "a 5xx may be let through");
