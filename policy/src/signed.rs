@@ -10,7 +10,10 @@
 //! algorithm (RFC 8725, section 3.1): what the signature says of itself must agree and opens
 //! nothing. [`sign`] and [`verify`] know bytes only; [`write`] and [`open`] know the file.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    signature::{Ed25519KeyPair, KeyPair},
+};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,8 @@ pub enum BadKey {
         "no public key in PEM (`PUBLIC KEY`) of Ed25519, P-256 or RSA; `openssl pkey -pubout` takes it from the private one"
     )]
     NoPublicKey,
+    #[error("no Ed25519 public key in base64url, which has 43 letters, digits, `-` and `_`")]
+    NoText,
     #[error("this is a private key; to verify, give the public one (`openssl pkey -pubout`)")]
     Private,
     #[error("the key is of another curve than P-256, or an RSA key below 2048 bits")]
@@ -49,7 +54,7 @@ pub enum SignedError {
     Shape(#[source] serde_json::Error),
     #[error("the snapshot has no signature, and one was asked for")]
     Unsigned,
-    #[error("the signature is no compact JWS of type `{TYPE}`")]
+    #[error("the signature is no compact JWS of the type that was asked for")]
     Malformed,
     #[error("the signature says `{said}`; the key is for `{expected}`")]
     Algorithm { said: String, expected: &'static str },
@@ -59,6 +64,8 @@ pub enum SignedError {
     Digest,
     #[error("the signature is over revision {signed}; the snapshot says {found}")]
     Revision { signed: Revision, found: Revision },
+    #[error("what was signed is in no order")]
+    Order,
     #[error("the key cannot sign: {0}")]
     Sign(#[source] jsonwebtoken::errors::Error),
 }
@@ -132,9 +139,37 @@ impl SigningKey {
         crypto::sign(b"a trial", &key, kind.algorithm()).map_err(|_| BadKey::Unfit)?;
         Ok(Self { kind, key, id })
     }
+
+    /// The Ed25519 key of a secret seed (RFC 8032, section 5.1.5), and its public half as
+    /// [`VerifyingKey::from_text`] reads it.
+    ///
+    /// # Errors
+    ///
+    /// When the cryptographic library does not take it.
+    pub fn from_seed(seed: &[u8; 32]) -> Result<(Self, String), BadKey> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| BadKey::Unfit)?;
+        let public = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key());
+        let der = pair.to_pkcs8v1().map_err(|_| BadKey::Unfit)?;
+        let key = EncodingKey::from_ed_der(der.as_ref());
+        Ok((Self { kind: Kind::Ed25519, key, id: None }, public))
+    }
 }
 
 impl VerifyingKey {
+    /// Read an Ed25519 public key: its 32 bytes in base64url, `x` of a JWK (RFC 8037, section 2).
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn from_text(text: &str) -> Result<Self, BadKey> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| BadKey::NoText)?;
+        if bytes.len() != 32 {
+            return Err(BadKey::NoText);
+        }
+        let key = DecodingKey::from_ed_components(text).map_err(|_| BadKey::NoText)?;
+        Ok(Self { kind: Kind::Ed25519, key })
+    }
+
     /// Read a public key in PEM.
     ///
     /// # Errors
@@ -193,12 +228,16 @@ struct Payload {
 ///
 /// When the key cannot sign after all.
 pub fn sign(bytes: &[u8], revision: Revision, key: &SigningKey) -> Result<String, SignedError> {
-    let mut header = json!({ "alg": key.kind.name(), "typ": TYPE });
+    jws(TYPE, &json!({ "revision": revision, "sha256": sha256(bytes) }), key)
+}
+
+/// A compact JWS (RFC 7515) of that type over a JSON value.
+pub(crate) fn jws(kind: &str, payload: &Value, key: &SigningKey) -> Result<String, SignedError> {
+    let mut header = json!({ "alg": key.kind.name(), "typ": kind });
     if let Some(id) = &key.id {
         header["kid"] = json!(id);
     }
-    let payload = json!({ "revision": revision, "sha256": sha256(bytes) });
-    let text = format!("{}.{}", encoded(&header), encoded(&payload));
+    let text = format!("{}.{}", encoded(&header), encoded(payload));
     let signature =
         crypto::sign(text.as_bytes(), &key.key, key.kind.algorithm()).map_err(SignedError::Sign)?;
     Ok(format!("{text}.{signature}"))
@@ -210,10 +249,20 @@ pub fn sign(bytes: &[u8], revision: Revision, key: &SigningKey) -> Result<String
 ///
 /// When the signature is none, is another's, or is over something else.
 pub fn verify(bytes: &[u8], jws: &str, key: &VerifyingKey) -> Result<Revision, SignedError> {
+    let payload: Payload = payload(jws, TYPE, key)?;
+    if payload.sha256 == sha256(bytes) { Ok(payload.revision) } else { Err(SignedError::Digest) }
+}
+
+/// What a JWS of that type says, if the holder of the key signed it.
+pub(crate) fn payload<T: serde::de::DeserializeOwned>(
+    jws: &str,
+    kind: &str,
+    key: &VerifyingKey,
+) -> Result<T, SignedError> {
     let (text, signature) = jws.rsplit_once('.').ok_or(SignedError::Malformed)?;
     let (header, payload) = text.split_once('.').ok_or(SignedError::Malformed)?;
     let header: Header = decoded(header)?;
-    if header.typ != TYPE || header.crit.is_some() || header.cty.is_some() || header.b64.is_some() {
+    if header.typ != kind || header.crit.is_some() || header.cty.is_some() || header.b64.is_some() {
         return Err(SignedError::Malformed);
     }
     if header.alg != key.kind.name() {
@@ -224,11 +273,23 @@ pub fn verify(bytes: &[u8], jws: &str, key: &VerifyingKey) -> Result<Revision, S
         Ok(true) => {}
         Ok(false) | Err(_) => return Err(SignedError::Signature),
     }
-    let payload: Payload = decoded(payload)?;
-    if payload.sha256 == sha256(bytes) { Ok(payload.revision) } else { Err(SignedError::Digest) }
+    decoded(payload)
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// What the first of the keys finds that signed it. One must be there.
+///
+/// # Errors
+///
+/// What the last of them says.
+pub(crate) fn by_any<T>(
+    keys: &[VerifyingKey],
+    open: impl Fn(&VerifyingKey) -> Result<T, SignedError>,
+) -> Result<T, SignedError> {
+    keys.iter().fold(Err(SignedError::Signature), |found, key| found.or_else(|_| open(key)))
+}
+
+/// The digest of bytes, in base64url.
+pub fn sha256(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, bytes))
 }
 
@@ -309,6 +370,15 @@ pub fn open(file: &[u8], key: Option<&VerifyingKey>) -> Result<Opened, SignedErr
         Some(_) => Ok(Opened { snapshot, trust: Trust::Verified }),
         None => Ok(Opened { snapshot, trust: Trust::Unverified }),
     }
+}
+
+/// Read a snapshot's file that one of these keys signed.
+///
+/// # Errors
+///
+/// When none of them did, or it is no snapshot.
+pub fn open_with(file: &[u8], keys: &[VerifyingKey]) -> Result<Snapshot, SignedError> {
+    by_any(keys, |key| open(file, Some(key))).map(|opened| opened.snapshot)
 }
 
 #[cfg(test)]
