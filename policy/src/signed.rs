@@ -285,7 +285,14 @@ pub(crate) fn by_any<T>(
     keys: &[VerifyingKey],
     open: impl Fn(&VerifyingKey) -> Result<T, SignedError>,
 ) -> Result<T, SignedError> {
-    keys.iter().fold(Err(SignedError::Signature), |found, key| found.or_else(|_| open(key)))
+    let mut refused = SignedError::Signature;
+    for key in keys {
+        match open(key) {
+            Ok(found) => return Ok(found),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 /// The digest of bytes, in base64url.
