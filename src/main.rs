@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod demo;
+mod identity;
 mod keys;
 mod policy;
 mod process;
@@ -31,7 +32,10 @@ struct Cli {
 enum Command {
     /// Run the identity service and the proxy in one process
     Serve(serve::Args),
-    /// Run the proxy alone: a policy folder, and tokens of an issuer elsewhere
+    /// Run the identity service alone, for proxies elsewhere
+    Identity(identity::Args),
+    /// Run the proxy alone: with an identity service elsewhere, or with a policy folder and tokens
+    /// of any issuer
     Proxy(proxy::Args),
     /// The policy author's tools
     Policy(Box<policy::Args>),
@@ -45,6 +49,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Identity(args) => identity::run(&args),
         Command::Policy(args) => return policy::run(*args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),

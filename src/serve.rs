@@ -58,13 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
         config.products.push(demo_product()?);
     }
     proxy::check(&draft(&catalog), &config.products).map_err(anyhow::Error::msg)?;
-    let secrets = match config.bootstrap.secrets() {
-        Err(error) if Identity::exists(&config.data_dir) => {
-            tracing::warn!("not read, as this is no first start: {error:#}");
-            identity::Secrets::default()
-        }
-        read => read?,
-    };
+    let secrets = bootstrap_secrets(&config)?;
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -151,6 +145,17 @@ pub fn run(args: &Args) -> Result<()> {
     })
 }
 
+/// The operator's secrets for a first start. Later starts do without them.
+pub fn bootstrap_secrets(config: &Config) -> Result<identity::Secrets> {
+    match config.bootstrap.secrets() {
+        Err(error) if Identity::exists(&config.data_dir) => {
+            tracing::warn!("not read, as this is no first start: {error:#}");
+            Ok(identity::Secrets::default())
+        }
+        read => read,
+    }
+}
+
 /// The catalog as a snapshot, to be compiled for its complaints alone.
 pub fn draft(catalog: &Catalog) -> Arc<Snapshot> {
     Arc::new(Snapshot {
@@ -164,7 +169,7 @@ pub fn draft(catalog: &Catalog) -> Arc<Snapshot> {
 }
 
 /// What a set must stand before it is compiled: the start would refuse it otherwise.
-fn check(folder: &Path) -> Check {
+pub fn check(folder: &Path) -> Check {
     let bootstrap = folder.join(BOOTSTRAP);
     Arc::new(move |catalog| Bootstrap::read(&bootstrap)?.check(catalog))
 }
@@ -228,20 +233,26 @@ fn greet(bound: &Bound, first: Option<&FirstStart>, demo: bool) -> Result<()> {
     writeln!(out, "  management API       http://{identity}")?;
     writeln!(out, "  health, metrics      http://{}", proxy.health)?;
     if let Some(first) = first {
-        writeln!(out, "\nThis is the first start. Keep these; they are not shown again:\n")?;
-        writeln!(out, "  organization    {}", first.organization)?;
-        writeln!(out, "  administrator   {}", first.username)?;
-        let password = first.password.expose_secret();
-        writeln!(out, "  password        {}", chosen(first.password_was_given, password))?;
-        writeln!(out, "  client id       {}", first.client_id)?;
-        let secret = first.client_secret.expose_secret();
-        writeln!(out, "  client secret   {}", chosen(first.secret_was_given, secret))?;
+        tell_first(&mut out, first)?;
     }
     if demo {
         first_requests(&mut out, proxy, first)?;
     }
     writeln!(out)?;
     Ok(out.flush()?)
+}
+
+/// What a first start made, and the secrets that are shown this once.
+pub fn tell_first(out: &mut impl Write, first: &FirstStart) -> Result<()> {
+    writeln!(out, "\nThis is the first start. Keep these; they are not shown again:\n")?;
+    writeln!(out, "  organization    {}", first.organization)?;
+    writeln!(out, "  administrator   {}", first.username)?;
+    let password = first.password.expose_secret();
+    writeln!(out, "  password        {}", chosen(first.password_was_given, password))?;
+    writeln!(out, "  client id       {}", first.client_id)?;
+    let secret = first.client_secret.expose_secret();
+    writeln!(out, "  client secret   {}", chosen(first.secret_was_given, secret))?;
+    Ok(())
 }
 
 fn chosen(given: bool, secret: &str) -> &str {
