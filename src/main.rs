@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod demo;
+mod feed;
 mod identity;
 mod keys;
 mod policy;
@@ -36,7 +37,7 @@ enum Command {
     Identity(identity::Args),
     /// Run the proxy alone: with an identity service elsewhere, or with a policy folder and tokens
     /// of any issuer
-    Proxy(proxy::Args),
+    Proxy(Box<proxy::Args>),
     /// The policy author's tools
     Policy(Box<policy::Args>),
     /// Print what a shell needs to complete commands and options

@@ -198,7 +198,7 @@ fn told(adopted: Result<Revision, AdoptError>, live: &Live) -> Result<Revision, 
         AdoptError::Refused(complaints) => Refused::Set(complaints),
         other => Refused::ForNow(format!("{:#}", anyhow::Error::new(other))),
     })?;
-    match live.current() {
+    match live.installed() {
         Some(current) if current.engine.revision() >= revision => Ok(revision),
         _ => Err(Refused::ForNow(format!("the proxy dropped revision {revision}"))),
     }

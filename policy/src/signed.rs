@@ -104,6 +104,7 @@ pub struct SigningKey {
 }
 
 /// A public key, with the one algorithm it verifies.
+#[derive(Clone)]
 pub struct VerifyingKey {
     kind: Kind,
     key: DecodingKey,

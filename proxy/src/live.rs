@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use crate::{
     clock,
     config::{ProductConfig, Reasons},
+    fresh::Fresh,
     route::Routes,
 };
 
@@ -83,6 +84,7 @@ pub struct Live {
     remembered_tokens: u64,
     on_error: OnError,
     ready: watch::Sender<bool>,
+    fresh: Fresh,
     /// Two snapshots at once would race for the pointer, and the older might win.
     installing: Mutex<()>,
 }
@@ -98,6 +100,7 @@ impl Live {
             remembered_tokens,
             on_error: OnError::default(),
             ready: watch::Sender::new(false),
+            fresh: Fresh::new(None),
             installing: Mutex::new(()),
         }
     }
@@ -105,6 +108,16 @@ impl Live {
     /// With policies that cannot be evaluated treated like that.
     pub fn on_error(self, on_error: OnError) -> Self {
         Self { on_error, ..self }
+    }
+
+    /// With what is in force deciding for so long after it was last heard to be the newest.
+    pub fn bounded(self, most: Option<Duration>) -> Self {
+        Self { fresh: Fresh::new(most), ..self }
+    }
+
+    /// How old what is in force is.
+    pub fn fresh(&self) -> &Fresh {
+        &self.fresh
     }
 
     /// How much a refusal lets out: as the product says, or the strictest of all while it is not
@@ -115,8 +128,13 @@ impl Live {
         named.map(|p| p.reasons).or_else(strictest).unwrap_or_default()
     }
 
-    /// What is in force now.
+    /// What decides now: what is in force, unless it has grown too old.
     pub fn current(&self) -> Option<Arc<InForce>> {
+        if self.fresh.is_past() { None } else { self.installed() }
+    }
+
+    /// What is in force, however old.
+    pub fn installed(&self) -> Option<Arc<InForce>> {
         self.current.load_full()
     }
 
@@ -155,7 +173,7 @@ impl Live {
         engine: impl FnOnce() -> Result<Arc<Engine>, Complaints>,
     ) -> Result<Revision, SnapshotError> {
         let _one_at_a_time = self.installing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.current();
+        let before = self.installed();
         if let Some(before) = &before {
             let (got, in_force) = (snapshot.revision, before.engine.revision());
             if got < in_force {

@@ -56,7 +56,7 @@ use crate::{
     policies::Policies,
     relay::Relay,
     resolve::Resolver,
-    sync,
+    sync::{self, report::Report},
 };
 
 /// How many connections the operators' listener holds.
@@ -145,21 +145,33 @@ pub struct Server {
     live: Arc<Live>,
     metrics: Metrics,
     policies: Arc<Policies>,
+    report: Arc<Report>,
 }
 
 impl Server {
     /// A proxy in front of these products, for tokens made for `audience`.
     pub fn new(config: Config, products: Vec<ProductConfig>, audience: String) -> Self {
         let live = Live::new(products, audience, config.remembered_tokens);
-        let live = live.on_error(config.on_error);
+        let live = live.on_error(config.on_error).bounded(config.max_staleness);
         let metrics = Metrics::new();
         let policies = Arc::new(Policies::new(metrics.clone()));
-        Self { config, live: Arc::new(live), metrics, policies }
+        let report = Arc::default();
+        Self { config, live: Arc::new(live), metrics, policies, report }
     }
 
     /// Where whoever watches the policy folder tells of it.
     pub fn policies(&self) -> &Arc<Policies> {
         &self.policies
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where whoever follows a feed tells of it.
+    pub fn report(&self) -> &Arc<Report> {
+        &self.report
     }
 
     /// What is in force; turns ready with the first snapshot.
@@ -178,7 +190,7 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies } = self;
+        let Self { config, live, metrics, policies, report } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -192,6 +204,7 @@ impl Server {
                 live: Arc::clone(&live),
                 metrics: metrics.clone(),
                 policies: Arc::clone(&policies),
+                report,
             };
             let answer = move |_, request| {
                 let response = seen.answer(&request).map(Full::new);
