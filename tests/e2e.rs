@@ -11,9 +11,11 @@ mod authorize; // permission checks, as the products' client library asks them
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
 mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks
+mod feed; // identity and proxies as processes of their own
 mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door
 mod hot_reload; // a changed right is in force at the next request
+mod outage; // identity gone: what still works, and what is refused
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, every door with one answer
 mod policy_bench; // the policy author's tools: bench
