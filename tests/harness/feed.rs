@@ -92,7 +92,7 @@ impl Identity {
     /// Start one, and make an application for proxies.
     pub async fn start() -> Self {
         let (folder, password) = (Arc::new(tempfile::tempdir().unwrap()), secret());
-        let (process, log, record) = start_identity(&folder, "127.0.0.1:0", &password).await;
+        let (process, log, record) = start_identity(&folder, &free().to_string(), &password).await;
         let address = record["identity"].as_str().unwrap().parse().unwrap();
         let key = text(&record, "feed_key");
         let nobody = String::new();
@@ -120,15 +120,20 @@ impl Identity {
         self.manage(admin, Method::POST, "/v1/applications", Some(body), 201).await
     }
 
-    /// A sign-in, asked there.
+    /// A person's access token, asked for there.
     pub async fn sign_in(&self, at: SocketAddr, name: &str, password: &str) -> String {
+        text(&self.signed_in(at, name, password).await, "accessToken")
+    }
+
+    /// A sign-in, asked for there.
+    pub async fn signed_in(&self, at: SocketAddr, name: &str, password: &str) -> Value {
         let body = json!({"grantType": "password", "username": name, "password": password});
         let at = format!("http://{at}/v1/login/oauth/access_token");
         let response = self.http.post(at).json(&body).send().await.unwrap();
         let status = response.status();
         let body: Value = response.json().await.unwrap();
         assert_eq!(status, 200, "{body}");
-        text(&body, "accessToken")
+        body
     }
 
     /// The administrator's token.
@@ -231,9 +236,16 @@ pub struct Follower {
     http: Client,
 }
 
-/// Free addresses, so that a restart finds the same, and a proxy that is not ready can be asked.
+/// A free address, so that a restart finds the same, and a proxy that is not ready can be asked. Not
+/// one of those that the system gives to whoever connects: it would be taken by the time of a restart.
 fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    loop {
+        let chance = u16::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..2].try_into().unwrap());
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + chance % 22_000));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 impl Follower {
