@@ -291,3 +291,111 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, SpoolError
     let changed = |_| SpoolError::Changed { path: path.to_owned(), what: "it cannot be read" };
     strict::from_slice(bytes).map_err(changed)
 }
+
+#[cfg(test)]
+mod tests {
+    use policy::{
+        changes::{Change, Fact},
+        signed::SigningKey,
+    };
+
+    use super::*;
+
+    struct Signer {
+        key: SigningKey,
+        keys: Vec<VerifyingKey>,
+    }
+
+    impl Signer {
+        fn new(seed: u8) -> Self {
+            let (key, public) = SigningKey::from_seed(&[seed; 32]).unwrap();
+            Self { key, keys: vec![VerifyingKey::from_text(&public).unwrap()] }
+        }
+
+        /// A snapshot, and one change up to that place.
+        fn kept(&self, revision: u64, sequence: u64) -> Kept {
+            let revision = Revision(revision);
+            let snapshot = Snapshot {
+                revision,
+                products: Vec::new(),
+                roles: Vec::new(),
+                groups: Vec::new(),
+                policies: Vec::new(),
+                issuer: None,
+            };
+            let fact = Fact::TokenRevoked { token_id: "t".to_owned() };
+            let changes = vec![Change { sequence: Sequence(sequence), until: 100, fact }];
+            let (after, through) = (Sequence(0), Sequence(sequence));
+            let batch = Batch { after, through, at: 50, current: true, revision, changes };
+            Kept {
+                heard: 50,
+                sequence: through,
+                revision,
+                snapshot: signed::write(&snapshot, Some(&self.key)).unwrap().into(),
+                batches: vec![batch.sign(&self.key).unwrap().into()],
+            }
+        }
+    }
+
+    /// What a process finds that starts anew.
+    fn found(folder: &Path, signer: &Signer) -> Result<Option<(u64, u64)>, SpoolError> {
+        let found = Spool::open(folder, b"s")?.read(&signer.keys)?;
+        Ok(found.map(|found| (found.snapshot.revision.0, found.batches[0].through.0)))
+    }
+
+    #[test]
+    fn what_was_written_last_is_what_is_read() {
+        let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new(1));
+        assert_eq!(found(folder.path(), &signer).unwrap(), None);
+        let mut spool = Spool::open(folder.path(), b"s").unwrap();
+        for (revision, sequence) in [(1, 1), (1, 2), (2, 3)] {
+            spool.write(&signer.kept(revision, sequence)).unwrap();
+        }
+        let taken = Spool::open(folder.path(), b"s").unwrap_err();
+        assert!(matches!(taken, SpoolError::Taken(_)), "{taken}");
+        drop(spool);
+        assert_eq!(found(folder.path(), &signer).unwrap(), Some((2, 3)));
+        // One that starts and writes goes on from there.
+        let mut spool = Spool::open(folder.path(), b"s").unwrap();
+        spool.read(&signer.keys).unwrap();
+        spool.write(&signer.kept(2, 4)).unwrap();
+        drop(spool);
+        assert_eq!(found(folder.path(), &signer).unwrap(), Some((2, 4)));
+        let names = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 4, "lock, seal, state, snapshot");
+    }
+
+    #[test]
+    fn r_a_disk_that_takes_no_newer_state_keeps_no_older_one() {
+        let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new(1));
+        let mut spool = Spool::open(folder.path(), b"s").unwrap();
+        spool.write(&signer.kept(1, 1)).unwrap();
+        // What cannot be written, for root neither.
+        let full = folder.path().join("state-2.json.new");
+        fs::create_dir(&full).unwrap();
+        // Nothing is newer: what lies there is as good.
+        assert!(spool.write(&signer.kept(1, 1)).is_err());
+        assert!(folder.path().join(SEAL).exists());
+        assert!(spool.write(&signer.kept(1, 2)).is_err());
+        assert!(!folder.path().join(SEAL).exists(), "it knows nothing of change 2");
+        fs::remove_dir(&full).unwrap();
+        spool.write(&signer.kept(1, 2)).unwrap();
+        drop(spool);
+        assert_eq!(found(folder.path(), &signer).unwrap(), Some((1, 2)));
+    }
+
+    #[test]
+    fn d_a_copy_of_the_same_bytes_is_not_the_file_that_was_written() {
+        let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new(1));
+        Spool::open(folder.path(), b"s").unwrap().write(&signer.kept(1, 1)).unwrap();
+        assert!(found(folder.path(), &signer).unwrap().is_some());
+        let stranger = found(folder.path(), &Signer::new(2)).unwrap_err();
+        assert!(matches!(stranger, SpoolError::Signed { .. }), "{stranger}");
+        let state = folder.path().join("state-1.json");
+        let aside = folder.path().join("aside");
+        fs::copy(&state, &aside).unwrap();
+        fs::rename(&aside, &state).unwrap();
+        let copied = found(folder.path(), &signer).unwrap_err();
+        assert!(copied.to_string().contains("may be an older copy"), "{copied}");
+    }
+}
