@@ -67,6 +67,7 @@ pub struct Remote {
     live: Arc<Live>,
     metrics: Metrics,
     report: Arc<Report>,
+    certain: clock::Certain,
     heard: Mutex<Heard>,
     /// Whether the row of batches is whole.
     current: watch::Sender<bool>,
@@ -115,6 +116,7 @@ pub fn follow(
         live: Arc::clone(server.live()),
         metrics: server.metrics().clone(),
         report: Arc::clone(server.report()),
+        certain: clock::Certain::new(),
         heard: Mutex::default(),
         current: watch::Sender::new(false),
         spool: Notify::new(),
@@ -219,7 +221,7 @@ impl Remote {
         self.heard(|heard| {
             heard.sequence = batch.through;
             if !batch.changes.is_empty() {
-                let now = clock::now();
+                let now = self.certain.now();
                 heard.batches.retain(|(until, _)| *until > now);
                 heard.batches.push((until(&batch), text.into()));
             }
