@@ -49,6 +49,14 @@ fn decide(what: &str, written: &str) {
     let held = engine.held(&subject);
     tell(what, second(|| engine.decide_for(&held, query.permission, query.facts)));
     tell(&format!("{what}, subject not seen before"), second(|| engine.decide(&query)));
+    // What stays beside a token once its bearer has asked.
+    let mut kept = None;
+    let info = measure(|| {
+        let held = engine.held(&subject);
+        drop(engine.decide_for(&held, query.permission, query.facts));
+        kept = Some(held);
+    });
+    println!("  {:<44} {:>16}", "  kept beside the token, bytes", info.bytes_current);
 }
 
 /// What a policy more takes for as long as it is in force.

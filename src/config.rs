@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use policy::model::decision::OnError;
-use proxy::config::ProductConfig;
+use proxy::config::{Authzen, ProductConfig, StoreConfig};
 use secrecy::SecretString;
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -32,6 +32,8 @@ pub struct Config {
     pub policies: PathBuf,
     /// What is logged, and how.
     pub log: Log,
+    /// The database.
+    pub database: Database,
     /// What the first start makes, where the operator will not have it made up.
     pub bootstrap: Bootstrap,
     /// How policies are put to use, by the proxy and by identity.
@@ -44,9 +46,14 @@ pub struct Config {
     pub identity: identity::Config,
     /// The proxy.
     pub proxy: proxy::config::Config,
+    /// The proxy's AuthZEN door.
+    pub authzen: Authzen,
     /// The products behind it.
     #[serde(rename = "product")]
     pub products: Vec<ProductConfig>,
+    /// The plain Cedar stores that it answers for.
+    #[serde(rename = "store")]
+    pub stores: Vec<StoreConfig>,
 }
 
 impl Default for Config {
@@ -55,13 +62,16 @@ impl Default for Config {
             data_dir: "./data".into(),
             policies: "./policies".into(),
             log: Log::default(),
+            database: Database::default(),
             bootstrap: Bootstrap::default(),
             decisions: Decisions::default(),
             issuer: Issuer::default(),
             feed: Feed::default(),
             identity: identity::Config::default(),
             proxy: proxy::config::Config::default(),
+            authzen: Authzen::default(),
             products: Vec::new(),
+            stores: Vec::new(),
         }
     }
 }
@@ -113,6 +123,53 @@ pub struct Issuer {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// Where people, applications and keys are kept.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// `sqlite:FILE` or `postgres://USER@HOST:PORT/DATABASE`. Default: a file in `data_dir`.
+    url: Option<SecretString>,
+    url_file: Option<PathBuf>,
+    /// The password, where the address holds none.
+    password: Option<SecretString>,
+    password_file: Option<PathBuf>,
+    /// How many connections to PostgreSQL are open at most, beside one that listens. Default: 16.
+    max_connections: u32,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            password: None,
+            password_file: None,
+            max_connections: identity::CONNECTIONS,
+        }
+    }
+}
+
+impl Database {
+    /// The database that is meant, with its secrets read from their files.
+    ///
+    /// # Errors
+    ///
+    /// A secret given twice, a file that cannot be read, or what is wrong with the address.
+    pub fn resolve(&self) -> Result<identity::Database> {
+        let url = secret("database.url", self.url.as_ref(), self.url_file.as_deref())?;
+        let password =
+            secret("database.password", self.password.as_ref(), self.password_file.as_deref())?;
+        match url {
+            Some(url) => identity::Database::parse(&url, password.as_ref(), self.max_connections)
+                .map_err(|rule| anyhow!("configuration: `database.url` cannot be used: {rule}")),
+            None if password.is_some() => {
+                bail!("configuration: `database.password` is set and `database.url` is not")
+            }
+            None => Ok(identity::Database::default()),
+        }
+    }
 }
 
 /// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts have no
@@ -182,11 +239,16 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 56] = [
+const KEYS: [(&str, Kind); 65] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
     ("log.format", Kind::Text),
+    ("database.url", Kind::Text),
+    ("database.url_file", Kind::Text),
+    ("database.password", Kind::Text),
+    ("database.password_file", Kind::Text),
+    ("database.max_connections", Kind::Number),
     ("bootstrap.admin_password", Kind::Text),
     ("bootstrap.admin_password_file", Kind::Text),
     ("bootstrap.client_id", Kind::Text),
@@ -229,6 +291,10 @@ const KEYS: [(&str, Kind); 56] = [
     ("proxy.max_connections", Kind::Number),
     ("proxy.shutdown_secs", Kind::Number),
     ("proxy.identity", Kind::Text),
+    ("authzen.url", Kind::Text),
+    ("authzen.subject_tokens", Kind::Flag),
+    ("authzen.max_evaluations", Kind::Number),
+    ("authzen.page_size", Kind::Number),
     ("product.name", Kind::Text),
     ("product.upstream", Kind::Text),
     ("product.hosts", Kind::List),
@@ -279,6 +345,7 @@ impl Config {
         config.identity.check().map_err(|(key, rule)| {
             anyhow!("configuration: `identity.{key}` cannot be used; it must be: {rule}")
         })?;
+        config.proxy.authzen = config.authzen.clone();
         config.proxy.check().map_err(|what| anyhow!("configuration: {what}"))?;
         config.identity.on_error = config.decisions.errors;
         config.proxy.on_error = config.decisions.errors;
@@ -512,6 +579,7 @@ mod tests {
                 Kind::Flag => "true",
                 _ if key.ends_with("listen")
                     || key.ends_with("gateway")
+                    || key.ends_with("ext_authz")
                     || key.ends_with("health") =>
                 {
                     "127.0.0.1:0"
@@ -522,7 +590,10 @@ mod tests {
                 _ if key == "product.mode" => "monitor",
                 _ if key == "product.unmatched" => "authenticated",
                 _ if key == "product.encoded_slash" => "keep",
+                _ if key == "product.reasons" => "id",
                 _ if key == "proxy.trusted_proxies" => "127.0.0.1",
+                _ if key == "proxy.identity_names" => "postern, remote",
+                _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
                 _ if key == "identity.issuer" => "https://a",
                 _ if key == "proxy.identity" => "http://a:4001",
                 _ if key == "decisions.errors" => "cedar",

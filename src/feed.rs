@@ -14,6 +14,7 @@ use clap::Args as ClapArgs;
 use policy::{feed, signed::VerifyingKey};
 use proxy::{
     config::{ProductConfig, Upstream},
+    doors::authzen::Stores,
     server::{Listeners, Server},
     sync::remote::{self, Source},
 };
@@ -135,6 +136,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         let plain = source.url.as_str().parse::<Upstream>();
         config.proxy.identity = plain.ok();
     }
+    let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     if check_only {
         return Ok(writeln!(std::io::stdout(), "the configuration holds")?);
     }
@@ -153,7 +155,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     let runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
     let (stop, stopped) = channel(false);
     let (publisher, subscription) = feed::channel();
-    let server = Server::new(config.proxy, config.products, audience);
+    let server = Server::new(config.proxy, config.products, audience).with_stores(stores);
     let live = Arc::clone(server.live());
     let follow = {
         let _on = runtime.enter();

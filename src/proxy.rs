@@ -22,6 +22,7 @@ use policy::{
 };
 use proxy::{
     config::{ProductConfig, Upstream},
+    doors::authzen::Stores,
     live::Live,
     server::{Addresses, Listeners, Server},
 };
@@ -138,6 +139,7 @@ pub fn run(args: &Args) -> Result<()> {
     if keys.in_file() {
         runtime.block_on(keys.read())?;
     }
+    let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -149,7 +151,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (stop, stopped) = channel(false);
     let (publisher, subscription) = feed::channel();
     let (products, on_error) = (config.products.clone().into(), config.proxy.on_error);
-    let server = Server::new(config.proxy, config.products, audience);
+    let server = Server::new(config.proxy, config.products, audience).with_stores(stores);
     let live = Arc::clone(server.live());
     // Whatever there is to check needs it compiled.
     let check: Check = Arc::new(|_| Ok(()));

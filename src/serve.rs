@@ -16,6 +16,7 @@ use identity::{AdoptError, Bootstrap, Clock, FirstStart, Identity};
 use policy::{catalog::Catalog, feed, model::decision::Revision, snapshot::Snapshot};
 use proxy::{
     config::{ProductConfig, Upstream},
+    doors::authzen::Stores,
     live::Live,
     server::{self, Addresses, Listeners, Server},
 };
@@ -50,6 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut config = Config::load(args.config.as_deref(), crate::config::environment())?;
     process::log(&config.log)?;
     config.check_serve()?;
+    config.identity.database = config.database.resolve()?;
     let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
     let catalog = reading.catalog.clone();
     let bootstrap =
@@ -59,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     proxy::check(&draft(&catalog), &config.products).map_err(anyhow::Error::msg)?;
     let secrets = bootstrap_secrets(&config)?;
+    let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -95,7 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
     let audience = config.identity.audience.clone();
     let check = check(&config.policies);
     let products: Arc<[ProductConfig]> = config.products.clone().into();
-    let proxy = Server::new(config.proxy, config.products, audience);
+    let proxy = Server::new(config.proxy, config.products, audience).with_stores(stores);
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
     let adopt = adopting(identity.policies(), live, products, identity_runtime.handle().clone());
@@ -148,7 +151,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// The operator's secrets for a first start. Later starts do without them.
 pub fn bootstrap_secrets(config: &Config) -> Result<identity::Secrets> {
     match config.bootstrap.secrets() {
-        Err(error) if Identity::exists(&config.data_dir) => {
+        Err(error) if Identity::exists(&config.identity, &config.data_dir) => {
             tracing::warn!("not read, as this is no first start: {error:#}");
             Ok(identity::Secrets::default())
         }

@@ -8,6 +8,9 @@ mod harness;
 mod aliases; // paths and header names of other access managers
 mod alone; // the proxy without an identity service
 mod authorize; // permission checks, as the products' client library asks them
+mod authzen; // the OpenID Authorization API, over products
+mod authzen_store; // the same, of plain Cedar stores
+mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
 mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks

@@ -4,6 +4,8 @@ pub mod alone;
 pub mod doors;
 pub mod feed;
 pub mod front;
+#[path = "../identity/tests/service/postgres.rs"]
+pub mod postgres;
 pub mod upstream;
 
 use std::{
@@ -206,11 +208,30 @@ impl Postern {
         }
     }
 
+    /// Send it a signal.
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        // The signal is sent, and a thread that runs may still answer.
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while signal == "-STOP" && !self.stands_still() {
+            assert!(std::time::Instant::now() < deadline, "postern did not stand still");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether every thread is stopped (proc(5), `/proc/pid/task/tid/stat`).
+    fn stands_still(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     /// End it with a signal, and see how it ends.
     pub async fn stop(&mut self, signal: &str) -> ExitStatus {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
-        assert!(sent.success());
+        self.signal(signal);
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -13,10 +13,14 @@ use tempfile::TempDir;
 /// What a reader may be told to run.
 const PROGRAMS: [&str; 3] = ["postern", "cp", "cat"];
 
-/// What the text speaks of and other tests run, for it does not end by itself: `policy_table`,
-/// `watched`, `alone`.
-const ELSEWHERE: [&str; 3] =
-    ["postern policy test --watch shop", "postern serve", "postern proxy --policies FOLDER"];
+/// What the text speaks of and other tests run, for it does not end by itself or never prints the same
+/// twice: `policy_table`, `policy_bench`, `watched`, `alone`.
+const ELSEWHERE: [&str; 4] = [
+    "postern policy test --watch shop",
+    "postern policy bench shop",
+    "postern serve",
+    "postern proxy --policies FOLDER",
+];
 
 /// A folder to follow a document in.
 struct Reader(TempDir);
@@ -48,7 +52,9 @@ impl Reader {
             }
             let block = match info.split_once(" title=") {
                 None if info == "console" => self.console(&block),
-                Some(("cedar" | "yaml", title)) => self.file(title, &block),
+                Some(("cedar" | "cedarschema" | "json" | "yaml", title)) => {
+                    self.file(title, &block)
+                }
                 _ => Err(format!("nobody knows what to do with a block of `{info}`")),
             };
             written.push_str(&block.map_err(|what| told(&what))?);
@@ -127,9 +133,10 @@ fn whoever_follows_the_document_sees_what_it_says() {
     }
     assert_eq!(document, seen);
     // Of each of these, at least one is run.
-    for tool in
-        ["new", "check", "fmt", "test", "explain", "who", "what", "diff", "import", "export"]
-    {
+    for tool in [
+        "new", "check", "fmt", "test", "explain", "who", "what", "matrix", "diff", "replay",
+        "import", "export",
+    ] {
         assert!(document.contains(&format!("\n$ postern policy {tool} ")), "{tool} is not shown");
     }
 }

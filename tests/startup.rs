@@ -12,7 +12,12 @@ use std::{
 use crate::harness::{PATIENCE, Postern, command, copied, policies};
 
 /// Start it, and return what it said before it gave up.
-fn refused(folder: &Path, config: &str, policies: &Path, environment: &[(&str, &str)]) -> String {
+pub fn refused(
+    folder: &Path,
+    config: &str,
+    policies: &Path,
+    environment: &[(&str, &str)],
+) -> String {
     let mut command = command(folder, config, policies);
     command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

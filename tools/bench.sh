@@ -5,7 +5,7 @@
 #   tools/bench.sh criterion  the first half alone
 #   tools/bench.sh process    the second half alone
 #
-# Takes about two minutes once everything is built. Nothing is asserted about time. Everything it
+# Takes about four minutes once everything is built. Nothing is asserted about time. Everything it
 # starts listens on loopback and is ended with it; everything it writes goes with its folder.
 set -eu
 cd "$(dirname "$0")/.."

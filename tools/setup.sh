@@ -3,7 +3,7 @@
 # nothing when everything is there.
 #
 #   tools/setup.sh          to build
-#   tools/setup.sh test     to build and test: also the servers that ask at the doors
+#   tools/setup.sh test     to build and test: also PostgreSQL, and the servers that ask at the doors
 #   tools/setup.sh bench    to build, test and measure: also the load generator wrk
 #
 # Installs Debian packages, as root or by sudo; and what Debian has not, into `target/servers`, from
@@ -43,6 +43,10 @@ need curl curl
 case "${1:-}" in
     test | bench)
         need nginx nginx-light
+        # Debian keeps its programs in a folder of the version.
+        ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
+        # The tests run it as nobody, for it refuses to be root.
+        need setpriv util-linux
         need haproxy haproxy
         need python3 python3
         python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
@@ -64,13 +68,15 @@ if [ -n "$missing" ]; then
     has apt-get || fail "install these by hand (the names are Debian's):$missing"
     echo "setup: installing$missing"
     # A server that is installed must not start by itself and take port 80: policy-rc.d is how Debian
-    # lets one say so. What stood there before stands there again afterwards.
+    # lets one say so. What stood there before stands there again afterwards. Nor is PostgreSQL to make
+    # a database for the whole machine: the tests make their own.
     # shellcheck disable=SC2016,SC2086
     as_root sh -c '
         set -eu
         policy=/usr/sbin/policy-rc.d
+        clusters=/etc/postgresql-common/createcluster.d/postern-setup.conf
         restore() {
-            rm -f "$policy"
+            rm -f "$policy" "$clusters"
             if [ -e "$policy.before-setup" ]; then mv "$policy.before-setup" "$policy"; fi
         }
         trap restore EXIT
@@ -80,6 +86,8 @@ if [ -n "$missing" ]; then
         fi
         printf "#!/bin/sh\nexit 101\n" >"$policy"
         chmod 755 "$policy"
+        mkdir -p "${clusters%/*}"
+        echo "create_main_cluster = false" >"$clusters"
         export DEBIAN_FRONTEND=noninteractive
         apt-get -qq -o DPkg::Lock::Timeout=300 update
         apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"

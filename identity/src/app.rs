@@ -96,8 +96,8 @@ impl App {
     ///
     /// When the database fails.
     pub async fn record(&self, tx: &mut Tx, fact: Fact) -> Result<(), Error> {
-        let until = self.clock.now() + self.longest_token_secs + MARGIN;
-        Ok(tx.record(&fact, until).await?)
+        let lifetime = (self.clock.now(), self.longest_token_secs, MARGIN);
+        Ok(tx.record(&fact, lifetime).await?)
     }
 
     /// Make it true, and wait until it is in force everywhere, so that whoever is answered after

@@ -1,11 +1,12 @@
 //! Opens store and keys, seeds a first start, then runs http, publish and jobs.
 //!
 //! Opening is done whole or not at all: a start that fails leaves nothing that makes the next one
-//! go another way. Processes that start together take turns at a lock file.
+//! go another way. Processes that start together take turns: at a lock file in the data folder, and where
+//! the database is a server's, at a lock of its own.
+
+mod database;
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -47,11 +48,8 @@ use crate::{
     words,
 };
 
-/// The database's file in the data folder.
-pub const DATABASE: &str = "postern.db";
 /// The master key's file in the data folder.
 pub const MASTER_KEY: &str = "master.key";
-const LOCK: &str = "postern.lock";
 
 /// The grants of the application that people sign in through.
 const SIGN_IN: &[GrantType] =
@@ -62,24 +60,32 @@ const SIGN_IN: &[GrantType] =
 pub enum OpenError {
     #[error("the data folder {} cannot be written; give this user write permission on it, or set `POSTERN_DATA_DIR` to another folder", .0.display())]
     Folder(PathBuf, #[source] std::io::Error),
-    #[error("{} cannot be written; give this user write permission on it and on its folder", .0.display())]
-    ReadOnly(PathBuf, #[source] sqlx::Error),
+    #[error("{0} cannot be written; give this user write permission on it and on its folder")]
+    ReadOnly(String, #[source] sqlx::Error),
+    #[error("{} cannot be opened or made; give this user write permission on it and on its folder, which must be there", .0.display())]
+    File(PathBuf, #[source] std::io::Error),
     #[error("{} can be read by others, and this user may not change that; make it its own, with `chown` and `chmod 600`", .0.display())]
     Exposed(PathBuf, #[source] std::io::Error),
-    #[error("{} is damaged or no database; restore it from a backup, or move it away to start anew", .0.display())]
-    Corrupt(PathBuf),
-    #[error("{} was last used by a newer version; run that version, or restore a backup from before it", .0.display())]
-    Newer(PathBuf),
-    #[error("{} could not be opened", .0.display())]
-    Database(PathBuf, #[source] sqlx::Error),
-    #[error("{} could not be brought up to this version", .0.display())]
-    Migrate(PathBuf, #[source] MigrateError),
+    #[error(
+        "{0} is damaged or no database; restore it from a backup, or move it away to start anew"
+    )]
+    Corrupt(String),
+    #[error(
+        "{0} was last used by a newer version; run that version, or restore a backup from before it"
+    )]
+    Newer(String),
+    #[error("{0} cannot be used: it {1}")]
+    Unfit(String, &'static str),
+    #[error("{0} could not be opened")]
+    Database(String, #[source] sqlx::Error),
+    #[error("{0} could not be brought up to this version")]
+    Migrate(String, #[source] MigrateError),
     #[error(transparent)]
     Master(#[from] MasterError),
-    #[error("{} does not fit {}, which was sealed with another key; put the right one back", .key.display(), .database.display())]
-    WrongMasterKey { key: PathBuf, database: PathBuf },
-    #[error("{} holds no signing key; restore it from a backup", .0.display())]
-    NoSigningKey(PathBuf),
+    #[error("{} does not fit {database}, which was sealed with another key; put the right one back", .key.display())]
+    WrongMasterKey { key: PathBuf, database: String },
+    #[error("{0} holds no signing key; restore it from a backup")]
+    NoSigningKey(String),
     #[error("`identity.{0}` is not valid: {1}")]
     Config(&'static str, &'static str),
     #[error("the bootstrap cannot be carried out: {0}")]
@@ -129,9 +135,10 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Whether a folder holds a database, so that opening it is no first start.
-    pub fn exists(data_dir: &Path) -> bool {
-        data_dir.join(DATABASE).exists()
+    /// Whether opening it is no first start, as far as that can be told without: there is a database,
+    /// or, where a server has it, the key to one.
+    pub fn exists(config: &Config, data_dir: &Path) -> bool {
+        config.database.file(data_dir).unwrap_or_else(|| data_dir.join(MASTER_KEY)).exists()
     }
 
     /// Open the data folder, and on a first start fill it. `FirstStart` is what must be told to the
@@ -152,8 +159,9 @@ impl Identity {
         bootstrap.check(&catalog).map_err(OpenError::Bootstrap)?;
         check(&secrets)?;
         // Held to the end: who starts at the same time finds everything done.
-        let _turn = turn(data_dir).await?;
-        let store = database(data_dir).await?;
+        let _folder = database::turn(data_dir).await?;
+        let (store, turn) = database::open(&config.database, data_dir).await?;
+        let place = config.database.place(data_dir);
         let master = master_key(&store, data_dir).await?;
         let passwords = Passwords::new(&master).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
@@ -168,13 +176,11 @@ impl Identity {
             Some(seed) => vec![seed.key.clone()],
             None => store.keys().await?,
         };
-        let newest =
-            sealed.first().ok_or_else(|| OpenError::NoSigningKey(data_dir.join(DATABASE)))?;
+        let newest = sealed.first().ok_or_else(|| OpenError::NoSigningKey(place.clone()))?;
         let signer = Signer::open(&master, newest).map_err(|error| match error {
-            KeyError::Unsealed(_) => OpenError::WrongMasterKey {
-                key: data_dir.join(MASTER_KEY),
-                database: data_dir.join(DATABASE),
-            },
+            KeyError::Unsealed(_) => {
+                OpenError::WrongMasterKey { key: data_dir.join(MASTER_KEY), database: place }
+            }
             other => OpenError::Key(other),
         })?;
         let jwks = keys::jwks(&sealed);
@@ -201,6 +207,7 @@ impl Identity {
             store.longest_token(config.access_token_secs, clock.now(), MARGIN).await?;
         let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
         let feed = Desk::of(&master)?;
+        turn.end().await;
         let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
         let app = App::new(Parts {
             config,
@@ -222,6 +229,12 @@ impl Identity {
             longest_token_secs,
         });
         Ok((Self { app }, first))
+    }
+
+    /// Its handles, for tests of rules.
+    #[cfg(test)]
+    pub(crate) fn app(&self) -> &App {
+        &self.app
     }
 
     /// The way in for products and policies that change while it runs.
@@ -253,6 +266,7 @@ impl Identity {
         // Publishing and jobs outlast the listener: requests in flight wait for what they changed.
         let (stop, stopped) = watch::channel(false);
         let publishing = tokio::spawn(publish::run(app.clone(), publisher, stopped.clone()));
+        let hearing = tokio::spawn(publish::hear(app.clone(), stopped.clone()));
         let jobs = tokio::spawn(jobs::run(app.clone(), stopped));
         let told = Committed { sequence: Some(marks.sequence), revision: Some(marks.revision) };
         let start = tokio::select! {
@@ -263,7 +277,8 @@ impl Identity {
             http::serve(app.clone(), listener, shutdown).await;
         }
         stop.send_replace(true);
-        for (name, task) in [("publishing", publishing), ("clean-up", jobs)] {
+        for (name, task) in [("publishing", publishing), ("listening", hearing), ("clean-up", jobs)]
+        {
             if let Err(error) = task.await {
                 tracing::error!(%error, "{name} ended badly");
             }
@@ -288,77 +303,6 @@ fn check(secrets: &Secrets) -> Result<(), OpenError> {
         }
     }
     Ok(())
-}
-
-/// Wait for the turn to open the folder, which is made where it is missing.
-async fn turn(folder: &Path) -> Result<File, OpenError> {
-    let fault = |error| OpenError::Folder(folder.to_owned(), error);
-    if !folder.is_dir() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
-    }
-    let lock = private(&folder.join(LOCK)).map_err(fault)?;
-    match lock.try_lock() {
-        Ok(()) => return Ok(lock),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(fault(error)),
-    }
-    let waited = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await?;
-    waited.map_err(fault)
-}
-
-/// Open a file for writing, made for its owner alone where it is missing.
-fn private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Take from others what they may do with the database and what SQLite keeps beside it: a copy from
-/// a backup, say, is often readable for all.
-fn close_to_others(database: &Path) -> std::io::Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut path = database.as_os_str().to_owned();
-        path.push(suffix);
-        let path = PathBuf::from(path);
-        let mode = match fs::metadata(&path) {
-            Ok(metadata) => metadata.permissions().mode(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        if mode & 0o077 != 0 {
-            tracing::warn!(file = %path.display(), "others could read {}", path.display());
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        }
-    }
-    Ok(())
-}
-
-async fn database(folder: &Path) -> Result<Store, OpenError> {
-    let file = folder.join(DATABASE);
-    // SQLite would make the file readable for others; what it makes beside it copies the mode.
-    private(&file).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
-    close_to_others(&file).map_err(|error| OpenError::Exposed(file.clone(), error))?;
-    let fault = |error: sqlx::Error| database_fault(&file, error);
-    let store = Store::open(&file).await.map_err(fault)?;
-    if store.damage().await.map_err(fault)?.is_some() {
-        return Err(OpenError::Corrupt(file));
-    }
-    store.migrate().await.map_err(|error| match error {
-        MigrateError::VersionMissing(_)
-        | MigrateError::VersionMismatch(_)
-        | MigrateError::VersionTooNew(..) => OpenError::Newer(file.clone()),
-        MigrateError::Execute(error) => database_fault(&file, error),
-        other => OpenError::Migrate(file.clone(), other),
-    })?;
-    Ok(store)
-}
-
-fn database_fault(file: &Path, error: sqlx::Error) -> OpenError {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    // SQLite's primary codes: 8 READONLY, 11 CORRUPT, 14 CANTOPEN, 26 NOTADB.
-    match code.map(|code| code & 0xff) {
-        Some(8 | 14) => OpenError::ReadOnly(file.to_owned(), error),
-        Some(11 | 26) => OpenError::Corrupt(file.to_owned()),
-        _ => OpenError::Database(file.to_owned(), error),
-    }
 }
 
 /// The master key. A new one only for a database that nothing was sealed in.
@@ -392,8 +336,8 @@ impl Seed {
         now: u64,
     ) -> Result<FirstStart, OpenError> {
         let organization = &bootstrap.organization;
-        let mut tx = store.begin(&organization.id).await?;
-        // The lock file sees to it, where the file system knows locks.
+        let mut tx = store.begin_first(&organization.id).await?;
+        // The turn sees to it, where the file system knows locks.
         if tx.installation_is_seeded().await? {
             return Err(OpenError::Raced);
         }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use policy::model::decision::OnError;
 use serde::Deserialize;
 
+use crate::store::Database;
+
 /// The `[identity]` section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +41,10 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
+    /// Where everything is kept. It may hold a password, so it has a section of its own
+    /// (`[database]`). Default: in a file in the data folder.
+    #[serde(skip)]
+    pub database: Database,
 }
 
 impl Default for Config {
@@ -55,6 +61,7 @@ impl Default for Config {
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
             on_error: OnError::default(),
+            database: Database::default(),
         }
     }
 }

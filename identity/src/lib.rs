@@ -39,9 +39,9 @@ mod tokens;
 mod users;
 mod words;
 
-pub use boot::{DATABASE, Identity, MASTER_KEY, OpenError, ServeError};
+pub use boot::{Identity, MASTER_KEY, OpenError, ServeError};
 pub use bootstrap::{Administrator, Application, Bootstrap, FirstStart, Organization, Secrets};
 pub use clock::Clock;
 pub use config::Config;
 pub use publish::{AdoptError, Policies};
-pub use store::StoreError;
+pub use store::{CONNECTIONS, Database, StoreError};

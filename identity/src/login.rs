@@ -102,8 +102,8 @@ fn permitted(client: &Client, grant: GrantType) -> Result<(), Error> {
     if client.may(grant) { Ok(()) } else { Err(Error::GrantNotAllowed) }
 }
 
-/// Hash the password with the work that is asked for today, unless it was changed meanwhile; the hash
-/// that has been proved.
+/// Hash the password with the work that is asked for today; the hash that has been proved. Somebody
+/// who signs in at the same moment may have done so already, and with the same password.
 async fn strengthen(
     app: &App,
     client: &Client,
@@ -112,10 +112,90 @@ async fn strengthen(
 ) -> Result<String, Error> {
     let hash = app.passwords.hash(password).await?;
     let mut tx = app.store.begin(&client.org).await?;
-    if tx.password_hash(&known.id).await?.as_ref() != Some(&known.password_hash) {
-        return Err(Error::InvalidCredentials);
+    let held = tx.password_hash(&known.id).await?.ok_or(Error::InvalidCredentials)?;
+    if held == known.password_hash {
+        tx.set_password_hash(&known.id, &hash).await?;
+        app.commit(tx).await?;
+        return Ok(hash);
     }
-    tx.set_password_hash(&known.id, &hash).await?;
-    app.commit(tx).await?;
-    Ok(hash)
+    drop(tx);
+    match app.passwords.verify(password, Some(&held)).await? {
+        Match::No => Err(Error::InvalidCredentials),
+        Match::Yes | Match::Outdated => Ok(held),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use policy::{catalog::Catalog, model::manifest::Manifest};
+
+    use super::*;
+    use crate::{Bootstrap, Clock, Config, Identity, Secrets};
+
+    const IDENTITY: &str = "\
+product: plugin-identity
+resources: {users: [get]}
+roles: {editor: {permissions: {'*': ['*']}}}
+groups: {admin-group: {title: A, roles: [editor]}}
+";
+    const BOOTSTRAP: &str = "\
+organization: {id: acme}
+administrator: {username: admin, email: a@b.co, groups: [admin-group]}
+application: {name: app}
+";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn all_who_sign_in_at_once_with_an_outdated_hash_get_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = Arc::new(Manifest::parse("i.yaml", IDENTITY).unwrap());
+        let (identity, _) = Identity::open(
+            Config::default(),
+            folder.path(),
+            Catalog::new(vec![manifest], Vec::new()).unwrap(),
+            Bootstrap::parse("b.yaml", BOOTSTRAP).unwrap(),
+            Secrets::default(),
+            Clock::standing_at(1_800_000_000),
+        )
+        .await
+        .unwrap();
+        let app = identity.app().clone();
+        let secret = crate::passwords::make().unwrap();
+        let outdated = app.passwords.outdated(&secret);
+        let mut tx = app.store.begin(&app.home).await.unwrap();
+        let known = tx.credentials("admin").await.unwrap().unwrap();
+        tx.set_password_hash(&known.id, &outdated).await.unwrap();
+        tx.commit().await.unwrap();
+        let client = default_client(&app).await.unwrap();
+        // Each has compared before any has strengthened.
+        let signing: Vec<_> = (0..3)
+            .map(|_| {
+                let (app, client, secret) = (app.clone(), client.clone(), secret.clone());
+                let known = Credentials { id: known.id.clone(), password_hash: outdated.clone() };
+                tokio::spawn(async move { strengthen(&app, &client, &known, &secret).await })
+            })
+            .collect();
+        let mut proved = Vec::new();
+        for hash in signing {
+            proved.push(hash.await.unwrap().unwrap());
+        }
+        proved.dedup();
+        assert_eq!(proved.len(), 1, "one has strengthened it, and the others go on with that");
+        password(&app, &client, "admin", &secret).await.unwrap();
+        // Whoever proved a password that has been changed since does not get in.
+        let other = crate::passwords::make().unwrap();
+        let mut tx = app.store.begin(&app.home).await.unwrap();
+        let hash = app.passwords.hash(&other).await.unwrap();
+        tx.set_password_hash(&known.id, &hash).await.unwrap();
+        tx.commit().await.unwrap();
+        let late = strengthen(
+            &app,
+            &client,
+            &Credentials { id: known.id, password_hash: outdated },
+            &secret,
+        )
+        .await;
+        assert!(matches!(late, Err(Error::InvalidCredentials)));
+    }
 }

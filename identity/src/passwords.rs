@@ -250,6 +250,16 @@ pub fn make() -> Result<SecretString, NoRandom> {
 }
 
 #[cfg(test)]
+impl Passwords {
+    /// A hash as less demanding times made it.
+    pub fn outdated(&self, password: &SecretString) -> String {
+        let params = Params::new(8_192, 1, 1, None).unwrap();
+        let weak = Kitchen { pepper: self.kitchen.pepper.clone(), params };
+        weak.hash(password.expose_secret().as_bytes(), [7; 16]).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -299,12 +309,8 @@ mod tests {
     #[tokio::test]
     async fn a_weaker_hash_fits_and_is_called_outdated() {
         let passwords = passwords().await;
-        let weak = Kitchen {
-            pepper: passwords.kitchen.pepper.clone(),
-            params: Params::new(8_192, 1, 1, None).unwrap(),
-        };
         let password = make().unwrap();
-        let hash = weak.hash(password.expose_secret().as_bytes(), [7; 16]).unwrap();
+        let hash = passwords.outdated(&password);
         assert_eq!(passwords.verify(&password, Some(&hash)).await.unwrap(), Match::Outdated);
     }
 

@@ -1,7 +1,7 @@
 //! Revision moved or something changed → read, compile, send, in the order of the commits.
 //!
 //! One task tells the world. Authority lies in the database's rows, never in a wake-up: the task
-//! looks by itself every second, so a lost wake-up, or a commit by another process, is only late.
+//! looks by itself every second, so a wake-up that is lost, one's own or another process's, is only late.
 //! When it fails or panics it is logged, counted, shown by `/readyz`, and started again.
 
 use std::{
@@ -257,6 +257,27 @@ pub async fn run(app: App, publisher: Publisher, mut stop: watch::Receiver<bool>
             }
             Ok(Ok(never)) => match never {},
             Err(error) => tracing::error!(%error, "publishing broke; starting it again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Hear of what other processes commit until the order to stop.
+pub async fn hear(app: App, mut stop: watch::Receiver<bool>) {
+    loop {
+        let heard = app.store.hear(|| app.progress.wake.notify_one());
+        tokio::select! {
+            ended = heard => match ended {
+                Err(error) => tracing::warn!(
+                    error = %chain(&error),
+                    "other processes' changes are not heard of at once; listening again"
+                ),
+                Ok(never) => match never {},
+            },
+            _ = stop.wait_for(|stop| *stop) => return,
         }
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}

@@ -38,7 +38,7 @@ pub async fn start(app: &App, user: &User, proved: &str, client: &Client) -> Res
     let note = note(app, &session.id)?;
     let refresh = tokens::refresh(app, &note, &session, client)?;
     let issued = tokens::for_user(app, user, &session, client, refresh.clone())?;
-    let mut tx = app.store.begin(&client.org).await?;
+    let mut tx = app.store.begin_beside(&client.org).await?;
     // A reset ends the sign-ins that are there. This one was not there yet, and must not outlive it.
     if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {
         return Err(Error::InvalidCredentials);
@@ -68,9 +68,10 @@ pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<I
     let next = note(app, &session.id)?;
     let next_text = tokens::refresh(app, &next, &session, &own)?;
 
-    let mut tx = app.store.begin(&org).await?;
-    // Somebody may have ended it while we were signing.
-    if tx.living_session(&session.id, now).await?.is_none() {
+    let mut tx = app.store.begin_beside(&org).await?;
+    // Somebody may have ended it while we were signing. From here on nobody does: a token that is used
+    // twice at once is used by one after the other.
+    if tx.hold_session(&session.id, now).await?.is_none() {
         return Err(Error::InvalidRefreshToken);
     }
     if tx.consume_refresh_token(&hash, &next.id, now).await? {
@@ -140,7 +141,7 @@ pub async fn log_out(app: &App, hint: &str) -> Result<(), Error> {
     if app.changes.standing(&caller) == Standing::Revoked {
         return Ok(());
     }
-    let mut tx = app.store.begin(caller.subject.principal.org()).await?;
+    let mut tx = app.store.begin_beside(caller.subject.principal.org()).await?;
     match (caller.session, caller.token_id) {
         (Some(session), _) => end_in(app, &mut tx, &session).await?,
         // An application has no sign-in to end, only this one token to give up.

@@ -2,18 +2,47 @@
 //!
 //! Everything of a tenant is reached through a [`Tx`], which knows its organization, so no query
 //! can ask another's. What belongs to the installation (keys, changes, counters, clients that have
-//! yet to say whose they are) is asked of the [`Store`]. Queries are static text with `$1` binds,
-//! which PostgreSQL would take as they are. SQLite has one writer: writing transactions take turns
-//! on one connection, and readers see the last commit meanwhile.
+//! yet to say whose they are) is asked of the [`Store`]. A query is written once, as static text
+//! with `$1` binds, and compiled for both databases: [`on`] and [`run`] are a `match` on the open
+//! connection. What the two spell differently, and how they keep writers apart, stands in `sqlite`
+//! and `postgres`; `identity/tests/service` holds both to the same behaviour.
+
+/// A query on an open connection, whichever database it is of. The body is awaited in both arms.
+macro_rules! on {
+    ($conn:expr, |$c:ident| $body:expr) => {
+        match &mut $conn {
+            crate::store::Conn::Sqlite(tx) => {
+                let $c = &mut **tx;
+                $body
+            }
+            crate::store::Conn::Postgres((tx, _)) => {
+                let $c = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+
+/// A statement on an open connection: how many rows it touched.
+macro_rules! run {
+    ($conn:expr, $query:expr) => {
+        on!($conn, |c| $query.execute(c).await?.rows_affected())
+    };
+}
 
 mod apps;
 mod changes;
+mod database;
 mod groups;
 mod jobs;
 mod keys;
 mod orgs;
+mod postgres;
 mod roles;
 mod sessions;
+mod sqlite;
+#[cfg(test)]
+mod tests;
 mod users;
 
 use std::{path::Path, time::Duration};
@@ -22,26 +51,20 @@ use policy::{
     changes::Sequence,
     model::{decision::Revision, name::OrgId},
 };
-use sqlx::{
-    Sqlite, SqlitePool, Transaction,
-    migrate::Migrator,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{Sqlite, Transaction, migrate::MigrateError};
 use thiserror::Error;
 
 pub use changes::{Additions, Marks};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub use database::{CONNECTIONS, Database};
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many may read at once.
-const READERS: u32 = 4;
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// Nothing was changed; later there will be room.
+    /// Later there will be room. Nothing was changed, unless the connection was lost at the commit:
+    /// then nobody can tell.
     #[error("the database is busy")]
     Busy(#[source] sqlx::Error),
     /// Something of that name was made in the meantime.
@@ -60,10 +83,9 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut => Self::Busy(error),
+            _ if lost(&error) => Self::Busy(error),
             sqlx::Error::Database(database) => {
-                // The low byte is SQLite's primary code: 5 is BUSY, 6 is LOCKED.
-                let code = database.code().and_then(|code| code.parse::<u32>().ok());
-                if matches!(code.map(|code| code & 0xff), Some(5 | 6)) {
+                if database.code().is_some_and(|code| is_busy(&code)) {
                     Self::Busy(error)
                 } else if database.is_unique_violation() {
                     Self::Conflict(error)
@@ -78,16 +100,68 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// Whether the database says that somebody else was in the way.
+fn is_busy(code: &str) -> bool {
+    // PostgreSQL's: serialization failure, deadlock, a lock or a statement that took too long, too
+    // many connections.
+    matches!(code, "40001" | "40P01" | "55P03" | "57014" | "53300")
+        // The low byte is SQLite's primary code: 5 is BUSY, 6 is LOCKED. PostgreSQL's have five
+        // characters; SQLite's extended ones of these at most four.
+        || code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6))
+}
+
+/// Whether the connection is gone, or the server is going or has yet to come.
+fn lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // Classes 08, connection exception, and 57P, operator intervention.
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            code.len() == 5 && (code.starts_with("08") || code.starts_with("57P"))
+        }),
+        _ => false,
+    }
+}
+
 /// The database, open.
 #[derive(Debug, Clone)]
-pub struct Store {
-    writer: SqlitePool,
-    readers: SqlitePool,
+pub struct Store(Pools);
+
+#[derive(Debug, Clone)]
+enum Pools {
+    Sqlite(sqlite::File),
+    Postgres(postgres::Pools),
+}
+
+/// An open transaction.
+enum Conn {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(postgres::Begun),
+}
+
+/// What a transaction may do, and what others may do meanwhile.
+#[derive(Debug, Clone, Copy)]
+enum Access {
+    /// Look, at one moment.
+    Read,
+    /// Write, beside others of the organization that do.
+    Beside,
+    /// Write, while nobody else of the organization does.
+    Alone,
+}
+
+/// Whose rows there are in a transaction.
+#[derive(Debug, Clone, Copy)]
+enum Scope<'a> {
+    Org(&'a OrgId),
+    /// Everybody's, to make the first organization.
+    First(&'a OrgId),
+    /// Everybody's: for what is of the installation.
+    Installation,
 }
 
 /// One transaction of one organization. Dropped without a commit, it never was.
 pub struct Tx {
-    conn: Transaction<'static, Sqlite>,
+    conn: Conn,
     org: OrgId,
     committed: Committed,
 }
@@ -99,61 +173,89 @@ pub struct Committed {
     pub revision: Option<Revision>,
 }
 
+/// Why a database cannot be used.
+#[derive(Debug, Error)]
+pub enum Unfit {
+    #[error(transparent)]
+    Failed(#[from] sqlx::Error),
+    #[error("damaged")]
+    Damaged,
+    /// The server, or the database on it, is of the wrong kind.
+    #[error("it {0}")]
+    Wrong(&'static str),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+}
+
+/// The turn to start: other processes on the same database wait for its end.
+pub struct Turn(Option<postgres::Turn>);
+
+impl Turn {
+    /// Let the next one start.
+    pub async fn end(self) {
+        if let Some(turn) = self.0 {
+            turn.end().await;
+        }
+    }
+}
+
 impl Store {
-    /// Open the file, which must exist. An empty one is an empty database.
+    /// Open the database, of which an empty one is one, too, and bring its tables up to this
+    /// version. A file must exist. `Turn` is held until the first organization is there; between the
+    /// processes that open one file, a lock in the data folder sees to it.
     ///
     /// # Errors
     ///
-    /// When it is no database, or cannot be written.
-    pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A commit that was answered survives the machine: an answer is only given once, and a
-            // revocation that a power cut takes back would be a sign-in nobody granted.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(PATIENCE);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(PATIENCE)
-            .connect_with(options.clone())
-            .await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(PATIENCE)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { writer, readers })
+    /// Why it cannot be used. It is as it was then.
+    pub async fn open(database: &Database, data_dir: &Path) -> Result<(Self, Turn), Unfit> {
+        match (database, database.file(data_dir)) {
+            (Database::Postgres(server), _) => {
+                let pools = postgres::Pools::open(server).await?;
+                let mut turn = pools.turn().await?;
+                if let Some(fault) = turn.fault().await? {
+                    return Err(Unfit::Wrong(fault));
+                }
+                turn.migrate().await?;
+                Ok((Self(Pools::Postgres(pools)), Turn(Some(turn))))
+            }
+            (_, file) => {
+                let file = sqlite::File::open(&file.unwrap_or_default()).await?;
+                if file.damage().await?.is_some() {
+                    return Err(Unfit::Damaged);
+                }
+                file.migrate().await?;
+                Ok((Self(Pools::Sqlite(file)), Turn(None)))
+            }
+        }
     }
 
-    /// What is wrong with the file, if anything.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot even be looked at.
-    pub async fn damage(&self) -> Result<Option<String>, sqlx::Error> {
-        let verdict: String =
-            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&self.writer).await?;
-        Ok((verdict != "ok").then_some(verdict))
-    }
-
-    /// Bring the tables up to this version.
-    ///
-    /// # Errors
-    ///
-    /// When the database is from a newer version, or a step fails; then it is as it was.
-    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        MIGRATIONS.run(&self.writer).await
-    }
-
-    /// Start to change things of one organization. Waits for its turn.
+    /// Start to change things of one organization, while nobody else does. Waits for its turn.
     ///
     /// # Errors
     ///
     /// When the turn does not come, or the database fails.
     pub async fn begin(&self, org: &OrgId) -> Result<Tx, StoreError> {
-        let conn = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Tx { conn, org: org.clone(), committed: Committed::default() })
+        self.tx(Access::Alone, Scope::Org(org), org).await
+    }
+
+    /// Start to change things of one organization, beside others who do so in the same way: sign-ins
+    /// of different people have nothing to do with each other. What is read is not held; a statement
+    /// must find by itself that things are still so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::begin`].
+    pub async fn begin_beside(&self, org: &OrgId) -> Result<Tx, StoreError> {
+        self.tx(Access::Beside, Scope::Org(org), org).await
+    }
+
+    /// Start to make the first organization.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::begin`].
+    pub async fn begin_first(&self, org: &OrgId) -> Result<Tx, StoreError> {
+        self.tx(Access::Alone, Scope::First(org), org).await
     }
 
     /// Look at things of one organization, as they all were at one moment.
@@ -162,14 +264,55 @@ impl Store {
     ///
     /// When the database fails.
     pub async fn read(&self, org: &OrgId) -> Result<Tx, StoreError> {
-        let conn = self.readers.begin().await?;
+        self.tx(Access::Read, Scope::Org(org), org).await
+    }
+
+    async fn tx(&self, access: Access, scope: Scope<'_>, org: &OrgId) -> Result<Tx, StoreError> {
+        let conn = self.conn(access, scope).await?;
         Ok(Tx { conn, org: org.clone(), committed: Committed::default() })
     }
 
-    /// Finish what is going on and close the file.
+    /// A transaction of the whole installation.
+    async fn whole(&self, access: Access) -> Result<Conn, StoreError> {
+        self.conn(access, Scope::Installation).await
+    }
+
+    async fn conn(&self, access: Access, scope: Scope<'_>) -> Result<Conn, StoreError> {
+        Ok(match &self.0 {
+            Pools::Sqlite(file) => Conn::Sqlite(file.begin(access).await?),
+            Pools::Postgres(pools) => Conn::Postgres(pools.begin(access, scope).await?),
+        })
+    }
+
+    /// Call `wake` whenever another process may have committed what this one must hear of, until the
+    /// connection is lost. A file has no other process.
+    ///
+    /// # Errors
+    ///
+    /// When it is.
+    pub async fn hear(&self, wake: impl Fn()) -> Result<std::convert::Infallible, StoreError> {
+        match &self.0 {
+            Pools::Sqlite(_) => std::future::pending().await,
+            Pools::Postgres(pools) => Ok(pools.hear(wake).await?),
+        }
+    }
+
+    /// Finish what is going on and close it.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        match &self.0 {
+            Pools::Sqlite(file) => file.close().await,
+            Pools::Postgres(pools) => pools.close().await,
+        }
+    }
+}
+
+impl Conn {
+    async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres((tx, _place)) => tx.commit().await?,
+        }
+        Ok(())
     }
 }
 
@@ -178,7 +321,7 @@ impl Tx {
     ///
     /// # Errors
     ///
-    /// When the database fails; then it is not true.
+    /// When the database fails; then it is not true, unless the connection was lost on the way.
     pub async fn commit(self) -> Result<Committed, StoreError> {
         self.conn.commit().await?;
         Ok(self.committed)

@@ -1,21 +1,41 @@
-//! The whole service over HTTP, with its database, its keys and a follower of its feed.
+//! The whole service over HTTP, with its database, its keys and a follower of its feed: the same
+//! tests on each database.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::duplicate_mod, reason = "one suite, two databases")]
 
-#[path = "service/harness.rs"]
-mod harness;
+#[path = "service/postgres.rs"]
+mod server;
 
-#[path = "service/administration.rs"]
-mod administration;
-#[path = "service/attacks.rs"]
-mod attacks;
-#[path = "service/hostile.rs"]
-mod hostile;
-#[path = "service/policies.rs"]
-mod policies;
-#[path = "service/sign_in.rs"]
-mod sign_in;
-#[path = "service/start.rs"]
-mod start;
-#[path = "service/tenants.rs"]
-mod tenants;
+#[path = "service"]
+mod sqlite {
+    const ON_POSTGRES: bool = false;
+
+    mod administration;
+    mod at_once;
+    mod attacks;
+    mod files;
+    mod harness;
+    mod hostile;
+    mod policies;
+    mod sign_in;
+    mod start;
+    mod tenants;
+}
+
+#[path = "service"]
+mod postgres {
+    const ON_POSTGRES: bool = true;
+
+    mod administration;
+    mod at_once;
+    mod attacks;
+    mod harness;
+    mod hostile;
+    mod policies;
+    mod replicas;
+    mod sign_in;
+    mod start;
+    mod tenants;
+    mod walls;
+}

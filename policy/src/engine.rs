@@ -228,6 +228,12 @@ impl Engine {
         self.permissions.get(id.0 as usize).map_or_else(Arc::default, |k| Arc::clone(&k.label))
     }
 
+    /// Whether a policy about a permission can read a path parameter of that name.
+    pub fn reads(&self, id: PermissionId, parameter: &str) -> bool {
+        let known = self.permissions.get(id.0 as usize);
+        known.is_some_and(|known| self.products[known.product].parameters.contains(parameter))
+    }
+
     /// The product whose manifest declares that name.
     pub fn product(&self, name: &str) -> Option<&Arc<Manifest>> {
         self.products.iter().map(|p| &p.manifest).find(|m| m.product.as_str() == name)

@@ -244,6 +244,7 @@ mod tests {
             ),
             policies: vec![text("f/p.cedar", "@id(\"x\") permit (principal, action, resource);")],
             entities: None,
+            names: None,
         };
         let compiled = store::Store::compile(&source).unwrap();
         let files = of_store(&source, &compiled, true).unwrap();

@@ -11,7 +11,7 @@
 //!
 //! A folder with one product may have its `product.yaml` at the top. One with a
 //! `schema.cedarschema` and no product is a plain Cedar [`store`]: `*.cedar`, `*links.json`,
-//! `entities.json`, `tests/*.yaml`.
+//! `entities.json`, `authzen.yaml`, `tests/*.yaml`.
 //!
 //! What is half of what it is about to be, or would silently be left out, is refused: an empty file,
 //! and policies that no manifest stands beside.
@@ -54,6 +54,7 @@ pub enum Survey {
         schema: Option<PolicyText>,
         policies: Vec<PolicyText>,
         entities: Option<PolicyText>,
+        names: Option<PolicyText>,
         complaints: Vec<Complaint>,
     },
 }
@@ -71,8 +72,10 @@ pub fn survey(folder: &Path) -> Survey {
     let schema = reading.plain(&schema);
     let entities = folder.join(store::ENTITIES);
     let entities = if entities.exists() { reading.plain(&entities) } else { None };
+    let names = folder.join(store::access::NAMES);
+    let names = if names.exists() { reading.plain(&names) } else { None };
     let Reading { policies, complaints, .. } = reading;
-    Survey::Store { schema, policies, entities, complaints }
+    Survey::Store { schema, policies, entities, names, complaints }
 }
 
 fn survey_products(folder: &Path) -> Survey {
@@ -93,12 +96,12 @@ pub fn open(folder: &Path) -> Result<Folder, Complaints> {
             Complaints::unless(complaints, ())?;
             Catalog::new(products, policies).map(Folder::Catalog)
         }
-        Survey::Store { schema, policies, entities, complaints } => {
+        Survey::Store { schema, policies, entities, names, complaints } => {
             Complaints::unless(complaints, ())?;
             let Some(schema) = schema else {
                 return Err(at(folder).complain("the schema cannot be read").into());
             };
-            Ok(Folder::Store(store::Source { schema, policies, entities }))
+            Ok(Folder::Store(store::Source { schema, policies, entities, names }))
         }
     }
 }

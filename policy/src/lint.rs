@@ -18,7 +18,8 @@ use crate::{
     model::manifest::Manifest,
     schema,
     snapshot::{PolicyText, Snapshot},
-    store, template,
+    store::{self, access::Names},
+    template,
 };
 
 mod names;
@@ -154,9 +155,9 @@ fn of_folder(folder: &Path) -> Report {
             let findings = complaints.into_iter().map(Finding::from).collect();
             Subject { products, policies, snapshot: None }.report(findings, whole)
         }
-        Survey::Store { schema, policies, entities, complaints } => {
+        Survey::Store { schema, policies, entities, names, complaints } => {
             let findings = complaints.into_iter().map(Finding::from).collect();
-            of_store(schema, policies, entities, findings)
+            of_store(schema, policies, (entities, names), findings)
         }
     }
 }
@@ -234,14 +235,14 @@ impl Subject<'_> {
 
 /// Look at a plain store.
 pub fn store(source: &store::Source) -> Report {
-    let store::Source { schema, policies, entities } = source.clone();
-    of_store(Some(schema), policies, entities, Vec::new())
+    let store::Source { schema, policies, entities, names } = source.clone();
+    of_store(Some(schema), policies, (entities, names), Vec::new())
 }
 
 fn of_store(
     text: Option<PolicyText>,
     policies: Vec<PolicyText>,
-    entities: Option<PolicyText>,
+    (entities, names): (Option<PolicyText>, Option<PolicyText>),
     mut findings: Vec<Finding>,
 ) -> Report {
     let schema = text.as_ref().and_then(|text| plain_schema(text, &mut findings));
@@ -253,6 +254,9 @@ fn of_store(
         if let Some(text) = &entities {
             findings.extend(store::entities(text, schema).err().map(Finding::from));
         }
+        if let Some(Err(complaints)) = names.as_ref().map(|text| Names::read(text, schema)) {
+            findings.extend(complaints.into_vec().into_iter().map(Finding::from));
+        }
         let sound = sound(&written.policies, &policies, &complaints);
         let reaches = reach::all(&sound, schema, None);
         let looked = never::Looked { policies: &sound, reaches: &reaches, schema };
@@ -260,7 +264,7 @@ fn of_store(
         findings.extend(shadow::lint(&sound, &reaches));
     }
     findings.extend(complaints.into_iter().map(Finding::from));
-    Report::new(findings, policies.into_iter().chain(text).chain(entities).collect())
+    Report::new(findings, policies.into_iter().chain(text).chain(entities).chain(names).collect())
 }
 
 fn plain_schema(text: &PolicyText, findings: &mut Vec<Finding>) -> Option<Schema> {
@@ -373,6 +377,7 @@ groups: {demo-editors: {roles: [demo-editor-role]}}
             schema: text("s", schema),
             policies: vec![text("p.cedar", policies)],
             entities: None,
+            names: None,
         };
         store(&source).findings.iter().map(|f| format!("{}:{}", f.place.line, f.code)).collect()
     }

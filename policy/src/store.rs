@@ -19,10 +19,12 @@ use crate::{
     snapshot::PolicyText,
 };
 
+pub mod access;
 pub(crate) mod compare;
 mod question;
 pub mod search;
 
+use access::Names;
 pub use question::{Around, Question, Unasked, Words};
 
 /// The schema's name in a folder.
@@ -37,6 +39,8 @@ pub struct Source {
     pub schema: PolicyText,
     pub policies: Vec<PolicyText>,
     pub entities: Option<PolicyText>,
+    /// What AuthZEN's names stand for, where that is said.
+    pub names: Option<PolicyText>,
 }
 
 /// A store whose policies hold.
@@ -45,6 +49,8 @@ pub struct Store {
     schema: Schema,
     policies: Vec<Authored>,
     entities: Entities,
+    /// What AuthZEN's names stand for.
+    names: Names,
     /// The policies as they are asked, beside `policies`, and where to find them.
     rules: Vec<Rule>,
     index: Index,
@@ -70,9 +76,14 @@ impl Store {
             None => Entities::from_entities([], Some(&schema))
                 .map_err(|error| file(&source.schema).complain(compile::told(&error)))?,
         };
+        let names = match &source.names {
+            Some(text) => Names::read(text, &schema)?,
+            None => Names::of(&schema),
+        };
         let index = Index::of(policies.iter().map(|written| &written.policy));
         let rules = policies.iter().map(|written| Rule::of(&written.id, &written.policy)).collect();
-        Ok(Self { schema, policies, entities, rules, index, on_error: OnError::default() })
+        let on_error = OnError::default();
+        Ok(Self { schema, policies, entities, names, rules, index, on_error })
     }
 
     /// The same, for answers that treat a policy that cannot be evaluated like that.
@@ -235,6 +246,7 @@ mod tests {
             schema: file("s", schema),
             policies: vec![file("p.cedar", policies)],
             entities: Some(file("e", entities)),
+            names: None,
         };
         Store::compile(&source).unwrap_or_else(|complaints| panic!("{complaints}"))
     }

@@ -38,7 +38,7 @@ pub mod store;
 pub use coverage::Coverage;
 pub use junit::junit;
 pub use moved::{Moved, moved};
-pub(crate) use reader::NOON;
+pub(crate) use reader::{NOON, place, yaml};
 
 /// The folder of decision tables, in a policy folder and in each product's.
 pub const TESTS: &str = "tests";

@@ -343,6 +343,7 @@ mod tests {
             schema: text("s", SCHEMA),
             policies: vec![text("a.links.json", links), text("p.cedar", TEMPLATES)],
             entities: None,
+            names: None,
         })
     }
 
@@ -474,6 +475,7 @@ mod tests {
                 schema: text("s", schema),
                 policies: vec![text("links.json", &links), text("p.cedar", &policies)],
                 entities: None,
+                names: None,
             };
             let told = lint::store(&source);
             let told: Vec<String> = told

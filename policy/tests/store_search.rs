@@ -114,6 +114,7 @@ fn store(policies: &[String]) -> Option<Store> {
             schema: text("schema.cedarschema", SCHEMA),
             policies: policies.to_vec(),
             entities: Some(text("entities.json", ENTITIES)),
+            names: None,
         })
     };
     let named = policies.iter().enumerate();
@@ -125,7 +126,8 @@ fn store(policies: &[String]) -> Option<Store> {
 
 #[expect(clippy::disallowed_methods, reason = "a test reads how long it may take")]
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+    let told = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse::<u32>().ok());
+    told.map_or(12, |cases| cases.div_ceil(40))
 }
 
 /// Contexts of an action; every one that a clause above can tell from another.

@@ -134,6 +134,7 @@ fn compiled(tape: &mut Tape<'_>, tally: &mut Tally) -> Compiled {
         schema: file("schema.cedarschema", text),
         policies: vec![file("p.cedar", cedar.join("\n\n")), file("links.json", links.to_string())],
         entities: Some(file("entities.json", Value::from(world.things.clone()).to_string())),
+        names: None,
     };
     let store = Store::compile(&source).unwrap_or_else(|e| panic!("{e}\n{source:#?}"));
     Compiled { world, schema, policies, store }

@@ -6,19 +6,23 @@
 //!
 //! | member | what |
 //! |---|---|
-//! | `verdict` | `allow`, `deny`; `monitored`: denied, and let through because the product is only watched; `public`, `authenticated`, `off`: no policy was asked |
+//! | `verdict` | `allow`, `deny`; `monitored`: denied, and let through because the product is only watched; `public`, `authenticated`, `off`: no policy was asked; `searched`: who or what is allowed was looked for |
 //! | `reason`, `detail` | of a denial: one word, and what is wrong with a request or a token |
 //! | `door`, `id`, `revision`, `product`, `method`, `path` | the door, the decision's name, the policies' revision, what was requested |
 //! | `principal` | `user:<organization>/<id>` or `application:<organization>/<id>` |
 //! | `permission` | what was decided on, as in `midaz::accounts:get`; all that were needed, with spaces between, where all are held |
 //! | `needs`, `any_of` | all that were asked about, with spaces between, where that is more than `permission`: every one was needed, or any was meant |
+//! | `sought`, `what`, `found` | of a search: what kind it was for, of which resource and action, how many a page has |
 //! | `policies`, `errors` | those that settled it, with spaces between; how many could not be evaluated |
 //! | `groups`, `roles` | what the principal held then, with spaces between |
 //! | `acr`, `amr`, `auth_time` | how and when it signed in; methods with spaces between, percent-encoded |
 //! | `parameters` | the path's parameters as in `id=7&part=a%20b` |
 //! | `now` | when it was decided, as policies read it: seconds since the epoch |
 //! | `client` | the client's address, as policies read it |
-//! | `peer` | who asked on the client's behalf, at the door `authorize` |
+//! | `peer` | the address of whoever asked on the client's behalf, at the doors `authorize` and `authzen` |
+//! | `asker` | who asked, where that is not `principal` |
+//! | `about` | whom it was asked about, as it was put, where that is not the bearer: denied |
+//! | `store`, `action`, `resource`, `context`, `entities` | of a question to a plain Cedar store: which one, and with `principal` what it was asked, in Cedar's terms; `context` and what was told of `entities` in Cedar's JSON, unless they are large and `cut` |
 //! | `request_id`, `micros` | the request's name, and how long the decision took |
 
 pub mod record;
@@ -26,9 +30,12 @@ pub mod record;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use policy::model::{
-    caller::{Authentication, Principal, Subject},
-    decision::{Decision, Revision},
+use policy::{
+    model::{
+        caller::{Authentication, Principal, Subject},
+        decision::{Decision, Revision},
+    },
+    store::access::Asked as Put,
 };
 use tracing::{
     field::{DisplayValue, display},
@@ -68,6 +75,10 @@ pub struct Asked<'a> {
     /// Whoever asked on the client's behalf.
     pub peer: Option<IpAddr>,
     pub request_id: &'a str,
+    /// Who asked, where that is not who was decided for.
+    pub asker: Option<&'a Principal>,
+    /// Whom it was about, as it was put, where that is nobody who could be decided for.
+    pub about: Option<&'a str>,
     pub took: Duration,
 }
 
@@ -149,6 +160,76 @@ pub fn checked(
     .record(asked);
 }
 
+/// Record a search: for what, of a kind, and how many were found on this page. What it looked at is
+/// no decision of its own, for nothing was let through.
+pub fn searched(
+    asked: &Asked<'_>,
+    id: DecisionId,
+    revision: Revision,
+    (sought, what): (&str, &str),
+    found: usize,
+) {
+    info!(
+        target: "decision",
+        verdict = "searched",
+        door = asked.door,
+        id = %id,
+        revision = revision.0,
+        sought,
+        what,
+        about = asked.about,
+        asker = asked.asker.map(display),
+        found,
+        peer = asked.peer.map(display),
+        request_id = asked.request_id,
+        micros = micros(asked.took),
+        "searched"
+    );
+}
+
+/// What a question brings along is kept in its record up to this many bytes.
+const MOST_BROUGHT: usize = 8 * 1024;
+
+/// Record what a plain Cedar store was asked, in Cedar's terms, and answered.
+pub fn of_store(
+    asked: &Asked<'_>,
+    id: DecisionId,
+    store: &str,
+    put: Option<&Put>,
+    decision: &Decision,
+    reason: Option<&str>,
+) {
+    let context = put.filter(|put| put.context.as_object().is_some_and(|c| !c.is_empty()));
+    let context = context.map(|put| put.context.to_string());
+    let entities = put.filter(|put| !put.entities.is_empty());
+    let entities = entities.map(|put| serde_json::Value::from(put.entities.clone()).to_string());
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let whole = length(&context) + length(&entities) <= MOST_BROUGHT;
+    info!(
+        target: "decision",
+        verdict = if decision.allowed() { "allow" } else { "deny" },
+        door = asked.door,
+        reason,
+        id = %id,
+        store,
+        principal = put.map(|put| display(&put.principal)),
+        action = put.map(|put| display(&put.action)),
+        resource = put.map(|put| display(&put.resource)),
+        context = context.filter(|_| whole),
+        entities = entities.filter(|_| whole),
+        cut = (!whole).then_some(true),
+        policies = %Spaced(decision.policies.as_slice()),
+        errors = decision.errors.len(),
+        error = decision.errors.first().map(|error| error.what.as_str()),
+        about = asked.about,
+        asker = asked.asker.map(display),
+        peer = asked.peer.map(display),
+        request_id = asked.request_id,
+        micros = micros(asked.took),
+        "{}", if decision.allowed() { "allowed" } else { "denied" }
+    );
+}
+
 /// Record what was turned away.
 pub fn refused(asked: &Asked<'_>, refusal: &Refusal) {
     let denial = match &refusal.why {
@@ -161,7 +242,10 @@ pub fn refused(asked: &Asked<'_>, refusal: &Refusal) {
         id: refusal.id,
         revision: refusal.revision,
         product: refusal.product.as_deref(),
-        principal: denial.map(|denial| &denial.bearer.subject().principal),
+        principal: match &refusal.why {
+            Why::NotAsker(principal) => Some(principal),
+            _ => denial.map(|denial| &denial.bearer.subject().principal),
+        },
         permission: denial.map(|denial| &*denial.permission),
         decision: denial.map(|denial| &denial.decision),
         question: denial.map(|denial| Question {
@@ -234,6 +318,8 @@ impl Entry<'_> {
             now = question.map(|question| question.now),
             client = asked.client.map(display),
             peer = asked.peer.map(display),
+            asker = asked.asker.map(display),
+            about = asked.about,
             request_id = asked.request_id,
             micros = micros(asked.took),
             "{}", self.message

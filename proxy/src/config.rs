@@ -2,6 +2,8 @@
 //!
 //! Every field is checked while it is read; every default is the safe one.
 
+mod authzen;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -12,6 +14,8 @@ use std::{
 use ipnet::IpNet;
 use policy::model::{decision::OnError, name::ProductName};
 use serde::{Deserialize, Deserializer, de::Error};
+
+pub use authzen::{Asker, Authzen, BaseUrl, StoreConfig};
 
 /// The `[proxy]` section, and the `[[product]]` list.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,6 +64,9 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
+    /// The AuthZEN door, in a section of its own (`[authzen]`).
+    #[serde(skip)]
+    pub authzen: Authzen,
 }
 
 impl Default for Config {
@@ -82,6 +89,7 @@ impl Default for Config {
             identity: None,
             max_staleness: None,
             on_error: OnError::default(),
+            authzen: Authzen::default(),
         }
     }
 }
@@ -99,7 +107,8 @@ impl Config {
         };
         at_least("max_header_bytes", self.max_header_bytes, 1024)?;
         at_least("max_body_bytes", self.max_body_bytes, 1024)?;
-        at_least("max_connections", self.max_connections, 1)
+        at_least("max_connections", self.max_connections, 1)?;
+        self.authzen.check()
     }
 }
 

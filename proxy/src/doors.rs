@@ -3,7 +3,9 @@
 mod alias;
 mod answer;
 pub mod authorize;
+pub mod authzen;
 mod caddy;
+mod check;
 mod envoy;
 pub mod ext_authz;
 mod forwarded;
@@ -47,6 +49,7 @@ pub struct Doors {
     pub identity: Arc<Identity>,
     /// Whose paths are doors, too.
     pub aliases: Vec<Alias>,
+    pub authzen: authzen::Door,
     pub relay: Relay,
     pub max_body_bytes: usize,
     pub max_header_bytes: usize,
@@ -57,8 +60,10 @@ impl Doors {
     pub async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Bytes> {
         let id = request_id::of(request.headers());
         let head = request.method() == Method::HEAD;
+        let own = authzen::is_here(request.uri().path());
+        let own = own.then(|| request.headers().get(forward::REQUEST).cloned()).flatten();
         let mut response = self.route(peer.to_canonical(), request, &id).await;
-        if let Ok(id) = HeaderValue::from_str(&id) {
+        if let Some(id) = own.or_else(|| HeaderValue::from_str(&id).ok()) {
             response.headers_mut().insert(forward::REQUEST, id);
         }
         if head {
@@ -89,6 +94,19 @@ impl Doors {
             return own::error(own::HEADERS_TOO_LARGE, message);
         }
         let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&path);
+        if let Some(answer) = self.authzen.metadata(path, request.method()) {
+            return answer;
+        }
+        if let Some(endpoint) = authzen::endpoint(path) {
+            if *request.method() != Method::POST {
+                return authzen::bad_method("POST");
+            }
+            let (parts, body) = request.into_parts();
+            let body = self.body(body).await.map_err(|(_, message)| message);
+            let headers = &parts.headers;
+            let heard = authzen::Heard { gate: &self.gate, peer, headers, request_id: id };
+            return self.authzen.answer(&heard, endpoint, body);
+        }
         match path {
             "/health" => only_get(&request, health::healthy),
             "/version" => only_get(&request, health::version),
@@ -97,7 +115,7 @@ impl Doors {
                 let (parts, body) = request.into_parts();
                 match self.body(body).await {
                     Ok(body) => authorize::answer(&self.gate, peer, &parts.headers, &body, id),
-                    Err(response) => *response,
+                    Err((code, message)) => own::error(code, &message),
                 }
             }
             "/v1/authorize" => bad_method("POST"),
@@ -125,30 +143,27 @@ impl Doors {
         parts.uri = uri;
         match self.body(body).await {
             Ok(body) => self.relay.pass(Request::from_parts(parts, body), client, id).await,
-            Err(response) => *response,
+            Err((code, message)) => own::error(code, &message),
         }
     }
 
-    /// The whole body, if it is not too large.
-    async fn body(&self, body: Incoming) -> Result<Bytes, Box<Response<Bytes>>> {
-        let too_large = || {
-            let message = format!("The body is larger than {} bytes.", self.max_body_bytes);
-            Box::new(own::error(own::TOO_LARGE, &message))
-        };
+    /// The whole body, if it is not too large; or the error, and what it says.
+    async fn body(&self, body: Incoming) -> Result<Bytes, (own::Code, String)> {
+        let too_large =
+            || (own::TOO_LARGE, format!("The body is larger than {} bytes.", self.max_body_bytes));
         let most = u64::try_from(self.max_body_bytes).unwrap_or(u64::MAX);
         if body.size_hint().lower() > most {
             return Err(too_large());
         }
         let body = Limited::new(body, self.max_body_bytes).collect();
         let Ok(body) = tokio::time::timeout(HEADER_TIME, body).await else {
-            let message = "The body took too long to arrive.";
-            return Err(Box::new(own::error(own::TOO_SLOW, message)));
+            return Err((own::TOO_SLOW, "The body took too long to arrive.".to_owned()));
         };
         body.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 too_large()
             } else {
-                Box::new(own::error(own::BAD_REQUEST, "The body ended before its end."))
+                (own::BAD_REQUEST, "The body ended before its end.".to_owned())
             }
         })
     }

@@ -81,6 +81,8 @@ impl Gate {
             client: ask.client,
             peer: None,
             request_id: ask.request_id,
+            asker: None,
+            about: None,
             took,
         };
         match verdict {
@@ -151,7 +153,9 @@ impl Gate {
     ) -> Refusal {
         let revision = self.live.current().map_or(Revision(0), |c| c.engine.revision());
         let took = Duration::ZERO;
-        let asked = Asked { door, method: "-", path: "-", client, peer: None, request_id, took };
+        let (asker, about) = (None, None);
+        let (method, path, peer) = ("-", "-", None);
+        let asked = Asked { door, method, path, client, peer, request_id, asker, about, took };
         self.refuse(&asked, why, DecisionId::fresh(), revision, None)
     }
 

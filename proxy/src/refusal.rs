@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use policy::{
-    model::decision::{Decision, Revision},
+    model::{
+        caller::Principal,
+        decision::{Decision, Revision},
+    },
     token::TokenError,
 };
 
@@ -58,6 +61,8 @@ impl Refusal {
 pub enum Why {
     /// The peer may not ask at this door.
     Untrusted,
+    /// Somebody known, who may not ask this store.
+    NotAsker(Principal),
     /// A header that decides something is missing, repeated, or at odds with another.
     Headers(&'static str),
     /// The request has no canonical form.
@@ -114,7 +119,11 @@ impl Why {
         match self {
             Self::Headers(_) | Self::NotCanonical(_) => Class::BadRequest,
             Self::NoToken | Self::BadToken(_) | Self::Revoked => Class::Unauthenticated,
-            Self::Untrusted | Self::NoProduct | Self::NoRoute | Self::Denied(_) => Class::Forbidden,
+            Self::Untrusted
+            | Self::NotAsker(_)
+            | Self::NoProduct
+            | Self::NoRoute
+            | Self::Denied(_) => Class::Forbidden,
             Self::Unavailable => Class::Unavailable,
         }
     }
@@ -123,6 +132,7 @@ impl Why {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Untrusted => "untrusted-peer",
+            Self::NotAsker(_) => "not-asker",
             Self::Headers(_) => "bad-headers",
             Self::NotCanonical(_) => "bad-target",
             Self::NoProduct => "no-product",
@@ -143,6 +153,7 @@ impl Why {
     pub fn sentence(&self) -> String {
         match self {
             Self::Untrusted => "This address may not ask here.".to_owned(),
+            Self::NotAsker(_) => "You may not ask here.".to_owned(),
             Self::Headers(what) => format!("The request's headers are at fault: {what}."),
             Self::NotCanonical(what) => format!("The request is refused: {what}."),
             Self::NoToken => "A bearer token is needed.".to_owned(),

@@ -43,9 +43,13 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, ProductConfig},
+    config::{BaseUrl, Config, ProductConfig},
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
-    doors::{Doors, ext_authz::ExtAuthz},
+    doors::{
+        Doors,
+        authzen::{self, Stores},
+        ext_authz::ExtAuthz,
+    },
     forward::Identity,
     gate::Gate,
     gateway::Gateway,
@@ -146,6 +150,7 @@ pub struct Server {
     metrics: Metrics,
     policies: Arc<Policies>,
     report: Arc<Report>,
+    stores: Arc<Stores>,
 }
 
 impl Server {
@@ -155,8 +160,14 @@ impl Server {
         let live = live.on_error(config.on_error).bounded(config.max_staleness);
         let metrics = Metrics::new();
         let policies = Arc::new(Policies::new(metrics.clone()));
-        let report = Arc::default();
-        Self { config, live: Arc::new(live), metrics, policies, report }
+        let (report, stores) = Default::default();
+        Self { config, live: Arc::new(live), metrics, policies, report, stores }
+    }
+
+    /// The same, with plain Cedar stores beside the products.
+    #[must_use]
+    pub fn with_stores(self, stores: Stores) -> Self {
+        Self { stores: Arc::new(stores), ..self }
     }
 
     /// Where whoever watches the policy folder tells of it.
@@ -190,7 +201,7 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, report } = self;
+        let Self { config, live, metrics, policies, report, stores } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -225,10 +236,13 @@ impl Server {
         }
         let identity = Identity::new(&config.identity_names, &config.identity_headers);
         let identity = Arc::new(identity);
+        let base = config.authzen.url.clone();
+        let base = base.map_or_else(|| listeners.doors.local_addr().map(BaseUrl::of), Ok)?;
         let doors = Arc::new(Doors {
             gate: Arc::clone(&gate),
             identity: Arc::clone(&identity),
             aliases: config.aliases.clone(),
+            authzen: authzen::Door { config: config.authzen.clone(), base, stores },
             relay: Relay::new(config.identity.clone(), metrics.clone()),
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,

@@ -1,7 +1,8 @@
 //! `postern policy replay`: what would other policies have answered?
 //!
 //! Reads a decision log line by line and asks the engine what the log says was asked. Routes are not
-//! followed again: a question is about the permissions that were needed then. What is kept in memory
+//! followed again: a question is about the permissions that were needed then. Over a plain Cedar store
+//! the lines of stores are asked again, whatever the store's name. What is kept in memory
 //! does not grow with the log.
 
 use std::{
@@ -20,12 +21,17 @@ use policy::{
         decision::Decision,
         query::{Facts, PermissionId},
     },
+    store::{Store, Words},
 };
-use proxy::record::{self, Asked, Line};
+use proxy::record::{self, Asked, Line, Stored};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Outcome, diff::FailOn, source};
+use super::{
+    Outcome,
+    diff::FailOn,
+    source::{self, Policies},
+};
 
 /// Bytes of one line; a longer one is no decision of ours.
 const LONGEST: u64 = 1 << 20;
@@ -91,6 +97,14 @@ struct Change {
     would_be_by: String,
 }
 
+/// What the log says was answered.
+struct Was<'a> {
+    who: String,
+    permission: String,
+    allowed: bool,
+    policies: &'a str,
+}
+
 /// How often, and where first.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Seen {
@@ -100,17 +114,17 @@ struct Seen {
 
 /// Ask again.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let engine = args.source.catalog()?;
+    let policies = args.source.open()?;
     let name = if args.log == Path::new("-") {
         "standard input".to_owned()
     } else {
         format!("`{}`", args.log.display())
     };
     let replay = if args.log == Path::new("-") {
-        replay(&engine, stdin().lock())
+        replay(&policies, stdin().lock())
     } else {
         let file = File::open(&args.log).with_context(|| format!("cannot read {name}"))?;
-        replay(&engine, BufReader::new(file))
+        replay(&policies, BufReader::new(file))
     };
     let replay = replay.with_context(|| format!("cannot read {name}"))?;
     if replay.asked + replay.unasked + replay.unreadable == 0 {
@@ -133,7 +147,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(if fails { Outcome::Fails } else { Outcome::Holds })
 }
 
-fn replay(engine: &Engine, mut log: impl BufRead) -> std::io::Result<Replay> {
+fn replay(policies: &Policies, mut log: impl BufRead) -> std::io::Result<Replay> {
     let mut replay = Replay::default();
     let mut line = Vec::new();
     loop {
@@ -152,7 +166,16 @@ fn replay(engine: &Engine, mut log: impl BufRead) -> std::io::Result<Replay> {
             Line::Other => replay.other += 1,
             Line::Unasked => replay.unasked += 1,
             Line::Unreadable(why) => replay.unreadable(why),
-            Line::Asked(asked) => replay.ask(engine, &asked),
+            Line::Asked(asked) => match policies {
+                Policies::Catalog(engine) => replay.ask(engine, &asked),
+                Policies::Store(_) => replay
+                    .unreadable("products were asked, and this is a plain Cedar store".to_owned()),
+            },
+            Line::Stored(stored) => match policies {
+                Policies::Catalog(_) => replay
+                    .unreadable(format!("the store `{}` was asked: name its folder", stored.store)),
+                Policies::Store(store) => replay.ask_store(store, &stored),
+            },
         }
     }
 }
@@ -166,24 +189,52 @@ impl Replay {
             Ok(_) => return self.unreadable("it names no permission".to_owned()),
             Err(why) => return self.unreadable(why),
         };
-        self.asked += 1;
         self.note_unknown(engine, asked);
-        let decision = decide(engine, asked, &permissions);
-        let policies = decision.policies.join(" ");
-        if decision.allowed() == asked.allowed {
-            self.same += 1;
-            self.settled_otherwise += u64::from(policies != asked.policies);
-            return;
-        }
-        let counted = if asked.allowed { &mut self.lost } else { &mut self.gained };
-        *counted += 1;
-        let change = Change {
+        let was = Was {
             who: asked.subject.principal.to_string(),
             permission: asked.permissions.join(if asked.any { " or " } else { " and " }),
-            was: word(asked.allowed),
+            allowed: asked.allowed,
+            policies: &asked.policies,
+        };
+        self.compare(was, &decide(engine, asked, &permissions));
+    }
+
+    fn ask_store(&mut self, store: &Store, stored: &Stored) {
+        let question = stored.brought().and_then(|(context, entities)| {
+            let Stored { principal, action, resource, .. } = stored;
+            let words = Words { principal, action, resource, context, entities };
+            store.question(words).map_err(|unasked| unasked.to_string())
+        });
+        let question = match question {
+            Ok(question) => question,
+            Err(why) => return self.unreadable(why),
+        };
+        let was = Was {
+            who: question.principal(),
+            permission: question.asked_for(),
+            allowed: stored.allowed(),
+            policies: &stored.policies,
+        };
+        self.compare(was, &store.put(&question));
+    }
+
+    fn compare(&mut self, was: Was<'_>, decision: &Decision) {
+        self.asked += 1;
+        let policies = decision.policies.join(" ");
+        if decision.allowed() == was.allowed {
+            self.same += 1;
+            self.settled_otherwise += u64::from(policies != was.policies);
+            return;
+        }
+        let counted = if was.allowed { &mut self.lost } else { &mut self.gained };
+        *counted += 1;
+        let change = Change {
+            who: was.who,
+            permission: was.permission,
+            was: word(was.allowed),
             would_be: word(decision.allowed()),
-            by: asked.policies.clone(),
-            would_be_by: errors(&decision).unwrap_or(policies),
+            by: was.policies.to_owned(),
+            would_be_by: errors(decision).unwrap_or(policies),
         };
         self.untold += u64::from(!count(&mut self.changes, change, self.lines, MOST_CHANGES));
     }

@@ -2,7 +2,7 @@
 
 use policy::model::name::{AppId, OrgId, SessionId};
 
-use super::{Store, StoreError, Tx, Window, count, sql};
+use super::{Access, Store, StoreError, Tx, Window, count, sql};
 use crate::model::app::{Application, Client, GrantType, NewApplication};
 
 #[derive(sqlx::FromRow)]
@@ -55,8 +55,13 @@ impl Store {
     pub async fn client(&self, client_id: &str) -> Result<Option<Client>, StoreError> {
         const SQL: &str = "SELECT org_id, id, name, client_id, secret_hash, grant_types \
                            FROM applications WHERE client_id = $1";
+        // PostgreSQL has no text with a NUL in it.
+        if client_id.contains('\0') {
+            return Ok(None);
+        }
+        let mut conn = self.whole(Access::Read).await?;
         let row: Option<ClientRow> =
-            sqlx::query_as(SQL).bind(client_id).fetch_optional(&self.readers).await?;
+            on!(conn, |c| sqlx::query_as(SQL).bind(client_id).fetch_optional(c).await?);
         Ok(row.map(Client::from))
     }
 }
@@ -66,11 +71,11 @@ impl Tx {
     pub async fn client_of(&mut self, id: &AppId) -> Result<Option<Client>, StoreError> {
         const SQL: &str = "SELECT org_id, id, name, client_id, secret_hash, grant_types \
                            FROM applications WHERE org_id = $1 AND id = $2";
-        let row: Option<ClientRow> = sqlx::query_as(SQL)
+        let row: Option<ClientRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
-            .fetch_optional(&mut *self.conn)
-            .await?;
+            .fetch_optional(c)
+            .await?);
         Ok(row.map(Client::from))
     }
 
@@ -78,11 +83,11 @@ impl Tx {
     pub async fn application(&mut self, id: &AppId) -> Result<Option<Application>, StoreError> {
         const SQL: &str = "SELECT id, name, description, client_id, secret_sealed, created_at \
                            FROM applications WHERE org_id = $1 AND id = $2";
-        let row: Option<Row> = sqlx::query_as(SQL)
+        let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
-            .fetch_optional(&mut *self.conn)
-            .await?;
+            .fetch_optional(c)
+            .await?);
         Ok(row.map(Application::from))
     }
 
@@ -91,20 +96,22 @@ impl Tx {
         const SQL: &str = "SELECT id, name, description, client_id, secret_sealed, created_at \
                            FROM applications WHERE org_id = $1 \
                            ORDER BY created_at, id LIMIT $2 OFFSET $3";
-        let rows: Vec<Row> = sqlx::query_as(SQL)
+        let rows: Vec<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(sql(window.limit))
             .bind(sql(window.offset))
-            .fetch_all(&mut *self.conn)
-            .await?;
+            .fetch_all(c)
+            .await?);
         Ok(rows.into_iter().map(Application::from).collect())
     }
 
     /// How many applications there are.
     pub async fn application_count(&mut self) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM applications WHERE org_id = $1";
-        let number: i64 =
-            sqlx::query_scalar(SQL).bind(self.org.as_str()).fetch_one(&mut *self.conn).await?;
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .fetch_one(c)
+            .await?);
         Ok(count(number))
     }
 
@@ -118,18 +125,19 @@ impl Tx {
                            secret_hash, secret_sealed, grant_types, created_at) \
                            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         let grants: Vec<&str> = app.grant_types.iter().copied().map(GrantType::as_str).collect();
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(app.id.as_str())
-            .bind(&app.name)
-            .bind(&app.description)
-            .bind(&app.client_id)
-            .bind(&app.secret_hash)
-            .bind(&app.secret_sealed)
-            .bind(grants.join(" "))
-            .bind(sql(now))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(app.id.as_str())
+                .bind(&app.name)
+                .bind(&app.description)
+                .bind(&app.client_id)
+                .bind(&app.secret_hash)
+                .bind(&app.secret_sealed)
+                .bind(grants.join(" "))
+                .bind(sql(now))
+        );
         Ok(())
     }
 
@@ -140,12 +148,10 @@ impl Tx {
         description: &str,
     ) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE applications SET description = $3 WHERE org_id = $1 AND id = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(id.as_str())
-            .bind(description)
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(description)
+        );
         Ok(())
     }
 
@@ -153,18 +159,18 @@ impl Tx {
     pub async fn sessions_through(&mut self, id: &AppId) -> Result<Vec<SessionId>, StoreError> {
         const SQL: &str =
             "SELECT id FROM sessions WHERE org_id = $1 AND app_id = $2 AND ended_at IS NULL";
-        let rows: Vec<SessionRow> = sqlx::query_as(SQL)
+        let rows: Vec<SessionRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
-            .fetch_all(&mut *self.conn)
-            .await?;
+            .fetch_all(c)
+            .await?);
         Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
     /// Remove an application and the sign-ins made through it.
     pub async fn remove_application(&mut self, id: &AppId) -> Result<(), StoreError> {
         const SQL: &str = "DELETE FROM applications WHERE org_id = $1 AND id = $2";
-        sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).execute(&mut *self.conn).await?;
+        run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()));
         Ok(())
     }
 }

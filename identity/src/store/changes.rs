@@ -5,7 +5,7 @@ use policy::{
     model::{decision::Revision, grant},
 };
 
-use super::{Store, StoreError, Tx, count, groups, roles, sql};
+use super::{Access, Store, StoreError, Tx, count, groups, roles, sql};
 
 /// How far the database has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,11 +36,11 @@ const COUNTER: &str = "SELECT value FROM counters WHERE name = $1";
 impl Store {
     /// How far the database has come.
     pub async fn marks(&self) -> Result<Marks, StoreError> {
-        let mut tx = self.readers.begin().await?;
+        let mut conn = self.whole(Access::Read).await?;
         let sequence: i64 =
-            sqlx::query_scalar(COUNTER).bind("sequence").fetch_one(&mut *tx).await?;
+            on!(conn, |c| sqlx::query_scalar(COUNTER).bind("sequence").fetch_one(c).await?);
         let revision: i64 =
-            sqlx::query_scalar(COUNTER).bind("revision").fetch_one(&mut *tx).await?;
+            on!(conn, |c| sqlx::query_scalar(COUNTER).bind("revision").fetch_one(c).await?);
         Ok(Marks { sequence: Sequence(count(sequence)), revision: Revision(count(revision)) })
     }
 
@@ -53,12 +53,13 @@ impl Store {
     ) -> Result<Vec<Change>, StoreError> {
         const SQL: &str = "SELECT sequence, until, fact FROM changes \
                            WHERE sequence > $1 AND until > $2 ORDER BY sequence LIMIT $3";
-        let rows: Vec<Row> = sqlx::query_as(SQL)
+        let mut conn = self.whole(Access::Read).await?;
+        let rows: Vec<Row> = on!(conn, |c| sqlx::query_as(SQL)
             .bind(sql(after.0))
             .bind(sql(now))
             .bind(i64::from(most))
-            .fetch_all(&self.readers)
-            .await?;
+            .fetch_all(c)
+            .await?);
         let change = |Row { sequence, until, fact }| {
             Ok(Change { sequence: Sequence(sequence), until, fact: serde_json::from_str(&fact)? })
         };
@@ -75,11 +76,14 @@ impl Store {
         margin: u64,
     ) -> Result<u64, StoreError> {
         const SET: &str = "UPDATE counters SET value = $2 WHERE name = $1";
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // Reads, and keeps others from it: two that start together take turns.
+        const HOLD: &str = "UPDATE counters SET value = value WHERE name = $1 RETURNING value";
+        let mut conn = self.whole(Access::Beside).await?;
         let mut kept = [0; 3];
         let names = ["longest_token_secs", "longest_token_until", "last_token_secs"];
         for (value, name) in kept.iter_mut().zip(names) {
-            let stored: i64 = sqlx::query_scalar(COUNTER).bind(name).fetch_one(&mut *tx).await?;
+            let stored: i64 =
+                on!(conn, |c| sqlx::query_scalar(HOLD).bind(name).fetch_one(c).await?);
             *value = count(stored);
         }
         let [longest, until, last] = kept;
@@ -87,34 +91,43 @@ impl Store {
         let longest = before.max(configured);
         let until = if configured == last { until } else { now + longest + margin };
         for (value, name) in [longest, until, configured].into_iter().zip(names) {
-            sqlx::query(SET).bind(name).bind(sql(value)).execute(&mut *tx).await?;
+            run!(conn, sqlx::query(SET).bind(name).bind(sql(value)));
         }
-        tx.commit().await?;
+        conn.commit().await?;
         Ok(longest)
     }
 
     /// The organizations' own roles and groups, with the revision they are of.
     pub async fn additions(&self) -> Result<Additions, StoreError> {
-        let mut tx = self.readers.begin().await?;
+        let mut conn = self.whole(Access::Read).await?;
         let revision: i64 =
-            sqlx::query_scalar(COUNTER).bind("revision").fetch_one(&mut *tx).await?;
-        let roles = roles::all(&mut tx).await?;
-        let groups = groups::all(&mut tx).await?;
+            on!(conn, |c| sqlx::query_scalar(COUNTER).bind("revision").fetch_one(c).await?);
+        let roles = roles::all(&mut conn).await?;
+        let groups = groups::all(&mut conn).await?;
         Ok(Additions { revision: Revision(count(revision)), roles, groups })
     }
 }
 
 impl Tx {
-    /// Note a fact that every proxy must learn, until every token from before it has expired.
-    pub async fn record(&mut self, fact: &Fact, until: u64) -> Result<(), StoreError> {
+    /// Note a fact that every proxy must learn, until every token from before it has expired, and
+    /// `margin` longer. Tokens live for at most `lifetime`, or as long as another process on this
+    /// database, which may have been started with a longer one, lets them.
+    pub async fn record(
+        &mut self,
+        fact: &Fact,
+        (now, lifetime, margin): (u64, u64, u64),
+    ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO changes (sequence, until, fact) VALUES ($1, $2, $3)";
+        let longest = self.counter("longest_token_secs").await?;
+        let until = now + lifetime.max(longest) + margin;
         let sequence = self.advance("sequence").await?;
-        sqlx::query(SQL)
-            .bind(sql(sequence))
-            .bind(sql(until))
-            .bind(serde_json::to_string(fact)?)
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(sql(sequence))
+                .bind(sql(until))
+                .bind(serde_json::to_string(fact)?)
+        );
         self.committed.sequence = Some(Sequence(sequence));
         Ok(())
     }
@@ -127,14 +140,21 @@ impl Tx {
 
     /// The revision of the policy.
     pub async fn revision(&mut self) -> Result<Revision, StoreError> {
-        let revision: i64 =
-            sqlx::query_scalar(COUNTER).bind("revision").fetch_one(&mut *self.conn).await?;
-        Ok(Revision(count(revision)))
+        Ok(Revision(self.counter("revision").await?))
     }
 
+    async fn counter(&mut self, name: &'static str) -> Result<u64, StoreError> {
+        let value: i64 =
+            on!(self.conn, |c| sqlx::query_scalar(COUNTER).bind(name).fetch_one(c).await?);
+        Ok(count(value))
+    }
+
+    /// Move a counter. Its row is locked until the commit, so whoever comes after gets a higher
+    /// number and commits later.
     async fn advance(&mut self, counter: &'static str) -> Result<u64, StoreError> {
         const SQL: &str = "UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value";
-        let value: i64 = sqlx::query_scalar(SQL).bind(counter).fetch_one(&mut *self.conn).await?;
+        let value: i64 =
+            on!(self.conn, |c| sqlx::query_scalar(SQL).bind(counter).fetch_one(c).await?);
         Ok(count(value))
     }
 }

@@ -7,7 +7,7 @@ use policy::model::{
     name::{GroupName, OrgId, RoleName},
 };
 
-use super::{StoreError, Tx, count, sql};
+use super::{Conn, StoreError, Tx, count, sql};
 use crate::{model::group::Group, words::fold};
 
 #[derive(sqlx::FromRow)]
@@ -40,9 +40,9 @@ impl Tx {
         const ROLES: &str = "SELECT group_name, role_name FROM group_roles WHERE org_id = $1 \
                              ORDER BY role_name";
         let rows: Vec<Row> =
-            sqlx::query_as(SQL).bind(self.org.as_str()).fetch_all(&mut *self.conn).await?;
+            on!(self.conn, |c| sqlx::query_as(SQL).bind(self.org.as_str()).fetch_all(c).await?);
         let held: Vec<Held> =
-            sqlx::query_as(ROLES).bind(self.org.as_str()).fetch_all(&mut *self.conn).await?;
+            on!(self.conn, |c| sqlx::query_as(ROLES).bind(self.org.as_str()).fetch_all(c).await?);
         let mut roles: HashMap<String, Vec<RoleName>> = HashMap::new();
         for Held { group_name, role_name } in held {
             roles.entry(group_name).or_default().push(role_name);
@@ -57,11 +57,11 @@ impl Tx {
     /// Whether the organization has a group of that name, in any case.
     pub async fn group_taken(&mut self, name: &GroupName) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM groups WHERE org_id = $1 AND name_key = $2";
-        let number: i64 = sqlx::query_scalar(SQL)
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(fold(name.as_str()))
-            .fetch_one(&mut *self.conn)
-            .await?;
+            .fetch_one(c)
+            .await?);
         Ok(number > 0)
     }
 
@@ -69,26 +69,25 @@ impl Tx {
     pub async fn add_group(&mut self, group: &Group) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO groups (org_id, name, name_key, title, created_at) \
                            VALUES ($1, $2, $3, $4, $5)";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(group.name.as_str())
-            .bind(fold(group.name.as_str()))
-            .bind(&group.title)
-            .bind(sql(group.created_at))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(group.name.as_str())
+                .bind(fold(group.name.as_str()))
+                .bind(&group.title)
+                .bind(sql(group.created_at))
+        );
         self.set_roles(&group.name, &group.roles).await
     }
 
     /// Change what a group is called and what it holds.
     pub async fn update_group(&mut self, group: &Group) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE groups SET title = $3 WHERE org_id = $1 AND name = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(group.name.as_str())
-            .bind(&group.title)
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL).bind(self.org.as_str()).bind(group.name.as_str()).bind(&group.title)
+        );
         self.set_roles(&group.name, &group.roles).await
     }
 
@@ -96,18 +95,12 @@ impl Tx {
         const CLEAR: &str = "DELETE FROM group_roles WHERE org_id = $1 AND group_name = $2";
         const SQL: &str =
             "INSERT INTO group_roles (org_id, group_name, role_name) VALUES ($1, $2, $3)";
-        sqlx::query(CLEAR)
-            .bind(self.org.as_str())
-            .bind(name.as_str())
-            .execute(&mut *self.conn)
-            .await?;
+        run!(self.conn, sqlx::query(CLEAR).bind(self.org.as_str()).bind(name.as_str()));
         for role in roles {
-            sqlx::query(SQL)
-                .bind(self.org.as_str())
-                .bind(name.as_str())
-                .bind(role.as_str())
-                .execute(&mut *self.conn)
-                .await?;
+            run!(
+                self.conn,
+                sqlx::query(SQL).bind(self.org.as_str()).bind(name.as_str()).bind(role.as_str())
+            );
         }
         Ok(())
     }
@@ -115,11 +108,7 @@ impl Tx {
     /// Remove a group.
     pub async fn remove_group(&mut self, name: &GroupName) -> Result<(), StoreError> {
         const SQL: &str = "DELETE FROM groups WHERE org_id = $1 AND name = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(name.as_str())
-            .execute(&mut *self.conn)
-            .await?;
+        run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(name.as_str()));
         Ok(())
     }
 
@@ -129,7 +118,7 @@ impl Tx {
                            JOIN users u ON u.org_id = m.org_id AND u.id = m.user_id \
                            WHERE m.org_id = $1 ORDER BY u.username";
         let rows: Vec<Member> =
-            sqlx::query_as(SQL).bind(self.org.as_str()).fetch_all(&mut *self.conn).await?;
+            on!(self.conn, |c| sqlx::query_as(SQL).bind(self.org.as_str()).fetch_all(c).await?);
         let mut members: HashMap<String, Vec<String>> = HashMap::new();
         for Member { group_name, username } in rows {
             members.entry(group_name).or_default().push(username);
@@ -142,21 +131,21 @@ impl Tx {
         const SQL: &str = "SELECT u.username FROM memberships m \
                            JOIN users u ON u.org_id = m.org_id AND u.id = m.user_id \
                            WHERE m.org_id = $1 AND m.group_name = $2 ORDER BY u.username";
-        Ok(sqlx::query_scalar(SQL)
+        Ok(on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(name.as_str())
-            .fetch_all(&mut *self.conn)
-            .await?)
+            .fetch_all(c)
+            .await?))
     }
 
     /// How many members a group has.
     pub async fn member_count(&mut self, name: &GroupName) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM memberships WHERE org_id = $1 AND group_name = $2";
-        let number: i64 = sqlx::query_scalar(SQL)
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(name.as_str())
-            .fetch_one(&mut *self.conn)
-            .await?;
+            .fetch_one(c)
+            .await?);
         Ok(count(number))
     }
 }
@@ -179,13 +168,11 @@ struct WholeHeld {
 }
 
 /// Every organization's own groups, for the snapshot.
-pub(super) async fn all(
-    conn: &mut sqlx::SqliteConnection,
-) -> Result<Vec<grant::Group>, StoreError> {
+pub(super) async fn all(conn: &mut Conn) -> Result<Vec<grant::Group>, StoreError> {
     const SQL: &str = "SELECT org_id, name, title FROM groups ORDER BY org_id, name";
     const ROLES: &str = "SELECT org_id, group_name, role_name FROM group_roles ORDER BY role_name";
-    let rows: Vec<Whole> = sqlx::query_as(SQL).fetch_all(&mut *conn).await?;
-    let held: Vec<WholeHeld> = sqlx::query_as(ROLES).fetch_all(&mut *conn).await?;
+    let rows: Vec<Whole> = on!(*conn, |c| sqlx::query_as(SQL).fetch_all(c).await?);
+    let held: Vec<WholeHeld> = on!(*conn, |c| sqlx::query_as(ROLES).fetch_all(c).await?);
     let mut roles: HashMap<(String, String), Vec<RoleName>> = HashMap::new();
     for WholeHeld { org_id, group_name, role_name } in held {
         roles.entry((org_id, group_name)).or_default().push(role_name);

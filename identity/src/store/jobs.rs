@@ -1,24 +1,56 @@
 //! The SQL of clean-up: a batch at a time, so that nobody waits long behind it.
 
-use super::{Store, StoreError, sql};
+use super::{Access, Pools, Store, StoreError, sql};
 
 /// How many rows go at once.
 const BATCH: i64 = 500;
 
+macro_rules! purge {
+    ($table:literal, $key:literal, $end:literal, $rest:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE ",
+            $key,
+            " IN (SELECT ",
+            $key,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $end,
+            " <= $1 LIMIT $2 ",
+            $rest,
+            ")"
+        )
+    };
+}
+
+/// One statement a table, which `$rest` ends.
+macro_rules! purges {
+    ($rest:literal) => {
+        [
+            purge!("changes", "sequence", "until", $rest),
+            purge!("refresh_tokens", "id", "expires_at", $rest),
+            purge!("sessions", "id", "expires_at", $rest),
+        ]
+    };
+}
+
 impl Store {
-    /// Remove what has expired; whether there may be more.
+    /// Remove what has expired, of every organization; whether there may be more.
     pub async fn purge(&self, now: u64) -> Result<bool, StoreError> {
-        const CHANGES: &str = "DELETE FROM changes WHERE sequence IN \
-                               (SELECT sequence FROM changes WHERE until <= $1 LIMIT $2)";
-        const TOKENS: &str = "DELETE FROM refresh_tokens WHERE id IN \
-                              (SELECT id FROM refresh_tokens WHERE expires_at <= $1 LIMIT $2)";
-        const SESSIONS: &str = "DELETE FROM sessions WHERE id IN \
-                                (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT $2)";
+        let statements = match &self.0 {
+            Pools::Sqlite(_) => purges!(""),
+            // What somebody holds goes another time, so that several processes clean up beside each
+            // other; and what has been prolonged in the meantime is found to be so.
+            Pools::Postgres(_) => purges!("FOR UPDATE SKIP LOCKED"),
+        };
         let mut more = false;
-        for statement in [CHANGES, TOKENS, SESSIONS] {
-            let done =
-                sqlx::query(statement).bind(sql(now)).bind(BATCH).execute(&self.writer).await?;
-            more |= done.rows_affected() >= BATCH.unsigned_abs();
+        for statement in statements {
+            let mut conn = self.whole(Access::Beside).await?;
+            let done = run!(conn, sqlx::query(statement).bind(sql(now)).bind(BATCH));
+            conn.commit().await?;
+            more |= done >= BATCH.unsigned_abs();
         }
         Ok(more)
     }

@@ -2,7 +2,7 @@
 
 use policy::model::name::{AppId, OrgId};
 
-use super::{Store, StoreError, Tx, sql};
+use super::{Access, Store, StoreError, Tx, sql};
 
 /// An organization, as far as the service reads it back.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -17,7 +17,8 @@ impl Store {
     /// Whether there is any organization yet.
     pub async fn seeded(&self) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM organizations";
-        let organizations: i64 = sqlx::query_scalar(SQL).fetch_one(&self.writer).await?;
+        let mut conn = self.whole(Access::Beside).await?;
+        let organizations: i64 = on!(conn, |c| sqlx::query_scalar(SQL).fetch_one(c).await?);
         Ok(organizations > 0)
     }
 
@@ -29,7 +30,8 @@ impl Store {
             id: OrgId,
         }
         const SQL: &str = "SELECT id FROM organizations ORDER BY created_at, id LIMIT 1";
-        let row: Option<Row> = sqlx::query_as(SQL).fetch_optional(&self.readers).await?;
+        let mut conn = self.whole(Access::Read).await?;
+        let row: Option<Row> = on!(conn, |c| sqlx::query_as(SQL).fetch_optional(c).await?);
         Ok(row.map(|row| row.id))
     }
 }
@@ -38,7 +40,7 @@ impl Tx {
     /// Whether any organization exists, seen from within this transaction.
     pub async fn installation_is_seeded(&mut self) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM organizations";
-        let organizations: i64 = sqlx::query_scalar(SQL).fetch_one(&mut *self.conn).await?;
+        let organizations: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL).fetch_one(c).await?);
         Ok(organizations > 0)
     }
 
@@ -51,19 +53,23 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO organizations (id, title, default_application, created_at) \
                            VALUES ($1, $2, $3, $4)";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(title)
-            .bind(default_application.as_str())
-            .bind(sql(now))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(title)
+                .bind(default_application.as_str())
+                .bind(sql(now))
+        );
         Ok(())
     }
 
     /// The organization.
     pub async fn organization(&mut self) -> Result<Option<Organization>, StoreError> {
         const SQL: &str = "SELECT default_application, created_at FROM organizations WHERE id = $1";
-        Ok(sqlx::query_as(SQL).bind(self.org.as_str()).fetch_optional(&mut *self.conn).await?)
+        Ok(on!(self.conn, |c| sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .fetch_optional(c)
+            .await?))
     }
 }

@@ -6,7 +6,7 @@ use policy::model::{
     name::{OrgId, ProductName, RoleName},
 };
 
-use super::{StoreError, Tx, count, sql};
+use super::{Conn, StoreError, Tx, count, sql};
 use crate::{model::role::Role, words::fold};
 
 #[derive(sqlx::FromRow)]
@@ -37,18 +37,18 @@ impl Tx {
         const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at \
                            FROM roles WHERE org_id = $1 ORDER BY name";
         let rows: Vec<Row> =
-            sqlx::query_as(SQL).bind(self.org.as_str()).fetch_all(&mut *self.conn).await?;
+            on!(self.conn, |c| sqlx::query_as(SQL).bind(self.org.as_str()).fetch_all(c).await?);
         rows.into_iter().map(Row::role).collect()
     }
 
     /// Whether the organization has a role of that name, in any case.
     pub async fn role_taken(&mut self, name: &RoleName) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM roles WHERE org_id = $1 AND name_key = $2";
-        let number: i64 = sqlx::query_scalar(SQL)
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(fold(name.as_str()))
-            .fetch_one(&mut *self.conn)
-            .await?;
+            .fetch_one(c)
+            .await?);
         Ok(number > 0)
     }
 
@@ -56,16 +56,17 @@ impl Tx {
     pub async fn add_role(&mut self, role: &Role) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO roles (org_id, name, name_key, product, title, \
                            permissions, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(role.name.as_str())
-            .bind(fold(role.name.as_str()))
-            .bind(role.product.as_str())
-            .bind(&role.title)
-            .bind(serde_json::to_string(&role.permissions)?)
-            .bind(sql(role.created_at))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(role.name.as_str())
+                .bind(fold(role.name.as_str()))
+                .bind(role.product.as_str())
+                .bind(&role.title)
+                .bind(serde_json::to_string(&role.permissions)?)
+                .bind(sql(role.created_at))
+        );
         Ok(())
     }
 
@@ -73,44 +74,41 @@ impl Tx {
     pub async fn update_role(&mut self, role: &Role) -> Result<(), StoreError> {
         const SQL: &str =
             "UPDATE roles SET title = $3, permissions = $4 WHERE org_id = $1 AND name = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(role.name.as_str())
-            .bind(&role.title)
-            .bind(serde_json::to_string(&role.permissions)?)
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(role.name.as_str())
+                .bind(&role.title)
+                .bind(serde_json::to_string(&role.permissions)?)
+        );
         Ok(())
     }
 
     /// Remove a role.
     pub async fn remove_role(&mut self, name: &RoleName) -> Result<(), StoreError> {
         const SQL: &str = "DELETE FROM roles WHERE org_id = $1 AND name = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(name.as_str())
-            .execute(&mut *self.conn)
-            .await?;
+        run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(name.as_str()));
         Ok(())
     }
 
     /// How many of the organization's own groups hold a role.
     pub async fn holder_count(&mut self, name: &RoleName) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM group_roles WHERE org_id = $1 AND role_name = $2";
-        let number: i64 = sqlx::query_scalar(SQL)
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(name.as_str())
-            .fetch_one(&mut *self.conn)
-            .await?;
+            .fetch_one(c)
+            .await?);
         Ok(count(number))
     }
 }
 
 /// Every organization's own roles, for the snapshot.
-pub(super) async fn all(conn: &mut sqlx::SqliteConnection) -> Result<Vec<grant::Role>, StoreError> {
+pub(super) async fn all(conn: &mut Conn) -> Result<Vec<grant::Role>, StoreError> {
     const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at \
                        FROM roles ORDER BY org_id, name";
-    let rows: Vec<Row> = sqlx::query_as(SQL).fetch_all(conn).await?;
+    let rows: Vec<Row> = on!(*conn, |c| sqlx::query_as(SQL).fetch_all(c).await?);
     let role = |row: Row| {
         let org = Some(row.org_id.clone());
         let Role { name, product, title, permissions, .. } = row.role()?;

@@ -2,7 +2,7 @@
 
 use policy::model::name::{AppId, SessionId, UserId};
 
-use super::{StoreError, Tx, sql};
+use super::{Conn, StoreError, Tx, sql};
 use crate::model::session::{RefreshToken, Session};
 
 #[derive(sqlx::FromRow)]
@@ -38,6 +38,18 @@ impl From<RefreshRow> for RefreshToken {
     }
 }
 
+macro_rules! living {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, user_id, app_id, auth_time FROM sessions ",
+            "WHERE org_id = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $3",
+            $rest
+        )
+    };
+}
+const LIVING: &str = living!("");
+const LIVING_HELD: &str = living!(" FOR UPDATE");
+
 impl Tx {
     /// A sign-in that has neither ended nor run out.
     pub async fn living_session(
@@ -45,14 +57,35 @@ impl Tx {
         id: &SessionId,
         now: u64,
     ) -> Result<Option<Session>, StoreError> {
-        const SQL: &str = "SELECT id, user_id, app_id, auth_time FROM sessions \
-                           WHERE org_id = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $3";
-        let row: Option<Row> = sqlx::query_as(SQL)
+        self.session(LIVING, id, now).await
+    }
+
+    /// The same, and nobody else ends it or goes on with it until the commit.
+    pub async fn hold_session(
+        &mut self,
+        id: &SessionId,
+        now: u64,
+    ) -> Result<Option<Session>, StoreError> {
+        let statement = match &self.conn {
+            // There is nobody else.
+            Conn::Sqlite(_) => LIVING,
+            Conn::Postgres(_) => LIVING_HELD,
+        };
+        self.session(statement, id, now).await
+    }
+
+    async fn session(
+        &mut self,
+        statement: &'static str,
+        id: &SessionId,
+        now: u64,
+    ) -> Result<Option<Session>, StoreError> {
+        let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(statement)
             .bind(self.org.as_str())
             .bind(id.as_str())
             .bind(sql(now))
-            .fetch_optional(&mut *self.conn)
-            .await?;
+            .fetch_optional(c)
+            .await?);
         Ok(row.map(|Row { id, user_id, app_id, auth_time }| Session {
             id,
             user: user_id,
@@ -69,15 +102,16 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO sessions (org_id, id, user_id, app_id, auth_time, \
                            expires_at) VALUES ($1, $2, $3, $4, $5, $6)";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(session.id.as_str())
-            .bind(session.user.as_str())
-            .bind(session.app.as_str())
-            .bind(sql(session.auth_time))
-            .bind(sql(expires_at))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(session.id.as_str())
+                .bind(session.user.as_str())
+                .bind(session.app.as_str())
+                .bind(sql(session.auth_time))
+                .bind(sql(expires_at))
+        );
         Ok(())
     }
 
@@ -87,14 +121,13 @@ impl Tx {
         id: &SessionId,
         expires_at: u64,
     ) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE sessions SET expires_at = MAX(expires_at, $3) \
+        const SQL: &str = "UPDATE sessions SET expires_at = \
+                           CASE WHEN expires_at < $3 THEN $3 ELSE expires_at END \
                            WHERE org_id = $1 AND id = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(id.as_str())
-            .bind(sql(expires_at))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(sql(expires_at))
+        );
         Ok(())
     }
 
@@ -102,24 +135,22 @@ impl Tx {
     pub async fn end_session(&mut self, id: &SessionId, now: u64) -> Result<bool, StoreError> {
         const SQL: &str = "UPDATE sessions SET ended_at = $3 \
                            WHERE org_id = $1 AND id = $2 AND ended_at IS NULL";
-        let done = sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(id.as_str())
-            .bind(sql(now))
-            .execute(&mut *self.conn)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        let done = run!(
+            self.conn,
+            sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(sql(now))
+        );
+        Ok(done > 0)
     }
 
     /// A person's sign-ins that have not ended.
     pub async fn sessions_of(&mut self, user: &UserId) -> Result<Vec<SessionId>, StoreError> {
         const SQL: &str = "SELECT id, user_id, app_id, auth_time FROM sessions \
                            WHERE org_id = $1 AND user_id = $2 AND ended_at IS NULL";
-        let rows: Vec<Row> = sqlx::query_as(SQL)
+        let rows: Vec<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(user.as_str())
-            .fetch_all(&mut *self.conn)
-            .await?;
+            .fetch_all(c)
+            .await?);
         Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
@@ -127,11 +158,11 @@ impl Tx {
     pub async fn refresh_token(&mut self, hash: &[u8]) -> Result<Option<RefreshToken>, StoreError> {
         const SQL: &str = "SELECT id, session_id, issued_at, expires_at, consumed_at, successor \
                            FROM refresh_tokens WHERE org_id = $1 AND hash = $2";
-        let row: Option<RefreshRow> = sqlx::query_as(SQL)
+        let row: Option<RefreshRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(hash)
-            .fetch_optional(&mut *self.conn)
-            .await?;
+            .fetch_optional(c)
+            .await?);
         Ok(row.map(RefreshToken::from))
     }
 
@@ -142,11 +173,11 @@ impl Tx {
     ) -> Result<Option<RefreshToken>, StoreError> {
         const SQL: &str = "SELECT id, session_id, issued_at, expires_at, consumed_at, successor \
                            FROM refresh_tokens WHERE org_id = $1 AND id = $2";
-        let row: Option<RefreshRow> = sqlx::query_as(SQL)
+        let row: Option<RefreshRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id)
-            .fetch_optional(&mut *self.conn)
-            .await?;
+            .fetch_optional(c)
+            .await?);
         Ok(row.map(RefreshToken::from))
     }
 
@@ -158,15 +189,16 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO refresh_tokens (org_id, id, session_id, hash, issued_at, \
                            expires_at) VALUES ($1, $2, $3, $4, $5, $6)";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(&token.id)
-            .bind(token.session.as_str())
-            .bind(hash)
-            .bind(sql(token.issued_at))
-            .bind(sql(token.expires_at))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(&token.id)
+                .bind(token.session.as_str())
+                .bind(hash)
+                .bind(sql(token.issued_at))
+                .bind(sql(token.expires_at))
+        );
         Ok(())
     }
 
@@ -181,13 +213,10 @@ impl Tx {
         const SQL: &str = "UPDATE refresh_tokens SET consumed_at = $4, successor = $3 \
                            WHERE org_id = $1 AND hash = $2 \
                            AND consumed_at IS NULL AND expires_at > $4";
-        let done = sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(hash)
-            .bind(successor)
-            .bind(sql(now))
-            .execute(&mut *self.conn)
-            .await?;
-        Ok(done.rows_affected() > 0)
+        let done = run!(
+            self.conn,
+            sqlx::query(SQL).bind(self.org.as_str()).bind(hash).bind(successor).bind(sql(now))
+        );
+        Ok(done > 0)
     }
 }

@@ -53,11 +53,11 @@ impl Tx {
     pub async fn user(&mut self, id: &UserId) -> Result<Option<User>, StoreError> {
         const SQL: &str = "SELECT id, username, email, first_name, last_name, created_at \
                            FROM users WHERE org_id = $1 AND id = $2";
-        let row: Option<Row> = sqlx::query_as(SQL)
+        let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
-            .fetch_optional(&mut *self.conn)
-            .await?;
+            .fetch_optional(c)
+            .await?);
         match row {
             Some(row) => Ok(Some(row.with(self.groups_of(id).await?))),
             None => Ok(None),
@@ -73,18 +73,18 @@ impl Tx {
                               WHERE org_id = $1 AND user_id IN (SELECT id FROM users \
                               WHERE org_id = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3) \
                               ORDER BY group_name";
-        let rows: Vec<Row> = sqlx::query_as(SQL)
+        let rows: Vec<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(sql(window.limit))
             .bind(sql(window.offset))
-            .fetch_all(&mut *self.conn)
-            .await?;
-        let memberships: Vec<Membership> = sqlx::query_as(GROUPS)
+            .fetch_all(c)
+            .await?);
+        let memberships: Vec<Membership> = on!(self.conn, |c| sqlx::query_as(GROUPS)
             .bind(self.org.as_str())
             .bind(sql(window.limit))
             .bind(sql(window.offset))
-            .fetch_all(&mut *self.conn)
-            .await?;
+            .fetch_all(c)
+            .await?);
         let mut groups: HashMap<String, Vec<GroupName>> = HashMap::new();
         for Membership { user_id, group_name } in memberships {
             groups.entry(user_id).or_default().push(group_name);
@@ -102,8 +102,10 @@ impl Tx {
     /// How many people there are.
     pub async fn user_count(&mut self) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM users WHERE org_id = $1";
-        let number: i64 =
-            sqlx::query_scalar(SQL).bind(self.org.as_str()).fetch_one(&mut *self.conn).await?;
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .fetch_one(c)
+            .await?);
         Ok(count(number))
     }
 
@@ -111,34 +113,38 @@ impl Tx {
     /// same text: only one of them has an `@`. Each is looked up by its key alone: asked for both at
     /// once, the database would read every person for each guess.
     pub async fn credentials(&mut self, login: &str) -> Result<Option<Credentials>, StoreError> {
+        // PostgreSQL has no text with a NUL in it.
+        if login.contains('\0') {
+            return Ok(None);
+        }
         let statement = if login.contains('@') { BY_EMAIL } else { BY_NAME };
-        let row: Option<CredentialsRow> = sqlx::query_as(statement)
+        let row: Option<CredentialsRow> = on!(self.conn, |c| sqlx::query_as(statement)
             .bind(self.org.as_str())
             .bind(login)
             .bind(fold(login))
-            .fetch_optional(&mut *self.conn)
-            .await?;
+            .fetch_optional(c)
+            .await?);
         Ok(row.map(|row| Credentials { id: row.id, password_hash: row.password_hash }))
     }
 
     /// The hash of a person's password.
     pub async fn password_hash(&mut self, id: &UserId) -> Result<Option<String>, StoreError> {
         const SQL: &str = "SELECT password_hash FROM users WHERE org_id = $1 AND id = $2";
-        Ok(sqlx::query_scalar(SQL)
+        Ok(on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
-            .fetch_optional(&mut *self.conn)
-            .await?)
+            .fetch_optional(c)
+            .await?))
     }
 
     /// Whether somebody has that user name, in any case.
     pub async fn username_taken(&mut self, username: &str) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM users WHERE org_id = $1 AND username_key = $2";
-        let number: i64 = sqlx::query_scalar(SQL)
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(fold(username))
-            .fetch_one(&mut *self.conn)
-            .await?;
+            .fetch_one(c)
+            .await?);
         Ok(number > 0)
     }
 
@@ -150,12 +156,12 @@ impl Tx {
     ) -> Result<bool, StoreError> {
         const SQL: &str =
             "SELECT COUNT(*) FROM users WHERE org_id = $1 AND email_key = $2 AND id <> $3";
-        let number: i64 = sqlx::query_scalar(SQL)
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(fold(email))
             .bind(except.map_or("", UserId::as_str))
-            .fetch_one(&mut *self.conn)
-            .await?;
+            .fetch_one(c)
+            .await?);
         Ok(number > 0)
     }
 
@@ -164,19 +170,20 @@ impl Tx {
         const SQL: &str = "INSERT INTO users (org_id, id, username, username_key, email, \
                            email_key, first_name, last_name, password_hash, created_at) \
                            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(user.id.as_str())
-            .bind(&user.username)
-            .bind(fold(&user.username))
-            .bind(&user.email)
-            .bind(fold(&user.email))
-            .bind(&user.first_name)
-            .bind(&user.last_name)
-            .bind(&user.password_hash)
-            .bind(sql(now))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(user.id.as_str())
+                .bind(&user.username)
+                .bind(fold(&user.username))
+                .bind(&user.email)
+                .bind(fold(&user.email))
+                .bind(&user.first_name)
+                .bind(&user.last_name)
+                .bind(&user.password_hash)
+                .bind(sql(now))
+        );
         self.set_groups(&user.id, &user.groups).await
     }
 
@@ -184,34 +191,30 @@ impl Tx {
     pub async fn update_user(&mut self, user: &User) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE users SET first_name = $3, last_name = $4, email = $5, \
                            email_key = $6 WHERE org_id = $1 AND id = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(user.id.as_str())
-            .bind(&user.first_name)
-            .bind(&user.last_name)
-            .bind(&user.email)
-            .bind(fold(&user.email))
-            .execute(&mut *self.conn)
-            .await?;
+        run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(user.id.as_str())
+                .bind(&user.first_name)
+                .bind(&user.last_name)
+                .bind(&user.email)
+                .bind(fold(&user.email))
+        );
         Ok(())
     }
 
     /// Give a person another password.
     pub async fn set_password_hash(&mut self, id: &UserId, hash: &str) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE users SET password_hash = $3 WHERE org_id = $1 AND id = $2";
-        sqlx::query(SQL)
-            .bind(self.org.as_str())
-            .bind(id.as_str())
-            .bind(hash)
-            .execute(&mut *self.conn)
-            .await?;
+        run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(hash));
         Ok(())
     }
 
     /// Remove a person, their memberships and their sign-ins.
     pub async fn remove_user(&mut self, id: &UserId) -> Result<(), StoreError> {
         const SQL: &str = "DELETE FROM users WHERE org_id = $1 AND id = $2";
-        sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).execute(&mut *self.conn).await?;
+        run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()));
         Ok(())
     }
 
@@ -219,11 +222,11 @@ impl Tx {
     pub async fn groups_of(&mut self, id: &UserId) -> Result<Vec<GroupName>, StoreError> {
         const SQL: &str = "SELECT user_id, group_name FROM memberships \
                            WHERE org_id = $1 AND user_id = $2 ORDER BY group_name";
-        let rows: Vec<Membership> = sqlx::query_as(SQL)
+        let rows: Vec<Membership> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
-            .fetch_all(&mut *self.conn)
-            .await?;
+            .fetch_all(c)
+            .await?);
         Ok(rows.into_iter().map(|row| row.group_name).collect())
     }
 
@@ -236,18 +239,12 @@ impl Tx {
         const CLEAR: &str = "DELETE FROM memberships WHERE org_id = $1 AND user_id = $2";
         const SQL: &str =
             "INSERT INTO memberships (org_id, user_id, group_name) VALUES ($1, $2, $3)";
-        sqlx::query(CLEAR)
-            .bind(self.org.as_str())
-            .bind(id.as_str())
-            .execute(&mut *self.conn)
-            .await?;
+        run!(self.conn, sqlx::query(CLEAR).bind(self.org.as_str()).bind(id.as_str()));
         for group in groups {
-            sqlx::query(SQL)
-                .bind(self.org.as_str())
-                .bind(id.as_str())
-                .bind(group.as_str())
-                .execute(&mut *self.conn)
-                .await?;
+            run!(
+                self.conn,
+                sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(group.as_str())
+            );
         }
         Ok(())
     }
@@ -255,17 +252,22 @@ impl Tx {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Store, *};
+    use super::{
+        super::{Access, Conn, Database, Store},
+        *,
+    };
 
     #[tokio::test]
     async fn a_sign_in_reads_one_person_however_many_there_are() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let store = Store::open(file.path()).await.unwrap();
-        store.migrate().await.unwrap();
+        let database = Database::Sqlite(file.path().to_owned());
+        let (store, _) = Store::open(&database, file.path()).await.unwrap();
+        let mut conn = store.whole(Access::Read).await.unwrap();
         for statement in [BY_EMAIL, BY_NAME] {
+            let Conn::Sqlite(tx) = &mut conn else { panic!("a file is SQLite's") };
             let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
             let plan: Vec<(i64, i64, i64, String)> =
-                sqlx::query_as(explain).fetch_all(&store.writer).await.unwrap();
+                sqlx::query_as(explain).fetch_all(&mut **tx).await.unwrap();
             let [(.., step)] = &plan[..] else { panic!("{plan:?}") };
             assert!(step.contains("_key=?"), "{step}");
         }

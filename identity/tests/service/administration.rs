@@ -4,7 +4,7 @@ use identity::Config;
 use policy::changes::Fact;
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_PASSWORD, PASSWORD, Service, access, claims, person};
+use super::harness::{ADMIN_PASSWORD, PASSWORD, Service, access, claims, person};
 
 #[tokio::test]
 async fn people_are_made_shown_changed_and_removed() {

@@ -1,8 +1,9 @@
 //! A service on a free port with its clock in hand, and somebody who follows its feed.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -14,7 +15,9 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use identity::{Bootstrap, Clock, Config, FirstStart, Identity, OpenError, Secrets};
+use identity::{
+    Bootstrap, CONNECTIONS, Clock, Config, Database, FirstStart, Identity, OpenError, Secrets,
+};
 use policy::{
     catalog::Catalog,
     changes::{Change, Fact},
@@ -24,9 +27,12 @@ use policy::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
+
+use super::ON_POSTGRES;
+use crate::server::Server;
 
 /// A password that keeps every rule.
 pub const PASSWORD: &str = "Sturdy-Horse-1";
@@ -101,12 +107,44 @@ pub async fn open_with(
     open_on(folder, clock, config, catalog()).await
 }
 
+/// The addresses of the databases that belong to data folders, on PostgreSQL.
+static DATABASES: Mutex<Option<HashMap<PathBuf, String>>> = Mutex::new(None);
+
+/// The address of a data folder's database on PostgreSQL; made for a new folder.
+pub async fn address(folder: &Path) -> String {
+    let known = || DATABASES.lock().unwrap().as_ref().and_then(|all| all.get(folder).cloned());
+    if let Some(address) = known() {
+        return address;
+    }
+    let address = Server::shared().database().await;
+    let mut all = DATABASES.lock().unwrap();
+    // Somebody may have been faster.
+    all.get_or_insert_default().entry(folder.to_owned()).or_insert(address).clone()
+}
+
+/// The database of a data folder, on the server that this suite runs on.
+pub async fn database(folder: &Path) -> Database {
+    if ON_POSTGRES { on_server(&address(folder).await) } else { Database::Embedded }
+}
+
+/// The defaults, with a data folder's database.
+pub async fn config(folder: &Path) -> Config {
+    Config { database: database(folder).await, ..Config::default() }
+}
+
+pub fn on_server(address: &str) -> Database {
+    Database::parse(&address.into(), None, CONNECTIONS).unwrap()
+}
+
 async fn open_on(
     folder: &Path,
     clock: &Clock,
-    config: Config,
+    mut config: Config,
     catalog: Catalog,
 ) -> Result<(Identity, Option<FirstStart>), OpenError> {
+    if matches!(config.database, Database::Embedded) {
+        config.database = database(folder).await;
+    }
     let secrets = Secrets {
         admin_password: Some(SecretString::from(ADMIN_PASSWORD)),
         client_id: Some("ac56c81d4d6d95c0ac12".to_owned()),
@@ -136,6 +174,43 @@ pub struct Service {
     client: Client<HttpConnector, Full<Bytes>>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), identity::ServeError>>,
+}
+
+/// The database itself, beside the service, as its owner or more.
+pub enum Beside {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Beside {
+    /// That of a data folder.
+    pub async fn of(folder: &Path) -> Self {
+        if ON_POSTGRES {
+            let address = address(folder).await;
+            let (_, name) = address.rsplit_once('/').unwrap();
+            return Self::Postgres(Server::shared().root(name).await);
+        }
+        let file = format!("sqlite://{}", folder.join("postern.db").display());
+        Self::Sqlite(SqliteConnection::connect(&file).await.unwrap())
+    }
+
+    /// Run these statements.
+    pub async fn run(&mut self, statements: &str) {
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+        match self {
+            Self::Sqlite(conn) => drop(statements.execute(conn).await.unwrap()),
+            Self::Postgres(conn) => drop(statements.execute(conn).await.unwrap()),
+        }
+    }
+
+    /// The number that a query asks for.
+    pub async fn number(&mut self, query: &str) -> i64 {
+        let query = AssertSqlSafe(query.to_owned());
+        match self {
+            Self::Sqlite(conn) => sqlx::query_scalar(query).fetch_one(conn).await.unwrap(),
+            Self::Postgres(conn) => sqlx::query_scalar(query).fetch_one(conn).await.unwrap(),
+        }
+    }
 }
 
 /// An answer, read.
@@ -200,7 +275,7 @@ impl Service {
         Self::run(folder, Clock::standing_at(NOW), Config::default(), catalog).await
     }
 
-    async fn run(folder: Arc<TempDir>, clock: Clock, config: Config, catalog: Catalog) -> Self {
+    pub async fn run(folder: Arc<TempDir>, clock: Clock, config: Config, catalog: Catalog) -> Self {
         let (identity, _) = open_on(folder.path(), &clock, config, catalog).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -258,9 +333,8 @@ impl Service {
     }
 
     /// The database itself, beside the service.
-    pub async fn database(&self) -> SqliteConnection {
-        let file = self.folder.path().join(identity::DATABASE);
-        SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
+    pub async fn database(&self) -> Beside {
+        Beside::of(self.folder.path()).await
     }
 
     pub async fn send(

@@ -4,7 +4,7 @@ use http::Method;
 use identity::Config;
 use serde_json::json;
 
-use crate::harness::Service;
+use super::harness::Service;
 
 #[tokio::test]
 async fn no_body_is_bad_enough_for_a_5xx() {

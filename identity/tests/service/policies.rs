@@ -11,7 +11,7 @@ use policy::{
 };
 use serde_json::json;
 
-use crate::harness::{PASSWORD, Service, access, catalog};
+use super::harness::{PASSWORD, Service, access, catalog};
 
 /// The catalog of the harness, its product `demo` by another manifest.
 fn with(demo: &str) -> Catalog {

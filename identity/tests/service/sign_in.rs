@@ -7,7 +7,7 @@ use policy::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_PASSWORD, NOW, Service, access, claims};
+use super::harness::{ADMIN_PASSWORD, NOW, Service, access, claims};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 

@@ -2,28 +2,31 @@
 
 use policy::model::name::OrgId;
 use serde_json::{Value, json};
-use sqlx::{Connection, SqliteConnection};
 
-use crate::harness::{PASSWORD, Service, access};
+use super::{
+    ON_POSTGRES,
+    harness::{PASSWORD, Service, access},
+};
 
 /// Give a person and an application of the first organization to a second one. There is no other
 /// way to a second organization yet.
-async fn part(service: &Service, user: &str, app: &str) {
-    let file = service.folder.path().join(identity::DATABASE);
-    let mut db = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
-    for statement in [
-        "PRAGMA foreign_keys = OFF",
+pub async fn part(service: &Service, user: &str, app: &str) {
+    let mut db = service.database().await;
+    db.run(if ON_POSTGRES {
+        "SET session_replication_role = replica"
+    } else {
+        "PRAGMA foreign_keys = OFF"
+    })
+    .await;
+    db.run(&format!(
         "INSERT INTO organizations (id, title, default_application, created_at) \
-         SELECT 'acme', 'Acme', $2, created_at + 1 FROM organizations WHERE $1 <> ''",
-        "UPDATE memberships SET org_id = 'acme' WHERE user_id = $1 AND $2 <> ''",
-        "UPDATE users SET org_id = 'acme' WHERE id = $1 AND $2 <> ''",
-        "UPDATE applications SET org_id = 'acme', \
-         grant_types = 'password client_credentials refresh_token' WHERE id = $2 AND $1 <> ''",
-    ] {
-        let query = sqlx::query(statement);
-        let query = if statement.contains('$') { query.bind(user).bind(app) } else { query };
-        query.execute(&mut db).await.unwrap();
-    }
+         SELECT 'acme', 'Acme', '{app}', created_at + 1 FROM organizations; \
+         UPDATE memberships SET org_id = 'acme' WHERE user_id = '{user}'; \
+         UPDATE users SET org_id = 'acme' WHERE id = '{user}'; \
+         UPDATE applications SET org_id = 'acme', \
+         grant_types = 'password client_credentials refresh_token' WHERE id = '{app}'"
+    ))
+    .await;
 }
 
 #[tokio::test]

@@ -88,14 +88,7 @@ enum Sure {
 impl<'a> Search<'a> {
     /// Prepare.
     pub fn new(store: &'a Store) -> Self {
-        let mut known: BTreeSet<EntityUid> =
-            store.policies().iter().flat_map(|policy| policy.policy.entity_literals()).collect();
-        for entity in store.entities().iter() {
-            known.insert(entity.uid());
-            // What Cedar has taken it can print.
-            named(&entity.to_json_value().unwrap_or_default(), &mut known);
-        }
-        Self { store, known }
+        Self { store, known: known(store) }
     }
 
     /// Who may do something to a resource: everybody who is stored or named, and anybody else.
@@ -321,6 +314,18 @@ fn may_fail(rest: &Expr) -> bool {
         | ExprKind::Set(_)
         | ExprKind::Record(_) => true,
     })
+}
+
+/// Every entity that is stored or that a policy or another entity names.
+pub(super) fn known(store: &Store) -> BTreeSet<EntityUid> {
+    let mut known: BTreeSet<EntityUid> =
+        store.policies().iter().flat_map(|policy| policy.policy.entity_literals()).collect();
+    for entity in store.entities().iter() {
+        known.insert(entity.uid());
+        // What Cedar has taken it can print.
+        named(&entity.to_json_value().unwrap_or_default(), &mut known);
+    }
+    known
 }
 
 /// Note every entity that an entity's JSON names.

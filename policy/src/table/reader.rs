@@ -130,24 +130,28 @@ impl<'a> Known<'a> {
 /// Read one table.
 pub(super) fn parse(known: &Known<'_>, file: &str, text: &str) -> Result<Vec<Case>, Complaints> {
     let file: Arc<str> = file.into();
-    let raw = yaml(&file, text)?;
+    let raw = yaml(&file, text, "table")?;
     Reader { known, file, complaints: Vec::new() }.read(raw)
 }
 
-/// What a table's text says, in the shape of its kind.
-pub(super) fn yaml<T: DeserializeOwned>(file: &Arc<str>, text: &str) -> Result<T, Complaints> {
+/// What a text says, in the shape of its kind; complaints have that code.
+pub(crate) fn yaml<T: DeserializeOwned>(
+    file: &Arc<str>,
+    text: &str,
+    code: &'static str,
+) -> Result<T, Complaints> {
     serde_saphyr::from_str(text).map_err(|error| {
         let place = error.location().map_or(Place::file(Arc::clone(file)), |at| Place {
             file: Arc::clone(file),
             line: u32::try_from(at.line()).unwrap_or(0),
             column: u32::try_from(at.column()).unwrap_or(0),
         });
-        place.complain(plain(&error)).coded("table").into()
+        place.complain(plain(&error)).coded(code).into()
     })
 }
 
 /// Where a value stands.
-pub(super) fn place<T>(file: &Arc<str>, at: &Spanned<T>) -> Place {
+pub(crate) fn place<T>(file: &Arc<str>, at: &Spanned<T>) -> Place {
     Place {
         file: Arc::clone(file),
         line: u32::try_from(at.referenced.line()).unwrap_or(0),

@@ -7,6 +7,7 @@ use std::{fmt::Display, net::IpAddr, str::FromStr, sync::Arc};
 use percent_encoding::percent_decode_str;
 use policy::model::caller::{Authentication, Subject};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// What a line is.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub enum Line {
     Unasked,
     /// Policies were asked.
     Asked(Box<Asked>),
+    /// A plain Cedar store was asked.
+    Stored(Box<Stored>),
     /// A decision that lacks what it takes to ask again, or has it in another form.
     Unreadable(String),
 }
@@ -38,6 +41,53 @@ pub struct Asked {
     pub allowed: bool,
     /// Those that settled it, with spaces between.
     pub policies: String,
+}
+
+/// A question to a plain Cedar store, in Cedar's terms, with its answer.
+#[derive(Debug, Deserialize)]
+pub struct Stored {
+    /// Its name in the configuration.
+    pub store: String,
+    pub principal: String,
+    pub action: String,
+    pub resource: String,
+    /// In Cedar's JSON; none is an empty one.
+    #[serde(default)]
+    context: Option<String>,
+    #[serde(default)]
+    entities: Option<String>,
+    #[serde(default)]
+    cut: bool,
+    verdict: String,
+    /// Those that settled it, with spaces between.
+    #[serde(default)]
+    pub policies: String,
+}
+
+impl Stored {
+    /// Whether it was allowed.
+    pub fn allowed(&self) -> bool {
+        self.verdict == "allow"
+    }
+
+    /// The context, and what was told of entities.
+    ///
+    /// # Errors
+    ///
+    /// When the record does not hold them.
+    pub fn brought(&self) -> Result<(Value, Vec<Value>), String> {
+        if self.cut {
+            return Err("what the question brought was too large for its record".to_owned());
+        }
+        let text = |text: &Option<String>, empty: &str| text.clone().unwrap_or(empty.to_owned());
+        let told = |member: &str, error| format!("its `{member}`: {error}");
+        let context = serde_json::from_str(&text(&self.context, "{}"));
+        let entities = serde_json::from_str(&text(&self.entities, "[]"));
+        Ok((
+            context.map_err(|error| told("context", error))?,
+            entities.map_err(|error| told("entities", error))?,
+        ))
+    }
 }
 
 /// The members that matter here.
@@ -68,11 +118,26 @@ struct Raw {
 /// Just enough to tell a decision from other lines.
 #[derive(Deserialize)]
 struct Head {
-    target: Option<serde_json::Value>,
+    target: Option<Value>,
+    store: Option<Value>,
+    principal: Option<Value>,
 }
 
 /// Read a line.
 pub fn read(line: &[u8]) -> Line {
+    if let Ok(Head { target: Some(target), store: Some(_), principal }) =
+        serde_json::from_slice::<Head>(line)
+        && target == "decision"
+    {
+        // What could not be asked in Cedar's terms was denied without policies.
+        if principal.is_none() {
+            return Line::Unasked;
+        }
+        return match serde_json::from_slice(line) {
+            Ok(stored) => Line::Stored(Box::new(stored)),
+            Err(error) => Line::Unreadable(error.to_string()),
+        };
+    }
     let raw: Raw = match serde_json::from_slice(line) {
         Ok(raw) => raw,
         Err(error) => {
@@ -87,7 +152,7 @@ pub fn read(line: &[u8]) -> Line {
     let allowed = match (raw.verdict.as_deref(), &raw.permission) {
         (Some("allow"), Some(_)) => true,
         (Some("deny" | "monitored"), Some(_)) => false,
-        (Some("deny" | "monitored" | "public" | "authenticated" | "off"), _) => {
+        (Some("deny" | "monitored" | "public" | "authenticated" | "off" | "searched"), _) => {
             return Line::Unasked;
         }
         (Some("allow"), None) => return missing("permission"),
@@ -159,7 +224,7 @@ fn parameters(text: &str) -> Result<Vec<(String, String)>, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -216,8 +281,33 @@ mod tests {
     }
 
     #[test]
+    fn a_question_to_a_store_is_read_back() {
+        let whole = json!({
+            "target": "decision", "verdict": "allow", "store": "s", "principal": "User::\"a\"",
+            "action": "Action::\"read\"", "resource": "Doc::\"d\"", "context": "{\"n\":1}",
+            "policies": "p", "errors": 0,
+        });
+        let Line::Stored(stored) = read_of(&whole) else { panic!("no question") };
+        assert!(stored.allowed());
+        assert_eq!(stored.brought(), Ok((json!({"n": 1}), Vec::new())));
+        for (member, value) in
+            [("cut", json!(true)), ("context", json!("{")), ("entities", json!("{}"))]
+        {
+            let mut record = whole.clone();
+            record[member] = value;
+            let Line::Stored(stored) = read_of(&record) else { panic!("no question") };
+            assert!(stored.brought().is_err(), "{member}");
+        }
+        let mut record = whole.clone();
+        record["resource"] = Value::Null;
+        assert!(matches!(read_of(&record), Line::Unreadable(_)));
+        let unasked = json!({"target": "decision", "verdict": "deny", "store": "s"});
+        assert!(matches!(read_of(&unasked), Line::Unasked));
+    }
+
+    #[test]
     fn what_no_policy_decided_is_not_asked() {
-        for verdict in ["deny", "monitored", "public", "authenticated", "off"] {
+        for verdict in ["deny", "monitored", "public", "authenticated", "off", "searched"] {
             let record = json!({"target": "decision", "verdict": verdict, "reason": "no-token"});
             assert!(matches!(read_of(&record), Line::Unasked), "{verdict}");
         }

@@ -5,28 +5,22 @@
 //! is an alias that must name the bearer; it is checked and grants nothing. Unknown members are
 //! passed over, for newer libraries send some.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use policy::{
     engine::Engine,
-    model::{
-        caller::Principal,
-        decision::Decision,
-        query::{Facts, PermissionId},
-    },
+    model::{caller::Principal, decision::Decision, query::Facts},
     strict,
 };
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use super::check::{Check, Verdict};
 use crate::{
     answer,
-    audit::{self, Asked, DecisionId, Several},
+    audit::{DecisionId, Several},
     authenticate::Bearer,
     authorize, clock, forward,
     gate::Gate,
@@ -70,8 +64,19 @@ pub fn answer(
     let id = DecisionId::fresh();
     let now = clock::now();
     let verdict = question.settle(&in_force, &bearer, now);
-    let asked = Heard { gate, client, request_id, now, took: started.elapsed() };
-    asked.record(&in_force, &bearer, &question, id, &verdict);
+    let check = Check {
+        gate,
+        door: DOOR,
+        peer: client,
+        client: question.client,
+        request_id,
+        asker: None,
+        about: None,
+        now,
+        started,
+    };
+    let named = (question.resource.as_str(), question.action.as_str());
+    check.record(&in_force, &bearer, (named, Parameters::new()), id, &verdict);
     reply(id, &verdict)
 }
 
@@ -82,25 +87,6 @@ struct Question {
     resource: String,
     action: String,
     client: Option<IpAddr>,
-}
-
-/// The answer, and what settled it.
-struct Verdict {
-    /// The permission that was decided on; `None` where none is meant.
-    permission: Option<PermissionId>,
-    decision: Decision,
-    /// What was asked, where that is more than `permission`.
-    several: Option<Several>,
-}
-
-impl Verdict {
-    fn of((decision, permission): (Decision, Option<PermissionId>)) -> Self {
-        Self { permission, decision, several: None }
-    }
-
-    fn about(self, permission: Option<PermissionId>) -> Self {
-        Self { permission, ..self }
-    }
 }
 
 impl Question {
@@ -192,72 +178,6 @@ impl Question {
     }
 }
 
-/// A check that was heard, for its record.
-struct Heard<'a> {
-    gate: &'a Gate,
-    client: IpAddr,
-    request_id: &'a str,
-    now: u64,
-    took: Duration,
-}
-
-impl Heard<'_> {
-    fn record(
-        &self,
-        in_force: &InForce,
-        bearer: &Bearer,
-        question: &Question,
-        id: DecisionId,
-        verdict: &Verdict,
-    ) {
-        let engine = &in_force.engine;
-        let known = verdict.permission.and_then(|permission| engine.name(permission));
-        let product = known.map(|(product, _)| product.as_str());
-        let permission = verdict.permission.map_or_else(
-            || format!("{}:{}", short(&question.resource), short(&question.action)).into(),
-            |permission| engine.label(permission),
-        );
-        let asked = Asked {
-            door: DOOR,
-            method: "-",
-            path: "-",
-            client: question.client,
-            peer: Some(self.client),
-            request_id: self.request_id,
-            took: self.took,
-        };
-        if verdict.decision.allowed() {
-            self.gate.metrics.decided(DOOR, product.unwrap_or(""), "allow", "", self.took);
-            let told = audit::Question {
-                subject: bearer.subject(),
-                authentication: &bearer.caller.authentication,
-                parameters: &[],
-                now: self.now,
-                several: verdict.several.as_ref(),
-            };
-            audit::checked(&asked, id, told, product, &permission, &verdict.decision);
-            let Decision { revision, errors, .. } = &verdict.decision;
-            self.gate.policies.failed(*revision, errors);
-        } else {
-            let put = authorize::Asked {
-                bearer: bearer.clone(),
-                parameters: Parameters::new(),
-                now: self.now,
-                several: verdict.several.clone(),
-            };
-            let denial = authorize::denial(engine, put, permission, verdict.decision.clone());
-            let why = Why::Denied(Box::new(denial));
-            let product = product.map(str::to_owned);
-            self.gate.refuse(&asked, why, id, engine.revision(), product);
-        }
-    }
-}
-
-/// As much of a name as a log needs: one that is longer means nothing here.
-fn short(name: &str) -> String {
-    name.chars().take(128).collect()
-}
-
 fn reply(id: DecisionId, verdict: &Verdict) -> Response<Bytes> {
     let mut members = Map::new();
     members.insert("authorized".to_owned(), json!(verdict.decision.allowed()));
@@ -277,7 +197,7 @@ fn reply(id: DecisionId, verdict: &Verdict) -> Response<Bytes> {
 }
 
 /// Whether the body is said to be JSON: the type, whatever parameters follow it.
-fn is_json(headers: &HeaderMap) -> bool {
+pub fn is_json(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())

@@ -83,7 +83,7 @@ type Contexts = BTreeMap<EntityUid, Option<Context>>;
 /// Read one table.
 pub(super) fn parse(store: &Store, file: &str, text: &str) -> Result<Vec<Case>, Complaints> {
     let file: Arc<str> = file.into();
-    let raw: Raw = yaml(&file, text)?;
+    let raw: Raw = yaml(&file, text, "table")?;
     let policies = store.policies().iter().map(|policy| policy.id.to_string()).collect();
     Reader {
         store,

@@ -1,0 +1,133 @@
+//! Row-level security: the wall behind the one in the code.
+
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use super::{
+    harness::{Service, address},
+    tenants::part,
+};
+
+/// Tables with rows of tenants.
+const TENANTS: [&str; 9] = [
+    "organizations",
+    "users",
+    "memberships",
+    "roles",
+    "groups",
+    "group_roles",
+    "applications",
+    "sessions",
+    "refresh_tokens",
+];
+
+/// How many rows of a table a transaction sees that has named `org`, or nothing.
+async fn seen(conn: &mut PgConnection, table: &str, org: Option<&str>) -> i64 {
+    let mut tx = conn.begin().await.unwrap();
+    if let Some(org) = org {
+        let name = sqlx::query("SELECT set_config('postern.org', $1, true)").bind(org);
+        name.execute(&mut *tx).await.unwrap();
+    }
+    let count = AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+    sqlx::query_scalar(count).fetch_one(&mut *tx).await.unwrap()
+}
+
+/// A service with two organizations in it, each with rows in every table; and a connection as the
+/// user that the service signs in as.
+async fn two_tenants() -> (Service, PgConnection) {
+    let service = Service::start().await;
+    let admin = service.admin().await;
+    let eve = service.person(&admin, "eve", &["admin-group"]).await;
+    let body = json!({"name": "demo", "description": "of acme"});
+    let app = service.post("/v1/applications", &admin, body).await.expect(201);
+    part(&service, &eve, app["id"].as_str().unwrap()).await;
+    let mut db = service.database().await;
+    for (org, user, app) in [("lerian", "admin", "app-lerian"), ("acme", "eve", "demo")] {
+        db.run(&format!(
+            "INSERT INTO roles VALUES ('{org}', 'r', 'r', 'demo', '', '[]', 0); \
+             INSERT INTO groups VALUES ('{org}', 'g', 'g', '', 0); \
+             INSERT INTO group_roles VALUES ('{org}', 'g', 'r'); \
+             INSERT INTO sessions SELECT 's-{org}', '{org}', u.id, a.id, 0, 9000000000, NULL \
+             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO refresh_tokens VALUES \
+             ('t-{org}', '{org}', 's-{org}', '{org}'::bytea, 0, 9000000000, NULL, NULL)"
+        ))
+        .await;
+    }
+    let address = address(service.folder.path()).await;
+    let conn = PgConnection::connect(&address).await.unwrap();
+    (service, conn)
+}
+
+#[tokio::test]
+async fn a_query_sees_the_rows_of_the_organization_it_has_named_and_no_others() {
+    let (_service, mut conn) = two_tenants().await;
+    for table in TENANTS {
+        let all = seen(&mut conn, table, Some("*")).await;
+        let parts = [
+            seen(&mut conn, table, Some("lerian")).await,
+            seen(&mut conn, table, Some("acme")).await,
+        ];
+        assert!(parts.iter().all(|part| *part > 0), "{table}: {parts:?}");
+        assert_eq!(parts.iter().sum::<i64>(), all, "{table}");
+        for nobody in [None, Some(""), Some("nobody"), Some("%"), Some("lerian,acme")] {
+            assert_eq!(seen(&mut conn, table, nobody).await, 0, "{table} {nobody:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_into_another_organization() {
+    let (_service, mut conn) = two_tenants().await;
+    let change = "UPDATE users SET first_name = 'X' WHERE org_id = 'acme'";
+    let remove = "DELETE FROM sessions WHERE org_id = 'acme'";
+    let give = "UPDATE groups SET org_id = 'acme', name = 'h', name_key = 'h' WHERE name = 'g'";
+    let make = "INSERT INTO memberships SELECT 'acme', 'x', 'admin-group'";
+    for named in [Some("lerian"), None] {
+        for statement in [change, remove, give, make] {
+            let mut tx = conn.begin().await.unwrap();
+            if let Some(org) = named {
+                let name = sqlx::query("SELECT set_config('postern.org', $1, true)").bind(org);
+                name.execute(&mut *tx).await.unwrap();
+            }
+            match tx.execute(statement).await {
+                Ok(done) => assert_eq!(done.rows_affected(), 0, "{statement}"),
+                Err(error) => {
+                    let told = error.to_string();
+                    assert!(told.contains("row-level security"), "{statement}: {told}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_table_with_an_organization_has_its_wall() {
+    let (_service, mut conn) = two_tenants().await;
+    let with_org: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name::text FROM information_schema.columns \
+         WHERE table_schema = 'public' AND column_name = 'org_id'",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    let walled: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_class WHERE relrowsecurity AND relforcerowsecurity",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    assert!(with_org.len() == TENANTS.len() - 1, "{with_org:?}");
+    for table in with_org.iter().map(String::as_str).chain(["organizations"]) {
+        assert!(walled.iter().any(|walled| walled == table), "{table}");
+        assert!(TENANTS.contains(&table), "{table}");
+    }
+    // And the service's own user is one that they bind.
+    let unbound: bool = sqlx::query_scalar(
+        "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user",
+    )
+    .fetch_one(&mut conn)
+    .await
+    .unwrap();
+    assert!(!unbound);
+}
