@@ -23,6 +23,8 @@ use serde::{
 };
 use toml::{Table, Value};
 
+use crate::feed::Feed;
+
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "postern.toml";
 
@@ -45,6 +47,8 @@ pub struct Config {
     /// Who signs tokens.
     #[serde(deserialize_with = "issuer")]
     pub issuer: Issuer,
+    /// Whose feed is followed, for `postern proxy`.
+    pub feed: Feed,
     /// The identity service.
     pub identity: identity::Config,
     /// The proxy.
@@ -69,6 +73,7 @@ impl Default for Config {
             bootstrap: Bootstrap::default(),
             decisions: Decisions::default(),
             issuer: Issuer::default(),
+            feed: Feed::default(),
             identity: identity::Config::default(),
             proxy: proxy::config::Config::default(),
             authzen: Authzen::default(),
@@ -237,7 +242,12 @@ impl Bootstrap {
     }
 }
 
-fn secret(
+/// A secret, read from its file where it stands in one.
+///
+/// # Errors
+///
+/// A secret given twice, or a file that cannot be read.
+pub fn secret(
     key: &str,
     given: Option<&SecretString>,
     file: Option<&Path>,
@@ -264,7 +274,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 58] = [
+const KEYS: [(&str, Kind); 65] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -285,6 +295,13 @@ const KEYS: [(&str, Kind); 58] = [
     ("issuer.jwks", Kind::Text),
     ("issuer.jwks_url", Kind::Text),
     ("issuer.refresh_secs", Kind::Number),
+    ("feed.url", Kind::Text),
+    ("feed.client_id", Kind::Text),
+    ("feed.client_secret", Kind::Text),
+    ("feed.client_secret_file", Kind::Text),
+    ("feed.keys", Kind::List),
+    ("feed.spool", Kind::Text),
+    ("feed.max_staleness_secs", Kind::Number),
     ("identity.listen", Kind::Text),
     ("identity.issuer", Kind::Text),
     ("identity.audience", Kind::Text),
@@ -377,7 +394,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Refuse what `postern serve` would pass over: it has an issuer and an identity of its own.
+    /// Refuse what `postern serve` and `postern identity` would pass over: it has an issuer and an identity of its own.
     ///
     /// # Errors
     ///
@@ -393,9 +410,11 @@ impl Config {
             ("issuer.refresh_secs", refresh_secs.is_some(), "the keys are its own"),
             ("proxy.identity", self.proxy.identity.is_some(), "identity runs in it"),
         ];
-        match set.iter().find(|(_, is_set, _)| *is_set) {
-            Some((key, _, why)) => bail!(
-                "configuration: `{key}` is for `postern proxy`; in `postern serve`, {why}: remove it"
+        let found = set.iter().find(|(_, is_set, _)| *is_set).map(|(key, _, why)| (*key, *why));
+        let feed = self.feed.is_set().map(|key| (key, "nobody is followed"));
+        match found.or(feed) {
+            Some((key, why)) => bail!(
+                "configuration: `{key}` is for `postern proxy`; where identity runs, {why}: remove it"
             ),
             None => Ok(()),
         }

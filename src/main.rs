@@ -3,6 +3,8 @@
 mod completions;
 mod config;
 mod demo;
+mod feed;
+mod identity;
 mod keys;
 mod policy;
 mod process;
@@ -31,8 +33,11 @@ struct Cli {
 enum Command {
     /// Run the identity service and the proxy in one process
     Serve(serve::Args),
-    /// Run the proxy alone: a policy folder, and tokens of an issuer elsewhere
-    Proxy(proxy::Args),
+    /// Run the identity service alone, for proxies elsewhere
+    Identity(identity::Args),
+    /// Run the proxy alone: with an identity service elsewhere, or with a policy folder and tokens
+    /// of any issuer
+    Proxy(Box<proxy::Args>),
     /// The policy author's tools
     Policy(Box<policy::Args>),
     /// Print what a shell needs to complete commands and options
@@ -45,6 +50,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Identity(args) => identity::run(&args),
         Command::Policy(args) => return policy::run(*args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),

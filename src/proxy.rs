@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, Subcommand};
 use policy::{
     catalog::Catalog,
     engine::Engine,
@@ -30,6 +30,7 @@ use tokio::sync::{Mutex, watch::channel};
 
 use crate::{
     config::{self, Config, DEFAULT_FILE},
+    feed as follow,
     keys::Keys,
     process::{self, Signals},
     serve::draft,
@@ -41,16 +42,23 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How often keys are read again, unless the configuration says otherwise.
 const REFRESH_SECS: u64 = 300;
 /// Whom access tokens are for, unless the configuration says otherwise: as in identity.
-const AUDIENCE: &str = "postern";
+pub const AUDIENCE: &str = "postern";
 
 #[derive(ClapArgs)]
 #[command(
-    after_help = "Example: postern proxy --policies policies --issuer https://auth.example.com"
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  postern proxy --feed https://identity.example.com\n  postern proxy --policies policies --issuer https://auth.example.com\n  postern proxy status"
 )]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The configuration file
     #[arg(long, value_name = "FILE", help = format!("The configuration file [default: {DEFAULT_FILE}, if it is there]"))]
     config: Option<PathBuf>,
+    /// The identity service whose feed is followed, `http://host:port` or `https://…`; with
+    /// `feed.client_id`, `feed.client_secret` and `feed.keys` of the configuration
+    #[arg(long, value_name = "URL", conflicts_with_all = ["policies", "issuer", "jwks", "jwks_url"])]
+    feed: Option<String>,
     /// The policy folder, which is watched
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
@@ -74,6 +82,12 @@ pub struct Args {
     check_config: bool,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Say what a running proxy decides by, how old it is, and what went wrong last
+    Status(follow::StatusArgs),
+}
+
 impl Args {
     /// The configuration, with what the command line says in its place.
     fn config(&self) -> Result<Config> {
@@ -81,6 +95,11 @@ impl Args {
         let issuer = &mut config.issuer;
         if let Some(policies) = &self.policies {
             config.policies.clone_from(policies);
+        }
+        if let Some(feed) = &self.feed {
+            config.feed.url = Some(feed.clone());
+        } else if self.policies.is_some() || self.issuer.is_some() {
+            config.feed.url = None;
         }
         issuer.url = self.issuer.clone().or(issuer.url.take());
         issuer.audience = self.audience.clone().or(issuer.audience.take());
@@ -98,8 +117,14 @@ impl Args {
 
 /// Run until a signal to stop.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(Command::Status(args)) = &args.command {
+        return follow::status(args);
+    }
     let config = args.config()?;
     process::log(&config.log)?;
+    if config.feed.url.is_some() {
+        return follow::run(config, args.check_config);
+    }
     let audience = config.issuer.audience.clone().unwrap_or_else(|| AUDIENCE.to_owned());
     let keys = own_keys(&config, &audience)?;
     let refresh = Duration::from_secs(config.issuer.refresh_secs.unwrap_or(REFRESH_SECS).max(1));
@@ -171,7 +196,7 @@ fn own_keys(config: &Config, audience: &str) -> Result<Option<Keys>> {
     let Some(url) = &config.issuer.url else {
         if config.proxy.issuers.is_empty() {
             bail!(
-                "nobody is named to sign tokens; say who, with `--issuer URL`, `issuer.url` or `[[issuer]]`"
+                "nobody is named to sign tokens; say who, with `--issuer URL`, `issuer.url` or `[[issuer]]`, or follow an identity service with `--feed URL`"
             );
         }
         return Ok(None);
@@ -283,7 +308,7 @@ impl Alone {
         let engine = compiled.map_err(|e| Refused::ForNow(e.to_string()))?.map_err(Refused::Set)?;
         let told = self.publisher.send(News::Engine(engine)).await;
         told.map_err(|gone| Refused::ForNow(gone.to_string()))?;
-        match self.live.current() {
+        match self.live.installed() {
             Some(current) if current.engine.revision() >= revision => Ok(()),
             _ => Err(Refused::ForNow(format!("the proxy dropped revision {revision}"))),
         }
@@ -299,7 +324,7 @@ fn later(Revision(before): Revision) -> Revision {
 }
 
 /// Say where everything is.
-fn greet(proxy: &Addresses) -> Result<()> {
+pub fn greet(proxy: &Addresses) -> Result<()> {
     tracing::info!(
         doors = %proxy.doors,
         gateway = %proxy.gateway,

@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
         config.products.push(demo_product()?);
     }
     proxy::check(&draft(&catalog), &config.products).map_err(anyhow::Error::msg)?;
-    let secrets = secrets(&config)?;
+    let secrets = bootstrap_secrets(&config)?;
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
@@ -148,8 +148,8 @@ pub fn run(args: &Args) -> Result<()> {
     })
 }
 
-/// What the operator gives for a first start. Later ones can do without.
-fn secrets(config: &Config) -> Result<identity::Secrets> {
+/// The operator's secrets for a first start. Later starts do without them.
+pub fn bootstrap_secrets(config: &Config) -> Result<identity::Secrets> {
     match config.bootstrap.secrets() {
         Err(error) if Identity::exists(&config.identity, &config.data_dir) => {
             tracing::warn!("not read, as this is no first start: {error:#}");
@@ -172,7 +172,7 @@ pub fn draft(catalog: &Catalog) -> Arc<Snapshot> {
 }
 
 /// What a set must stand before it is compiled: the start would refuse it otherwise.
-fn check(folder: &Path) -> Check {
+pub fn check(folder: &Path) -> Check {
     let bootstrap = folder.join(BOOTSTRAP);
     Arc::new(move |catalog| Bootstrap::read(&bootstrap)?.check(catalog))
 }
@@ -201,7 +201,7 @@ fn told(adopted: Result<Revision, AdoptError>, live: &Live) -> Result<Revision, 
         AdoptError::Refused(complaints) => Refused::Set(complaints),
         other => Refused::ForNow(format!("{:#}", anyhow::Error::new(other))),
     })?;
-    match live.current() {
+    match live.installed() {
         Some(current) if current.engine.revision() >= revision => Ok(revision),
         _ => Err(Refused::ForNow(format!("the proxy dropped revision {revision}"))),
     }
@@ -236,20 +236,26 @@ fn greet(bound: &Bound, first: Option<&FirstStart>, demo: bool) -> Result<()> {
     writeln!(out, "  management API       http://{identity}")?;
     writeln!(out, "  health, metrics      http://{}", proxy.health)?;
     if let Some(first) = first {
-        writeln!(out, "\nThis is the first start. Keep these; they are not shown again:\n")?;
-        writeln!(out, "  organization    {}", first.organization)?;
-        writeln!(out, "  administrator   {}", first.username)?;
-        let password = first.password.expose_secret();
-        writeln!(out, "  password        {}", chosen(first.password_was_given, password))?;
-        writeln!(out, "  client id       {}", first.client_id)?;
-        let secret = first.client_secret.expose_secret();
-        writeln!(out, "  client secret   {}", chosen(first.secret_was_given, secret))?;
+        tell_first(&mut out, first)?;
     }
     if demo {
         first_requests(&mut out, proxy, first)?;
     }
     writeln!(out)?;
     Ok(out.flush()?)
+}
+
+/// What a first start made, and the secrets that are shown this once.
+pub fn tell_first(out: &mut impl Write, first: &FirstStart) -> Result<()> {
+    writeln!(out, "\nThis is the first start. Keep these; they are not shown again:\n")?;
+    writeln!(out, "  organization    {}", first.organization)?;
+    writeln!(out, "  administrator   {}", first.username)?;
+    let password = first.password.expose_secret();
+    writeln!(out, "  password        {}", chosen(first.password_was_given, password))?;
+    writeln!(out, "  client id       {}", first.client_id)?;
+    let secret = first.client_secret.expose_secret();
+    writeln!(out, "  client secret   {}", chosen(first.secret_was_given, secret))?;
+    Ok(())
 }
 
 fn chosen(given: bool, secret: &str) -> &str {

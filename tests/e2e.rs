@@ -14,10 +14,12 @@ mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
 mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks
+mod feed; // identity and proxies as processes of their own
 mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door
 mod hot_reload; // a changed right is in force at the next request
 mod issuers; // tokens of other people's issuers
+mod outage; // identity gone: what still works, and what is refused
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, every door with one answer
 mod policy_bench; // the policy author's tools: bench

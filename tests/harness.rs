@@ -2,6 +2,7 @@
 
 pub mod alone;
 pub mod doors;
+pub mod feed;
 pub mod front;
 pub mod issuer;
 #[path = "../identity/tests/service/postgres.rs"]

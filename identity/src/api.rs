@@ -2,6 +2,7 @@
 
 mod apps;
 pub mod auth;
+pub mod feed;
 mod groups;
 mod page;
 pub mod problem;
@@ -19,4 +20,5 @@ pub fn router() -> Router<App> {
         .merge(groups::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(feed::router())
 }

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     config::Config,
     error::Error,
+    feed::Desk,
     keys::Signer,
     master::{Hasher, MasterKey},
     passwords::Passwords,
@@ -53,6 +54,8 @@ pub struct Parts {
     pub progress: Progress,
     /// Products and policies that are to come into force.
     pub proposals: Proposals,
+    /// What proxies elsewhere are told, and the key that signs it.
+    pub feed: Desk,
     /// The lifetime of the longest access token that may be about, in seconds.
     pub longest_token_secs: u64,
 }

@@ -18,6 +18,7 @@ use policy::{
     complaint::Complaints,
     engine::Engine,
     feed::Publisher,
+    signed::BadKey,
     snapshot::Issuer,
     token::{BadKeys, Verifier},
 };
@@ -33,6 +34,7 @@ use crate::{
     clock::{self, Clock, NoRandom},
     config::Config,
     error::Error as RuleError,
+    feed::Desk,
     http, jobs, keys,
     keys::{KeyError, SealedKey, Signer},
     master::{Hasher, MasterError, MasterKey},
@@ -98,6 +100,8 @@ pub enum OpenError {
     Key(#[from] KeyError),
     #[error("the signing keys cannot verify tokens")]
     Verifier(#[from] BadKeys),
+    #[error("the key of the feed cannot be used")]
+    FeedKey(#[from] BadKey),
     #[error("passwords cannot be hashed")]
     Password(#[from] PasswordError),
     #[error(transparent)]
@@ -202,6 +206,7 @@ impl Identity {
         let longest_token_secs =
             store.longest_token(config.access_token_secs, clock.now(), MARGIN).await?;
         let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
+        let feed = Desk::of(&master)?;
         turn.end().await;
         let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
         let app = App::new(Parts {
@@ -220,6 +225,7 @@ impl Identity {
             changes: Changes::default(),
             progress: Progress::default(),
             proposals: Proposals::default(),
+            feed,
             longest_token_secs,
         });
         Ok((Self { app }, first))
@@ -234,6 +240,11 @@ impl Identity {
     /// The way in for products and policies that change while it runs.
     pub fn policies(&self) -> Policies {
         Policies::of(&self.app)
+    }
+
+    /// The public key that proxies elsewhere are to believe, as `feed.keys` takes it.
+    pub fn feed_key(&self) -> &str {
+        self.app.feed.public()
     }
 
     /// Publish the first snapshot and the changes of the last token lifetime, then answer requests

@@ -6,7 +6,7 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{Request, State},
     middleware::{self, Next},
@@ -29,7 +29,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use crate::{
-    api::{self, problem::Problem},
+    api::{self, feed::Stopping, problem::Problem},
     app::App,
     clock::{self, rfc3339},
     error::Error,
@@ -128,7 +128,7 @@ async fn version(State(app): State<App>) -> Response {
 
 /// Answer until the order to stop, and finish what is in flight.
 pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    let router = router(app.clone());
+    let router = router(app.clone()).layer(Extension(Stopping(stop.clone())));
     let server = Arc::new(server(&app));
     let places = Arc::new(Semaphore::new(app.config.max_connections));
     let graceful = GracefulShutdown::new();

@@ -18,6 +18,7 @@ mod bootstrap;
 mod clock;
 mod config;
 mod error;
+mod feed;
 mod groups;
 mod hearing;
 mod holdings;

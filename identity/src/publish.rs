@@ -193,6 +193,11 @@ impl Progress {
         let _ = reached.await;
     }
 
+    /// How far the world here has been told, for those who tell it elsewhere.
+    pub fn moved(&self) -> watch::Receiver<Marks> {
+        self.delivered.subscribe()
+    }
+
     /// Whether the last attempt to tell the world went well, and there was a policy to tell.
     pub fn is_well(&self) -> bool {
         self.well.load(Ordering::Acquire) && self.compiles()

@@ -4,6 +4,7 @@
 //! products of an installation, read by [`folder`]; [`snapshot`] one revision of everything;
 //! [`engine`] answers questions over one; [`changes`] and [`feed`] carry what happens in between.
 
+pub mod batch;
 pub mod bench;
 pub mod catalog;
 pub mod changes;

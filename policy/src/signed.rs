@@ -10,37 +10,21 @@
 //! algorithm (RFC 8725, section 3.1): what the signature says of itself must agree and opens
 //! nothing. [`sign`] and [`verify`] know bytes only; [`write`] and [`open`] know the file.
 
+mod key;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use jsonwebtoken::crypto;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
+
+pub use key::{BadKey, SigningKey, VerifyingKey};
 
 use crate::{model::decision::Revision, snapshot::Snapshot, strict};
 
 /// `typ` of the signature: nothing else that the key signs can stand in for it.
 pub const TYPE: &str = "postern-snapshot+jws";
-
-/// A point on P-256 as a public key has it: 4, x, y.
-const P256_POINT: usize = 65;
-
-/// A key that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum BadKey {
-    #[error(
-        "no private key in PEM (`PRIVATE KEY`, PKCS#8) of Ed25519, P-256 or RSA; `openssl genpkey -algorithm ed25519` makes one"
-    )]
-    NoPrivateKey,
-    #[error(
-        "no public key in PEM (`PUBLIC KEY`) of Ed25519, P-256 or RSA; `openssl pkey -pubout` takes it from the private one"
-    )]
-    NoPublicKey,
-    #[error("this is a private key; to verify, give the public one (`openssl pkey -pubout`)")]
-    Private,
-    #[error("the key is of another curve than P-256, or an RSA key below 2048 bits")]
-    Unfit,
-}
 
 /// Why a snapshot is not what somebody signed.
 #[derive(Debug, Error)]
@@ -49,7 +33,7 @@ pub enum SignedError {
     Shape(#[source] serde_json::Error),
     #[error("the snapshot has no signature, and one was asked for")]
     Unsigned,
-    #[error("the signature is no compact JWS of type `{TYPE}`")]
+    #[error("the signature is no compact JWS of the type that was asked for")]
     Malformed,
     #[error("the signature says `{said}`; the key is for `{expected}`")]
     Algorithm { said: String, expected: &'static str },
@@ -59,112 +43,10 @@ pub enum SignedError {
     Digest,
     #[error("the signature is over revision {signed}; the snapshot says {found}")]
     Revision { signed: Revision, found: Revision },
+    #[error("what was signed is in no order")]
+    Order,
     #[error("the key cannot sign: {0}")]
     Sign(#[source] jsonwebtoken::errors::Error),
-}
-
-/// What the key is for, and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Ed25519,
-    P256,
-    Rsa,
-}
-
-impl Kind {
-    fn algorithm(self) -> Algorithm {
-        match self {
-            Self::Ed25519 => Algorithm::EdDSA,
-            Self::P256 => Algorithm::ES256,
-            Self::Rsa => Algorithm::RS256,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ed25519 => "EdDSA",
-            Self::P256 => "ES256",
-            Self::Rsa => "RS256",
-        }
-    }
-}
-
-/// A private key, with the one algorithm it signs with.
-pub struct SigningKey {
-    kind: Kind,
-    key: EncodingKey,
-    id: Option<String>,
-}
-
-/// A public key, with the one algorithm it verifies.
-pub struct VerifyingKey {
-    kind: Kind,
-    key: DecodingKey,
-}
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey").field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for VerifyingKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VerifyingKey").field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
-
-impl SigningKey {
-    /// Read a private key in PEM; `id` becomes the signature's `kid`.
-    ///
-    /// # Errors
-    ///
-    /// When it is no private key of a kind that signs here, or a weak one.
-    pub fn from_pem(pem: &[u8], id: Option<String>) -> Result<Self, BadKey> {
-        if !contains(pem, "PRIVATE KEY-----") {
-            return Err(BadKey::NoPrivateKey);
-        }
-        let (kind, key) = (EncodingKey::from_ed_pem(pem).map(|key| (Kind::Ed25519, key)))
-            .or_else(|_| EncodingKey::from_ec_pem(pem).map(|key| (Kind::P256, key)))
-            .or_else(|_| EncodingKey::from_rsa_pem(pem).map(|key| (Kind::Rsa, key)))
-            .map_err(|_| BadKey::NoPrivateKey)?;
-        // A key of another curve, or too small a one, is found out by using it.
-        crypto::sign(b"a trial", &key, kind.algorithm()).map_err(|_| BadKey::Unfit)?;
-        Ok(Self { kind, key, id })
-    }
-}
-
-impl VerifyingKey {
-    /// Read a public key in PEM.
-    ///
-    /// # Errors
-    ///
-    /// When it is no public key of a kind that verifies here, or a private one.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, BadKey> {
-        if contains(pem, "PRIVATE KEY-----") {
-            return Err(BadKey::Private);
-        }
-        // A certificate would bring dates and uses with it that nobody here looks at.
-        if !contains(pem, "PUBLIC KEY-----") {
-            return Err(BadKey::NoPublicKey);
-        }
-        let (kind, key) = (DecodingKey::from_ed_pem(pem).map(|key| (Kind::Ed25519, key)))
-            .or_else(|_| DecodingKey::from_ec_pem(pem).map(|key| (Kind::P256, key)))
-            .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (Kind::Rsa, key)))
-            .map_err(|_| BadKey::NoPublicKey)?;
-        let bytes = key.try_get_as_bytes().map_err(|_| BadKey::NoPublicKey)?.len();
-        let fit = match kind {
-            Kind::Ed25519 => bytes == 32,
-            Kind::P256 => bytes == P256_POINT,
-            // The modulus alone is 256 bytes.
-            Kind::Rsa => bytes > 256,
-        };
-        if fit { Ok(Self { kind, key }) } else { Err(BadKey::Unfit) }
-    }
-}
-
-fn contains(pem: &[u8], label: &str) -> bool {
-    pem.windows(label.len()).any(|window| window == label.as_bytes())
 }
 
 #[derive(Deserialize)]
@@ -193,12 +75,16 @@ struct Payload {
 ///
 /// When the key cannot sign after all.
 pub fn sign(bytes: &[u8], revision: Revision, key: &SigningKey) -> Result<String, SignedError> {
-    let mut header = json!({ "alg": key.kind.name(), "typ": TYPE });
+    jws(TYPE, &json!({ "revision": revision, "sha256": sha256(bytes) }), key)
+}
+
+/// A compact JWS (RFC 7515) of that type over a JSON value.
+pub(crate) fn jws(kind: &str, payload: &Value, key: &SigningKey) -> Result<String, SignedError> {
+    let mut header = json!({ "alg": key.kind.name(), "typ": kind });
     if let Some(id) = &key.id {
         header["kid"] = json!(id);
     }
-    let payload = json!({ "revision": revision, "sha256": sha256(bytes) });
-    let text = format!("{}.{}", encoded(&header), encoded(&payload));
+    let text = format!("{}.{}", encoded(&header), encoded(payload));
     let signature =
         crypto::sign(text.as_bytes(), &key.key, key.kind.algorithm()).map_err(SignedError::Sign)?;
     Ok(format!("{text}.{signature}"))
@@ -210,10 +96,20 @@ pub fn sign(bytes: &[u8], revision: Revision, key: &SigningKey) -> Result<String
 ///
 /// When the signature is none, is another's, or is over something else.
 pub fn verify(bytes: &[u8], jws: &str, key: &VerifyingKey) -> Result<Revision, SignedError> {
+    let payload: Payload = payload(jws, TYPE, key)?;
+    if payload.sha256 == sha256(bytes) { Ok(payload.revision) } else { Err(SignedError::Digest) }
+}
+
+/// What a JWS of that type says, if the holder of the key signed it.
+pub(crate) fn payload<T: serde::de::DeserializeOwned>(
+    jws: &str,
+    kind: &str,
+    key: &VerifyingKey,
+) -> Result<T, SignedError> {
     let (text, signature) = jws.rsplit_once('.').ok_or(SignedError::Malformed)?;
     let (header, payload) = text.split_once('.').ok_or(SignedError::Malformed)?;
     let header: Header = decoded(header)?;
-    if header.typ != TYPE || header.crit.is_some() || header.cty.is_some() || header.b64.is_some() {
+    if header.typ != kind || header.crit.is_some() || header.cty.is_some() || header.b64.is_some() {
         return Err(SignedError::Malformed);
     }
     if header.alg != key.kind.name() {
@@ -224,11 +120,30 @@ pub fn verify(bytes: &[u8], jws: &str, key: &VerifyingKey) -> Result<Revision, S
         Ok(true) => {}
         Ok(false) | Err(_) => return Err(SignedError::Signature),
     }
-    let payload: Payload = decoded(payload)?;
-    if payload.sha256 == sha256(bytes) { Ok(payload.revision) } else { Err(SignedError::Digest) }
+    decoded(payload)
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// What the first of the keys finds that signed it. One must be there.
+///
+/// # Errors
+///
+/// What the last of them says.
+pub(crate) fn by_any<T>(
+    keys: &[VerifyingKey],
+    open: impl Fn(&VerifyingKey) -> Result<T, SignedError>,
+) -> Result<T, SignedError> {
+    let mut refused = SignedError::Signature;
+    for key in keys {
+        match open(key) {
+            Ok(found) => return Ok(found),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// The digest of bytes, in base64url.
+pub fn sha256(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, bytes))
 }
 
@@ -309,6 +224,15 @@ pub fn open(file: &[u8], key: Option<&VerifyingKey>) -> Result<Opened, SignedErr
         Some(_) => Ok(Opened { snapshot, trust: Trust::Verified }),
         None => Ok(Opened { snapshot, trust: Trust::Unverified }),
     }
+}
+
+/// Read a snapshot's file that one of these keys signed.
+///
+/// # Errors
+///
+/// When none of them did, or it is no snapshot.
+pub fn open_with(file: &[u8], keys: &[VerifyingKey]) -> Result<Snapshot, SignedError> {
+    by_any(keys, |key| open(file, Some(key))).map(|opened| opened.snapshot)
 }
 
 #[cfg(test)]

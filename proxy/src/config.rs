@@ -9,6 +9,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -56,6 +57,10 @@ pub struct Config {
     /// Where the identity service is, for the proxy that runs apart from it. Default: none; the
     /// calls that it owns are refused.
     pub identity: Option<Upstream>,
+    /// How old what an identity service elsewhere told may become. Stands in the section of the
+    /// feed (`[feed]`). Default: there is none, and nothing is late.
+    #[serde(skip)]
+    pub max_staleness: Option<Duration>,
     /// What a policy that cannot be evaluated does. Identity's, too, so it stands in a section of
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
@@ -86,6 +91,7 @@ impl Default for Config {
             max_connections: 4096,
             shutdown_secs: 10,
             identity: None,
+            max_staleness: None,
             on_error: OnError::default(),
             authzen: Authzen::default(),
             issuers: Vec::new(),

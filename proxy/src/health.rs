@@ -7,19 +7,38 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{answer, clock, live::Live, metrics::Metrics, policies::Policies};
+use crate::{
+    answer, clock, live::Live, metrics::Metrics, policies::Policies, sync::report::Report,
+};
 
 /// Exactly `healthy`: the products' client library compares the text.
 pub fn healthy() -> Response<Bytes> {
     text("text/plain; charset=utf-8", Bytes::from_static(b"healthy"))
 }
 
-/// Ready once a snapshot is in force.
+/// Ready once a snapshot is in force, and as long as it is not half as old as it may become.
 pub fn readyz(live: &Live) -> Response<Bytes> {
-    if let Some(current) = live.current() {
-        let revision = current.engine.revision().0;
-        let checks = json!({ "snapshot": "in force", "revision": revision });
-        answer::json(StatusCode::OK, &json!({ "status": "healthy", "checks": checks }))
+    if let Some(installed) = live.installed() {
+        let revision = installed.engine.revision().0;
+        let mut checks = json!({ "snapshot": "in force", "revision": revision });
+        let fresh = live.fresh();
+        if let Some((age, most)) = fresh.age().zip(fresh.most()) {
+            checks["age"] = json!(age.as_secs());
+            checks["feed"] = if fresh.is_past() {
+                json!("too old: every request is refused")
+            } else if fresh.is_late() {
+                let left = most.saturating_sub(age).as_secs();
+                json!(format!("silent: in {left} s every request is refused"))
+            } else {
+                json!("followed")
+            };
+        }
+        let (status, word) = if fresh.is_late() {
+            (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
+        } else {
+            (StatusCode::OK, "healthy")
+        };
+        answer::json(status, &json!({ "status": word, "checks": checks }))
     } else {
         let checks = json!({ "snapshot": "none yet" });
         let body = json!({ "status": "unhealthy", "checks": checks });
@@ -44,6 +63,7 @@ pub struct Operators {
     pub live: Arc<Live>,
     pub metrics: Metrics,
     pub policies: Arc<Policies>,
+    pub report: Arc<Report>,
 }
 
 impl Operators {
@@ -56,15 +76,16 @@ impl Operators {
             "/livez" => healthy(),
             "/readyz" => readyz(&self.live),
             "/internal/v1/policies" => {
-                let current = self.live.current();
+                let current = self.live.installed();
                 answer::json(StatusCode::OK, &self.policies.show(current.as_deref()))
             }
             "/internal/v1/issuers" => {
-                let current = self.live.current();
+                let current = self.live.installed();
                 answer::json(StatusCode::OK, &self.live.issuers().show(current.as_deref()))
             }
+            "/internal/v1/status" => answer::json(StatusCode::OK, &self.report.show(&self.live)),
             "/internal/v1/snapshot" => self.snapshot(request.headers()),
-            "/metrics" => match self.metrics.text() {
+            "/metrics" => match self.metrics() {
                 Ok(body) => text("text/plain; version=0.0.4", body.into()),
                 Err(error) => {
                     tracing::error!(%error, "the metrics cannot be written");
@@ -75,10 +96,16 @@ impl Operators {
         }
     }
 
+    fn metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let age = self.live.fresh().age().map_or(0, |age| age.as_secs());
+        self.metrics.feed_age.set(i64::try_from(age).unwrap_or(i64::MAX));
+        self.metrics.text()
+    }
+
     /// The snapshot in force: all that a decision is made of, and no secret. A revision is never of
     /// two snapshots, so it is the entity tag.
     fn snapshot(&self, headers: &HeaderMap) -> Response<Bytes> {
-        let Some(current) = self.live.current() else {
+        let Some(current) = self.live.installed() else {
             return answer::error(answer::UNAVAILABLE, "No snapshot is in force yet.");
         };
         let tag = format!("\"{}\"", current.engine.revision());

@@ -14,6 +14,7 @@ pub mod config;
 mod connection;
 pub mod doors;
 mod forward;
+mod fresh;
 mod gate;
 mod gateway;
 mod health;
@@ -28,7 +29,7 @@ mod request_id;
 mod resolve;
 mod route;
 pub mod server;
-mod sync;
+pub mod sync;
 mod upgrade;
 
 use std::sync::Arc;

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use crate::{
     clock,
     config::{ProductConfig, Reasons},
+    fresh::Fresh,
     issuers::{Issuers, Vouch},
     route::Routes,
 };
@@ -91,6 +92,7 @@ pub struct Live {
     on_error: OnError,
     issuers: Arc<Issuers>,
     ready: watch::Sender<bool>,
+    fresh: Fresh,
     /// Two snapshots at once would race for the pointer, and the older might win.
     installing: Mutex<()>,
 }
@@ -107,6 +109,7 @@ impl Live {
             on_error: OnError::default(),
             issuers: Arc::new(Issuers::none()),
             ready: watch::Sender::new(false),
+            fresh: Fresh::new(None),
             installing: Mutex::new(()),
         }
     }
@@ -126,6 +129,16 @@ impl Live {
         &self.issuers
     }
 
+    /// With what is in force deciding for so long after it was last heard to be the newest.
+    pub fn bounded(self, most: Option<Duration>) -> Self {
+        Self { fresh: Fresh::new(most), ..self }
+    }
+
+    /// How old what is in force is.
+    pub fn fresh(&self) -> &Fresh {
+        &self.fresh
+    }
+
     /// How much a refusal lets out: as the product says, or the strictest of all while it is not
     /// known which one is asked for.
     pub fn reasons(&self, product: Option<&str>) -> Reasons {
@@ -134,8 +147,13 @@ impl Live {
         named.map(|p| p.reasons).or_else(strictest).unwrap_or_default()
     }
 
-    /// What is in force now.
+    /// What decides now: what is in force, unless it has grown too old.
     pub fn current(&self) -> Option<Arc<InForce>> {
+        if self.fresh.is_past() { None } else { self.installed() }
+    }
+
+    /// What is in force, however old.
+    pub fn installed(&self) -> Option<Arc<InForce>> {
         self.current.load_full()
     }
 
@@ -174,7 +192,7 @@ impl Live {
         engine: impl FnOnce() -> Result<Arc<Engine>, Complaints>,
     ) -> Result<Revision, SnapshotError> {
         let _one_at_a_time = self.installing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.current();
+        let before = self.installed();
         if let Some(before) = &before {
             let (got, in_force) = (snapshot.revision, before.engine.revision());
             if got < in_force {

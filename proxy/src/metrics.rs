@@ -29,6 +29,12 @@ pub struct Metrics {
     pub sets_refused: IntCounter,
     /// Changes held since tokens were made.
     pub changes: IntGauge,
+    /// How long ago identity said that what is in force is its newest, in seconds.
+    pub feed_age: IntGauge,
+    /// How often the feed of an identity service elsewhere could not be followed.
+    pub feed_failures: IntCounter,
+    /// How often what was heard could not be kept on disk, or what was kept could not be used.
+    pub spool_failures: IntCounter,
     /// Connections open now.
     pub connections: IntGauge,
     /// Requests that an upstream failed to answer.
@@ -127,6 +133,18 @@ impl Metrics {
             "Sets of policies on disk that were refused, what was in force staying so.",
         ))?;
         let changes = IntGauge::with_opts(opts("changes_held", "Changes since tokens were made."))?;
+        let feed_age = IntGauge::with_opts(opts(
+            "feed_age_seconds",
+            "How long ago identity said that what is in force is its newest.",
+        ))?;
+        let feed_failures = IntCounter::with_opts(opts(
+            "feed_failures_total",
+            "How often identity's feed could not be followed.",
+        ))?;
+        let spool_failures = IntCounter::with_opts(opts(
+            "spool_failures_total",
+            "How often the spool could not be written or used.",
+        ))?;
         let connections = IntGauge::with_opts(opts("connections", "Connections open now."))?;
         let upstream_failures = IntCounterVec::new(
             opts("upstream_failures_total", "Requests that an upstream failed to answer."),
@@ -145,6 +163,9 @@ impl Metrics {
         registry.register(Box::new(folder_differs.clone()))?;
         registry.register(Box::new(sets_refused.clone()))?;
         registry.register(Box::new(changes.clone()))?;
+        registry.register(Box::new(feed_age.clone()))?;
+        registry.register(Box::new(feed_failures.clone()))?;
+        registry.register(Box::new(spool_failures.clone()))?;
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(upstream_failures.clone()))?;
         registry.register(Box::new(relayed.clone()))?;
@@ -159,6 +180,9 @@ impl Metrics {
             folder_differs,
             sets_refused,
             changes,
+            feed_age,
+            feed_failures,
+            spool_failures,
             connections,
             upstream_failures,
             relayed,

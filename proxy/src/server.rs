@@ -61,7 +61,7 @@ use crate::{
     policies::Policies,
     relay::Relay,
     resolve::Resolver,
-    sync,
+    sync::{self, report::Report},
 };
 
 /// How many connections the operators' listener holds.
@@ -150,6 +150,7 @@ pub struct Server {
     live: Arc<Live>,
     metrics: Metrics,
     policies: Arc<Policies>,
+    report: Arc<Report>,
     stores: Arc<Stores>,
 }
 
@@ -160,8 +161,10 @@ impl Server {
         let metrics = Metrics::new();
         let issuers = Arc::new(Issuers::new(config.issuers.clone(), &metrics));
         let live = live.on_error(config.on_error).issuers_are(issuers);
+        let live = live.bounded(config.max_staleness);
         let policies = Arc::new(Policies::new(metrics.clone()));
-        Self { config, live: Arc::new(live), metrics, policies, stores: Arc::default() }
+        let (report, stores) = Default::default();
+        Self { config, live: Arc::new(live), metrics, policies, report, stores }
     }
 
     /// The same, with plain Cedar stores beside the products.
@@ -173,6 +176,16 @@ impl Server {
     /// Where whoever watches the policy folder tells of it.
     pub fn policies(&self) -> &Arc<Policies> {
         &self.policies
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where whoever follows a feed tells of it.
+    pub fn report(&self) -> &Arc<Report> {
+        &self.report
     }
 
     /// What is in force; turns ready with the first snapshot.
@@ -191,7 +204,7 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, stores } = self;
+        let Self { config, live, metrics, policies, report, stores } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -206,6 +219,7 @@ impl Server {
                 live: Arc::clone(&live),
                 metrics: metrics.clone(),
                 policies: Arc::clone(&policies),
+                report,
             };
             let answer = move |_, request| {
                 let response = seen.answer(&request).map(Full::new);

@@ -3,6 +3,11 @@
 //! A message is acknowledged once it is in force, or was found wanting and dropped: whoever waits
 //! for it learns that it was dealt with, and the log and the metrics say how.
 
+pub mod remote;
+pub mod report;
+mod spool;
+mod wire;
+
 use std::{sync::Arc, time::Duration};
 
 use policy::feed::{News, Subscription};
@@ -51,7 +56,7 @@ async fn take(live: &Arc<Live>, metrics: &Metrics, policies: &Policies, news: Ne
     match installed {
         Ok(Ok(revision)) => {
             metrics.snapshots.inc();
-            if let Some(current) = live.current() {
+            if let Some(current) = live.installed() {
                 policies.installed(&current.engine);
             }
             metrics.revision.set(i64::try_from(revision.0).unwrap_or(i64::MAX));
