@@ -660,7 +660,7 @@ mod tests {
                 _ if key == "proxy.trusted_proxies" => "127.0.0.1",
                 _ if key == "proxy.identity_names" => "postern, remote",
                 _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
-                _ if key == "identity.issuer" => "https://a",
+                _ if key == "identity.issuer" || key == "authzen.url" => "https://a",
                 _ if key == "proxy.identity" => "http://a:4001",
                 _ if key == "decisions.errors" => "cedar",
                 _ => "a",

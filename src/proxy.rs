@@ -136,6 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
         runtime.block_on(keys.read())?;
     }
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
+    let stores = Arc::new(stores);
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -147,7 +148,8 @@ pub fn run(args: &Args) -> Result<()> {
     let (stop, stopped) = channel(false);
     let (publisher, subscription) = feed::channel();
     let (products, on_error) = (config.products.clone().into(), config.proxy.on_error);
-    let server = Server::new(config.proxy, config.products, audience).with_stores(stores);
+    let server =
+        Server::new(config.proxy, config.products, audience).with_stores(Arc::clone(&stores));
     let live = Arc::clone(server.live());
     // Whatever there is to check needs it compiled.
     let check: Check = Arc::new(|_| Ok(()));
@@ -177,6 +179,7 @@ pub fn run(args: &Args) -> Result<()> {
             failed = greet => failed,
             () = watch.run(begun, async |catalog| alone.adopt(catalog).await) => Ok(()),
             () = alone.follow(keys.as_ref(), refresh) => Ok(()),
+            () = watch::stores::run(stores) => Ok(()),
             ended = &mut proxy => {
                 Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new))))
             }

@@ -62,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
     proxy::check(&draft(&catalog), &config.products).map_err(anyhow::Error::msg)?;
     let secrets = bootstrap_secrets(&config)?;
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
+    let stores = Arc::new(stores);
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -98,7 +99,8 @@ pub fn run(args: &Args) -> Result<()> {
     let audience = config.identity.audience.clone();
     let check = check(&config.policies);
     let products: Arc<[ProductConfig]> = config.products.clone().into();
-    let proxy = Server::new(config.proxy, config.products, audience).with_stores(stores);
+    let proxy =
+        Server::new(config.proxy, config.products, audience).with_stores(Arc::clone(&stores));
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
     let adopt = adopting(identity.policies(), live, products, identity_runtime.handle().clone());
@@ -120,6 +122,7 @@ pub fn run(args: &Args) -> Result<()> {
             () = signals.next() => Ok(()),
             failed = greet => failed,
             () = watch.run(begun, adopt) => Ok(()),
+            () = watch::stores::run(stores) => Ok(()),
             ended = &mut proxy => Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new)))),
             ended = &mut identity => {
                 Err(process::early("identity", ended.map(|r| r.map_err(anyhow::Error::new))))

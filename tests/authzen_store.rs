@@ -432,6 +432,45 @@ async fn a_store_says_why_and_its_record_what_it_was_asked() {
     }
 }
 
+#[tokio::test]
+async fn a_changed_store_is_in_force_if_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["schema.cedarschema", "records.cedar", "entities.json", "authzen.yaml"] {
+        fs::copy(Path::new(&example("records")).join(name), folder.path().join(name)).unwrap();
+    }
+    let at = folder.path().display();
+    let config = format!("[[store]]\nname = 'records'\nfolder = '{at}'\naskers = ['*']\n");
+    let postern = Postern::with(&config).await;
+    let admin = postern.admin().await;
+    let decides = async |action: &str| {
+        let body = question("alice", action, "record-1");
+        let path = "/stores/records/access/v1/evaluation";
+        answer(&postern, &admin, path, &body).await["decision"].as_bool().unwrap()
+    };
+    assert!(decides("read").await);
+    let write = |name: &str, text: &str| {
+        let new = folder.path().join(format!("{name}.new"));
+        fs::write(&new, text).unwrap();
+        fs::rename(new, folder.path().join(name)).unwrap();
+    };
+    write("more.cedar", "forbid (nobody);\n");
+    let told = postern.logged("the changed store `records` is refused").await;
+    assert!(told.contains("more.cedar:1:9"), "{told}");
+    assert!(decides("read").await);
+    write("more.cedar", "@id(\"closed\") forbid (principal, action, resource);\n");
+    postern.logged("the changed store `records` is in force").await;
+    assert!(!decides("read").await);
+    // Names and entities count as policies do.
+    fs::remove_file(folder.path().join("more.cedar")).unwrap();
+    write("authzen.yaml", "actions: {look: read}\n");
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while !decides("look").await {
+        assert!(std::time::Instant::now() < deadline, "{}", postern.log.text());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(!decides("read").await);
+}
+
 #[test]
 fn a_store_that_does_not_hold_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@ mod aliases; // paths and header names of other access managers
 mod alone; // the proxy without an identity service
 mod authorize; // permission checks, as the products' client library asks them
 mod authzen; // the OpenID Authorization API, over products
+mod authzen_search; // its searches, page by page, and discovery
 mod authzen_store; // the same, of plain Cedar stores
 mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod dialects; // every door, asked directly: one answer

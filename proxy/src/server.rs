@@ -169,8 +169,8 @@ impl Server {
 
     /// The same, with plain Cedar stores beside the products.
     #[must_use]
-    pub fn with_stores(self, stores: Stores) -> Self {
-        Self { stores: Arc::new(stores), ..self }
+    pub fn with_stores(self, stores: Arc<Stores>) -> Self {
+        Self { stores, ..self }
     }
 
     /// Where whoever watches the policy folder tells of it.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use policy::{
-    folder,
+    folder, store,
     table::{TESTS, is_table},
 };
 
@@ -24,6 +24,8 @@ pub enum Scope {
     InForce,
     /// What is tested: that, and the decision tables.
     Tested,
+    /// A plain Cedar store, as it comes into force.
+    Store,
 }
 
 impl Scope {
@@ -46,6 +48,9 @@ impl Scope {
 
     /// The folder, and those below it that are looked into.
     pub fn folders(self, folder: &Path) -> Vec<PathBuf> {
+        if matches!(self, Self::Store) {
+            return vec![folder.to_owned()];
+        }
         // Where it cannot be read, `gather` says so.
         let mut folders = folder::entries(folder).unwrap_or_default();
         if matches!(self, Self::Tested) {
@@ -64,6 +69,9 @@ impl Scope {
             || match self {
                 Self::InForce => named(folder::MANIFEST) || named(BOOTSTRAP),
                 Self::Tested => is_table(path),
+                Self::Store => {
+                    named(store::SCHEMA) || named(store::ENTITIES) || named(store::access::NAMES)
+                }
             }
     }
 }

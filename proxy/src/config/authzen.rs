@@ -111,7 +111,7 @@ pub struct StoreConfig {
     /// Its name in paths: `/stores/{name}/access/v1/…`.
     #[serde(deserialize_with = "store_name")]
     pub name: String,
-    /// The folder. It is read at the start.
+    /// The folder. It is watched.
     pub folder: PathBuf,
     /// Who may ask it: organizations, single principals, or `*` for whoever has a valid token. A
     /// store knows no organizations, so whoever may ask sees all of it.

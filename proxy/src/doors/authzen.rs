@@ -228,8 +228,8 @@ impl Door {
                 subject_tokens: self.config.subject_tokens,
                 now: clock::now(),
             }),
-            Some(name) => match self.stores.for_asker(name, &asker) {
-                Some(open) => Box::new(stores::OneStore { heard: *heard, open, asker: &asker }),
+            Some(name) => match self.stores.for_asker(*heard, name, &asker) {
+                Some(store) => Box::new(store),
                 None => return refused(heard, Why::NotAsker(asker)),
             },
         };

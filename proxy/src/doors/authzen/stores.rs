@@ -1,7 +1,8 @@
 //! AuthZEN over plain Cedar stores: folders with a schema of their author's own, asked by name.
 //!
-//! They are read at the start, and what is wrong with one stops it. A store knows no organizations,
-//! so only who is named in its configuration may ask.
+//! They are read at the start, and what is wrong with one stops it; what is changed later takes its
+//! place as a whole, if it holds. A store knows no organizations, so only who is named in its
+//! configuration may ask.
 
 use std::{
     collections::BTreeMap,
@@ -10,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use policy::{
     complaint::{Complaints, Place},
     folder::{self, Folder},
@@ -39,9 +41,10 @@ pub struct Stores(BTreeMap<String, Open>);
 
 /// A store that holds.
 #[derive(Debug)]
-pub(super) struct Open {
+struct Open {
     config: StoreConfig,
-    access: Access,
+    /// What is in force: a request takes it once, and keeps it to its end.
+    access: ArcSwap<Access>,
 }
 
 impl Stores {
@@ -54,15 +57,15 @@ impl Stores {
         let mut stores = BTreeMap::new();
         let mut complaints = Vec::new();
         for config in configs {
-            let place = Place::file(config.folder.display().to_string());
             if stores.contains_key(&config.name) {
                 let told = format!("two stores are named `{}`; give one another name", config.name);
+                let place = Place::file(config.folder.display().to_string());
                 complaints.push(place.complain(told));
                 continue;
             }
-            match compile(&config.folder, &place) {
+            match compile(&config.folder) {
                 Ok(store) => {
-                    let access = Access::new(store.with_errors(on_error));
+                    let access = ArcSwap::from_pointee(Access::new(store.with_errors(on_error)));
                     stores.insert(config.name.clone(), Open { config: config.clone(), access });
                 }
                 Err(told) => complaints.extend(told.into_vec()),
@@ -71,22 +74,50 @@ impl Stores {
         Complaints::unless(complaints, Self(stores))
     }
 
+    /// Each with its folder.
+    pub fn folders(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.0.iter().map(|(name, open)| (name.as_str(), open.config.folder.as_path()))
+    }
+
+    /// Read one again; `sure` is asked once it has been read, and if it is not, nothing changes.
+    /// Whether what was read is in force.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it. What was in force stays.
+    pub fn reread(&self, name: &str, sure: impl FnOnce() -> bool) -> Result<bool, Complaints> {
+        let Some(open) = self.0.get(name) else { return Ok(false) };
+        let store = compile(&open.config.folder)?;
+        if !sure() {
+            return Ok(false);
+        }
+        let on_error = open.access.load().store().on_error();
+        open.access.store(Arc::new(Access::new(store.with_errors(on_error))));
+        Ok(true)
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
     /// The store of that name, for somebody who may ask it. Which there are is not told to others.
-    pub(super) fn for_asker(&self, name: &str, asker: &Principal) -> Option<&Open> {
-        self.0.get(name).filter(|open| open.config.hears(asker))
+    pub(super) fn for_asker<'a>(
+        &'a self,
+        heard: Heard<'a>,
+        name: &str,
+        asker: &'a Principal,
+    ) -> Option<OneStore<'a>> {
+        let open = self.0.get(name).filter(|open| open.config.hears(asker))?;
+        Some(OneStore { heard, config: &open.config, access: open.access.load_full(), asker })
     }
 }
 
-fn compile(folder: &Path, place: &Place) -> Result<Store, Complaints> {
+fn compile(folder: &Path) -> Result<Store, Complaints> {
     match folder::open(folder)? {
         Folder::Store(source) => Store::compile(&source),
         Folder::Catalog(_) => {
             let told = "the folder holds products, and no plain Cedar store with a `schema.cedarschema`; products are asked without a store's name";
-            Err(place.complain(told).into())
+            Err(Place::file(folder.display().to_string()).complain(told).into())
         }
     }
 }
@@ -94,17 +125,18 @@ fn compile(folder: &Path, place: &Place) -> Result<Store, Complaints> {
 /// One store, as one sender asks it.
 #[derive(Debug)]
 pub(super) struct OneStore<'a> {
-    pub heard: Heard<'a>,
-    pub open: &'a Open,
-    pub asker: &'a Principal,
+    heard: Heard<'a>,
+    config: &'a StoreConfig,
+    access: Arc<Access>,
+    asker: &'a Principal,
 }
 
 impl OneStore<'_> {
     /// What is denied because it cannot be asked has no words in Cedar.
     fn settle(&self, question: &Question<'_>) -> (Decision, Result<Put, String>) {
-        let put = self.open.access.ask(&words(question)).map_err(|unasked| unasked.to_string());
+        let put = self.access.ask(&words(question)).map_err(|unasked| unasked.to_string());
         let decision = match &put {
-            Ok(put) => self.open.access.decide(put),
+            Ok(put) => self.access.decide(put),
             Err(_) => Decision::deny(Revision::default()),
         };
         (decision, put)
@@ -112,7 +144,7 @@ impl OneStore<'_> {
 
     /// Which metrics and records count as.
     fn label(&self) -> String {
-        format!("store/{}", self.open.config.name)
+        format!("store/{}", self.config.name)
     }
 
     fn asked<'s>(&'s self, about: Option<&'s str>, took: Duration) -> Asked<'s> {
@@ -131,7 +163,7 @@ impl OneStore<'_> {
 
     /// Why it is denied: a word, and a sentence.
     fn why(&self, decision: &Decision, put: &Result<Put, String>) -> (&'static str, String) {
-        let store = self.open.access.store();
+        let store = self.access.store();
         let reason = || {
             let policies = store.policies().iter();
             let mut forbid = policies.filter(|policy| decision.policies.contains(&policy.id));
@@ -168,8 +200,8 @@ impl Point for OneStore<'_> {
             about.chars().take(384).collect::<String>()
         });
         let asked = self.asked(about.as_deref(), took);
-        audit::of_store(&asked, id, &self.open.config.name, put.as_ref().ok(), &decision, word);
-        let context = reasons.then(|| told(self.open.config.reasons, id, &decision, why));
+        audit::of_store(&asked, id, &self.config.name, put.as_ref().ok(), &decision, word);
+        let context = reasons.then(|| told(self.config.reasons, id, &decision, why));
         (id, Answer { decision: allowed, context: context.flatten() })
     }
 
@@ -183,7 +215,7 @@ impl Point for OneStore<'_> {
         question: &Question<'_>,
         after: Option<&str>,
     ) -> Box<dyn Iterator<Item = Arc<str>> + 's> {
-        let access = &self.open.access;
+        let access = &self.access;
         match sought {
             Sought::Subject => access.subjects(question.subject.kind, after),
             Sought::Resource => access.resources(question.resource.kind, after),
