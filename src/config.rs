@@ -548,6 +548,7 @@ mod tests {
                 Kind::Flag => "true",
                 _ if key.ends_with("listen")
                     || key.ends_with("gateway")
+                    || key.ends_with("ext_authz")
                     || key.ends_with("health") =>
                 {
                     "127.0.0.1:0"
@@ -558,7 +559,10 @@ mod tests {
                 _ if key == "product.mode" => "monitor",
                 _ if key == "product.unmatched" => "authenticated",
                 _ if key == "product.encoded_slash" => "keep",
+                _ if key == "product.reasons" => "id",
                 _ if key == "proxy.trusted_proxies" => "127.0.0.1",
+                _ if key == "proxy.identity_names" => "postern, remote",
+                _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
                 _ if key == "identity.issuer" => "https://a",
                 _ if key == "proxy.identity" => "http://a:4001",
                 _ if key == "decisions.errors" => "cedar",

@@ -106,6 +106,7 @@ async fn d_what_cannot_be_read_is_a_whole_deny() {
     ] {
         let answer = read(&call(&postern, frame).await);
         assert_eq!(answer.status, 400, "{what}: {answer:?}");
+        assert!(answer.header("x-request-id").is_some(), "{what}: {answer:?}");
         assert_eq!(answer.header("x-postern-deny-reason"), Some("bad-headers"), "{what}");
         let id = answer.header("x-postern-decision-id").unwrap();
         assert!(postern.logged(id).await.contains("\"door\":\"ext_authz\""), "{what}");

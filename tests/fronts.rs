@@ -236,6 +236,36 @@ async fn a_websocket_is_decided_on_when_it_is_opened(kind: Kind) {
     assert_eq!(upstream.seen(), 1, "{kind:?}");
 }
 
+async fn it_denies_when_postern_does_not_answer(kind: Kind) {
+    let (upstream, postern, front) = installed(kind, "").await;
+    let admin = postern.admin().await;
+    let ask = || postern.request(Method::GET, front.address, PATH).bearer_auth(&admin);
+    assert_eq!(ask().send().await.unwrap().status(), 200);
+    postern.signal("-STOP");
+    let status = ask().send().await.unwrap().status().as_u16();
+    assert!(status == 403 || status >= 500, "{kind:?} {status}");
+    assert_eq!(upstream.seen(), 1);
+    postern.signal("-CONT");
+    // What was asked meanwhile may still be answered; after that, all is as before.
+    assert_eq!(ask().send().await.unwrap().status(), 200, "{kind:?}");
+}
+
+/// HAProxy goes on with a request whose script broke off. The example's second rule ends it.
+#[tokio::test]
+async fn haproxy_denies_when_its_script_breaks_off() {
+    let upstream = Upstream::start().await;
+    let postern = Postern::with("[[product]]\nname = 'midaz'\n").await;
+    let admin = postern.admin().await;
+    let head = "local function ask(txn, address)\n";
+    for broken in ["error('broken')\n", "txn.nothing()\n", "do return end\n"] {
+        let edit = |text: String| text.replace(head, &format!("{head}{broken}"));
+        let front = Front::edited(Kind::Haproxy, &postern, upstream.address, edit).await;
+        let request = postern.request(Method::GET, front.address, PATH).bearer_auth(&admin);
+        assert_eq!(request.send().await.unwrap().status(), 503, "{broken}");
+    }
+    assert_eq!(upstream.seen(), 0);
+}
+
 macro_rules! held {
     ($($front:ident $kind:ident)*) => {$(
         mod $front {
@@ -266,6 +296,13 @@ macro_rules! held {
             async fn a_websocket_is_decided_on_when_it_is_opened() {
                 if Kind::$kind.is_here() {
                     super::a_websocket_is_decided_on_when_it_is_opened(Kind::$kind).await;
+                }
+            }
+
+            #[tokio::test]
+            async fn it_denies_when_postern_does_not_answer() {
+                if Kind::$kind.is_here() {
+                    super::it_denies_when_postern_does_not_answer(Kind::$kind).await;
                 }
             }
 

@@ -123,7 +123,7 @@ impl Policies {
         match self {
             Self::Catalog(engine) => Ok(engine),
             Self::Store(_) => bail!(
-                "this is a plain Cedar store, which has no products, roles and permissions: ask it in its schema's own terms where `--help` tells how, or name a policy folder with products"
+                "a plain Cedar store is not served here, for it has no products, roles and permissions; name a policy folder with products"
             ),
         }
     }

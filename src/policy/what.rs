@@ -33,17 +33,18 @@ pub struct Args {
 
 /// Every permission that the subject has, or may have.
 pub fn run(args: &Args) -> Result<Outcome> {
-    if let Some(principal) = &args.principal {
-        return match args.source.open()? {
-            Policies::Store(store) => store::what(&store, principal, args.json),
-            Policies::Catalog(_) => {
-                bail!(
-                    "`--principal` asks a plain Cedar store; here are products: ask with `--user`"
-                )
-            }
-        };
+    let engine = match args.source.open()? {
+        Policies::Catalog(engine) => engine,
+        Policies::Store(store) => {
+            let Some(principal) = &args.principal else {
+                bail!("this is a plain Cedar store: name somebody with `--principal`");
+            };
+            return store::what(&store, principal, args.json);
+        }
+    };
+    if args.principal.is_some() {
+        bail!("`--principal` asks a plain Cedar store; here are products: ask with `--user`");
     }
-    let engine = args.source.catalog()?;
     let subject = args.who.subject(&engine)?;
     let told = |error: String| anyhow!(error);
     let rows = Search::new(&engine).map_err(told)?.what(&subject).map_err(told)?;

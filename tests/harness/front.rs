@@ -97,17 +97,32 @@ pub struct Front {
 impl Front {
     /// In front of that product, asking that Postern.
     pub async fn start(kind: Kind, postern: &Postern, product: SocketAddr) -> Self {
+        Self::edited(kind, postern, product, |text| text).await
+    }
+
+    /// With the example's files as somebody has changed them.
+    pub async fn edited(
+        kind: Kind,
+        postern: &Postern,
+        product: SocketAddr,
+        edit: impl Fn(String) -> String,
+    ) -> Self {
         let asked = if kind == Kind::EnvoyGrpc { postern.ext_authz } else { postern.doors };
         // A port that was free a moment ago may be taken by now; then another one is tried.
         for _ in 0..10 {
-            if let Some(front) = Self::attempt(kind, asked, product).await {
+            if let Some(front) = Self::attempt(kind, asked, product, &edit).await {
                 return front;
             }
         }
         panic!("{kind:?} did not start");
     }
 
-    async fn attempt(kind: Kind, asked: SocketAddr, product: SocketAddr) -> Option<Self> {
+    async fn attempt(
+        kind: Kind,
+        asked: SocketAddr,
+        product: SocketAddr,
+        edit: &impl Fn(String) -> String,
+    ) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (example, _) = kind.example();
@@ -118,7 +133,7 @@ impl Front {
             if !entry.file_type().unwrap().is_file() {
                 continue;
             }
-            let mut text = fs::read_to_string(entry.path()).unwrap();
+            let mut text = edit(fs::read_to_string(entry.path()).unwrap());
             // nginx's example brings a product of its own, on the address that its upstream names.
             let unused = format!("listen unix:{}", folder.path().join("product.sock").display());
             text = text.replace(&format!("listen 127.0.0.1:{PRODUCT}"), &unused);

@@ -91,7 +91,8 @@ impl ExtAuthz {
     }
 
     fn refuse(&self, client: Option<IpAddr>, headers: &HeaderMap, why: Why) -> CheckResponse {
-        deny(&self.gate.unreadable(DOOR, client, &request_id::of(headers), why))
+        let id = request_id::of(headers);
+        deny(&self.gate.unreadable(DOOR, client, &id, why), &id)
     }
 
     fn check(&self, request: &CheckRequest) -> CheckResponse {
@@ -122,7 +123,7 @@ impl ExtAuthz {
         };
         match self.gate.admit(&ask) {
             Ok(permit) => allow(&permit, &self.identity, &headers),
-            Err(refusal) => deny(&refusal),
+            Err(refusal) => deny(&refusal, &request_id),
         }
     }
 }
@@ -227,14 +228,17 @@ fn allow(permit: &Permit, identity: &Identity, sent: &HeaderMap) -> CheckRespons
 }
 
 /// A deny.
-fn deny(refusal: &Refusal) -> CheckResponse {
+fn deny(refusal: &Refusal, request_id: &str) -> CheckResponse {
     let code = match refusal.why.class() {
         Class::BadRequest => INVALID_ARGUMENT,
         Class::Unauthenticated => UNAUTHENTICATED,
         Class::Forbidden => PERMISSION_DENIED,
         Class::Unavailable => UNAVAILABLE,
     };
-    let response = answer::told(refusal, answer::three_ways(refusal));
+    let mut response = answer::told(refusal, answer::three_ways(refusal));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(forward::REQUEST, id);
+    }
     let status = HttpStatus { code: i32::from(response.status().as_u16()) };
     let body = String::from_utf8_lossy(response.body()).into_owned();
     let headers = response.headers().iter().map(overwriting).collect();
