@@ -72,7 +72,9 @@ pub fn router(app: App) -> Router {
 
 /// A refusal in the shape of the surface that the path belongs to.
 fn refuse(uri: &Uri, error: Error) -> Response {
-    if auth::owns(uri.path()) {
+    if oauth::owns(uri.path()) {
+        oauth::refusal::Refusal::from(error).into_response()
+    } else if auth::owns(uri.path()) {
         Refusal::from(error).into_response()
     } else {
         Problem::from(error).into_response()

@@ -1,16 +1,37 @@
-//! OAuth 2.1 and OpenID Connect as they are written: a file per endpoint.
+//! OAuth 2.1 and OpenID Connect as they are written: a file per endpoint. The original's dialect is
+//! `auth`.
 
+mod client;
 mod discovery;
+mod form;
+mod introspect;
+pub mod refusal;
+mod revoke;
+mod token;
+mod userinfo;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 
 use crate::app::App;
+
+/// Whether a path is one of these, whose refusals have RFC 6749's shape.
+pub fn owns(path: &str) -> bool {
+    path.starts_with("/oauth2/")
+}
 
 /// Every route of it.
 pub fn router() -> Router<App> {
     Router::new()
+        .route("/oauth2/token", post(token::grant))
+        .route("/oauth2/introspect", post(introspect::introspect))
+        .route("/oauth2/revoke", post(revoke::revoke))
+        .route("/oauth2/userinfo", get(userinfo::show).post(userinfo::show))
         .route("/.well-known/jwks", get(discovery::jwks))
         .route("/.well-known/jwks.json", get(discovery::jwks))
-        .route("/.well-known/openid-configuration", get(discovery::configuration))
+        .route("/.well-known/openid-configuration", get(discovery::metadata))
+        .route("/.well-known/oauth-authorization-server", get(discovery::metadata))
         .route("/internal/idp-jwks-cache", get(discovery::jwks))
 }

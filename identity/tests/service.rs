@@ -17,6 +17,7 @@ mod sqlite {
     mod files;
     mod harness;
     mod hostile;
+    mod oauth;
     mod policies;
     mod sign_in;
     mod start;
@@ -32,6 +33,7 @@ mod postgres {
     mod attacks;
     mod harness;
     mod hostile;
+    mod oauth;
     mod policies;
     mod replicas;
     mod sign_in;

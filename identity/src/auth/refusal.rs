@@ -77,6 +77,9 @@ fn code(error: &Error) -> Code {
         | Error::WrongPassword
         | Error::NotYourself
         | Error::ApplicationName(_)
+        | Error::InvalidCode
+        | Error::InvalidScope
+        | Error::InvalidTarget
         | Error::BadHint => Code("AUT-0009", S::BAD_REQUEST, "Bad Request"),
     }
 }

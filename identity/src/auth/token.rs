@@ -47,7 +47,7 @@ struct Wire {
     #[serde(rename = "refreshToken", skip_serializing_if = "Option::is_none")]
     refresh: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'static str>,
+    scope: Option<String>,
     #[serde(flatten)]
     snake: Snake,
 }
@@ -113,7 +113,7 @@ pub async fn refresh(
     let said = client_fields(&mut fields);
     fields.finish()?;
     let client = client(&app, said?).await?;
-    Ok(answer(login::refresh(&app, client.as_ref(), &token).await?))
+    Ok(answer(login::refresh(&app, client.as_ref(), &token, None).await?))
 }
 
 async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Fields, BodyFault> {
@@ -134,7 +134,7 @@ async fn by_password(app: &App, mut fields: Fields) -> Result<Issued, Error> {
         Some(client) => client,
         None => login::default_client(app).await?,
     };
-    login::password(app, &client, &username, &password).await
+    login::password(app, &client, &username, &password, None).await
 }
 
 async fn by_client(app: &App, mut fields: Fields) -> Result<Issued, Error> {
@@ -143,7 +143,7 @@ async fn by_client(app: &App, mut fields: Fields) -> Result<Issued, Error> {
         secret: SecretString::from(fields.need_text("clientSecret")),
     };
     fields.finish_grant()?;
-    login::machine(app, &login::client(app, &said).await?)
+    login::machine(app, &login::client(app, &said).await?, None)
 }
 
 async fn by_refresh(app: &App, mut fields: Fields) -> Result<Issued, Error> {
@@ -151,7 +151,7 @@ async fn by_refresh(app: &App, mut fields: Fields) -> Result<Issued, Error> {
     let said = client_fields(&mut fields);
     fields.finish_grant()?;
     let client = client(app, said?).await?;
-    login::refresh(app, client.as_ref(), &token).await
+    login::refresh(app, client.as_ref(), &token, None).await
 }
 
 /// What the client says of itself: both id and secret, or neither.
