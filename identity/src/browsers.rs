@@ -2,7 +2,10 @@
 //! and is signed out of all of them at once.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use policy::{changes::Fact, model::name::OrgId, model::name::SessionId};
+use policy::{
+    changes::Fact,
+    model::name::{OrgId, SessionId},
+};
 
 use crate::{
     app::App,
@@ -23,6 +26,11 @@ pub async fn find(app: &App, org: &OrgId, cookie: &str) -> Result<Option<Browser
     Ok(app.store.read(org).await?.browser(&hash, app.clock.now()).await?)
 }
 
+/// The organization that a cookie says it is of, which only [`find`] proves.
+pub fn org_of(cookie: &str) -> Option<OrgId> {
+    cookie.rsplit_once('.')?.0.parse().ok()
+}
+
 /// Sign in somebody who has proved to know the password of that hash; the cookie is another one
 /// than before, so nobody who planted or saw the old one is signed in with them.
 ///
@@ -37,7 +45,8 @@ pub async fn sign_in(
 ) -> Result<(Browser, String), Error> {
     let now = app.clock.now();
     let expires_at = now + app.config.refresh_token_secs;
-    let fresh = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
+    let random = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
+    let fresh = format!("{}.{random}", client.org);
     let hash = app.cookie_hasher.hash(&fresh);
     let mut tx = app.store.begin_beside(&client.org).await?;
     if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {

@@ -1,10 +1,13 @@
 //! OAuth 2.1 and OpenID Connect as they are written: a file per endpoint. The original's dialect is
 //! `auth`.
 
+mod authorize;
 mod client;
 mod discovery;
 mod form;
 mod introspect;
+mod logout;
+mod page;
 pub mod refusal;
 mod revoke;
 mod token;
@@ -25,6 +28,9 @@ pub fn owns(path: &str) -> bool {
 /// Every route of it.
 pub fn router() -> Router<App> {
     Router::new()
+        .route("/oauth2/authorize", get(authorize::ask).post(authorize::ask_again))
+        .route("/oauth2/sign-in", post(authorize::sign_in))
+        .route("/oauth2/logout", get(logout::by_link).post(logout::by_form))
         .route("/oauth2/token", post(token::grant))
         .route("/oauth2/introspect", post(introspect::introspect))
         .route("/oauth2/revoke", post(revoke::revoke))

@@ -14,6 +14,7 @@ mod sqlite {
     mod administration;
     mod at_once;
     mod attacks;
+    mod code;
     mod files;
     mod harness;
     mod hostile;
@@ -31,6 +32,7 @@ mod postgres {
     mod administration;
     mod at_once;
     mod attacks;
+    mod code;
     mod harness;
     mod hostile;
     mod oauth;

@@ -51,11 +51,6 @@ impl Scope {
     pub fn covers(&self, other: &Self) -> bool {
         other.0.iter().all(|value| self.has(value))
     }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl fmt::Display for Scope {

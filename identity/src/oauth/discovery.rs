@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     model::{app::GrantType, grant::Scope},
+    tokens::ACR_PASSWORD,
 };
 
 /// The key set (RFC 7517), for those who verify tokens themselves.
@@ -29,18 +30,33 @@ pub async fn metadata(State(app): State<App>) -> Response {
     kept(&json!({
         "issuer": app.config.issuer,
         "jwks_uri": at("/.well-known/jwks.json"),
+        "authorization_endpoint": at("/oauth2/authorize"),
+        "end_session_endpoint": at("/oauth2/logout"),
         "token_endpoint": at("/oauth2/token"),
         "userinfo_endpoint": at("/oauth2/userinfo"),
         "introspection_endpoint": at("/oauth2/introspect"),
         "revocation_endpoint": at("/oauth2/revoke"),
         "grant_types_supported": grants,
-        "response_types_supported": [],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": true,
+        "prompt_values_supported": ["none", "login", "select_account", "consent"],
+        "request_parameter_supported": false,
+        "request_uri_parameter_supported": false,
+        "claims_parameter_supported": false,
+        "acr_values_supported": [ACR_PASSWORD],
         "token_endpoint_auth_methods_supported": all,
         "revocation_endpoint_auth_methods_supported": all,
         "introspection_endpoint_auth_methods_supported": secrets,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "scopes_supported": Scope::KNOWN,
+        "claims_supported": [
+            "sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "azp", "at_hash",
+            "sid", "groups", "name", "preferred_username", "given_name", "family_name", "email",
+            "email_verified",
+        ],
     }))
 }
 

@@ -13,7 +13,7 @@ use super::{
     tenants::part,
 };
 
-const TOKEN: &str = "/oauth2/token";
+pub const TOKEN: &str = "/oauth2/token";
 const INTROSPECT: &str = "/oauth2/introspect";
 const REVOKE: &str = "/oauth2/revoke";
 const API: &str = "https://ledger.example.com/api";
@@ -34,7 +34,7 @@ impl App {
         Self { row: text("id"), id: text("clientId"), secret: text("clientSecret") }
     }
 
-    /// `Authorization` by client_secret_basic.
+    /// `Authorization` by `client_secret_basic`.
     pub fn basic(&self) -> String {
         format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", self.id, self.secret)))
     }
@@ -44,7 +44,8 @@ impl App {
         service.form(path, &[("authorization", &self.basic())], fields).await
     }
 
-    async fn active(&self, service: &Service, token: &str) -> Value {
+    /// What the introspection says of a token.
+    pub async fn active(&self, service: &Service, token: &str) -> Value {
         self.ask(service, INTROSPECT, &[("token", token)]).await.expect(200)
     }
 }
@@ -73,8 +74,9 @@ async fn sign_in(service: &Service, app: &App, scope: &str) -> Value {
     app.ask(service, TOKEN, &fields).await.expect(200)
 }
 
+/// A member that is a text.
 #[track_caller]
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
