@@ -15,6 +15,7 @@ mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks
 mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door
 mod hot_reload; // a changed right is in force at the next request
+mod oauth; // OAuth and OpenID Connect, at the one address that clients know
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, every door with one answer
 mod policy_bench; // the policy author's tools: bench
