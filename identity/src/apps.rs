@@ -163,6 +163,10 @@ pub async fn change(
     } else {
         asked.onto(held.registration.clone())?
     };
+    if held.registration.public && !registration.public {
+        let rule = "the application was made without a secret and has none; make another";
+        return Err(Error::rule("public", rule));
+    }
     if acts(&registration) && !acts(&held.registration) {
         named(app, &held.name, &registration)?;
         let roles = app.roles_of_application(&held.name);

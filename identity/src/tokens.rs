@@ -140,6 +140,9 @@ fn as_granted(
         let mut claims = of_id(app, client, claims)?;
         // Names are read at the user info, by whoever may.
         (claims.name, claims.display_name, claims.scope) = (None, None, None);
+        if !grant.scope.has(Scope::PROFILE) {
+            claims.groups.clear();
+        }
         claims.nonce = told.nonce.map(str::to_owned);
         let token = IdToken { at_hash: at_hash(&access), claims: &claims };
         Some(app.signer.sign(Typ::Jwt, &token)?)

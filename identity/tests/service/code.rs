@@ -216,6 +216,7 @@ async fn a_person_signs_in_on_our_page_and_the_application_learns_who_it_is() {
     assert_eq!((&id["iss"], &id["aud"]), (&json!(ISSUER), &json!([app.id])));
     assert_eq!((&id["auth_time"], &id["amr"]), (&json!(NOW), &json!(["pwd"])));
     let hash = aws_lc_rs_sha256(access);
+    assert_eq!(id["groups"], json!(["admin-group"]));
     assert_eq!(id["at_hash"], BASE64_URL_SAFE_NO_PAD.encode(&hash[..16]));
     let info = service.get("/oauth2/userinfo", access).await.expect(200);
     assert_eq!((&info["preferred_username"], &info["sub"]), (&json!("admin"), &id["sub"]));

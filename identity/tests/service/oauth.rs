@@ -233,7 +233,8 @@ async fn the_password_grant_is_off_unless_the_application_lists_it_and_its_scope
     assert_eq!(id["aud"], json!([app.id]));
     assert_eq!((id["amr"].clone(), id["acr"].clone()), (json!(["pwd"]), json!("aal1")));
     assert_eq!(id["auth_time"], NOW);
-    assert!(id["at_hash"].is_string() && id.get("name").is_none(), "{id}");
+    assert!(id["at_hash"].is_string(), "{id}");
+    assert!(id.get("name").is_none() && id.get("groups").is_none(), "{id}");
 
     let refresh = async |token: &str, more: &[(&str, &str)]| {
         let mut fields = vec![("grant_type", "refresh_token"), ("refresh_token", token)];
@@ -508,9 +509,16 @@ async fn an_application_is_registered_only_for_what_can_be_done_safely() {
     assert!(made.get("clientSecret").is_none());
     assert_eq!(made["grantTypes"], json!(["authorization_code", "refresh_token"]));
     let path = format!("/v1/applications/{}", made["id"].as_str().unwrap());
-    // What it is called lets it do nothing for itself.
-    let machine = json!({"public": false, "grantTypes": ["client_credentials"]});
-    service.patch(&path, &admin, machine).await.refused(400, "IDE-0012");
+    // It has no secret to come with.
+    service.patch(&path, &admin, json!({"public": false})).await.refused(400, "IDE-0007");
+    // What one is called lets it do nothing for itself.
+    let mut own = web;
+    own["public"] = false.into();
+    let own = service.post("/v1/applications", &admin, own).await.expect(201);
+    assert_eq!(own["clientSecret"].as_str().unwrap().len(), 40);
+    let own = format!("/v1/applications/{}", own["id"].as_str().unwrap());
+    let machine = json!({"grantTypes": ["client_credentials"]});
+    service.patch(&own, &admin, machine).await.refused(400, "IDE-0012");
     service.patch(&path, &admin, json!({"redirectUris": []})).await.refused(400, "IDE-0007");
     let moved = json!({"redirectUris": ["https://g.example.com/cb"]});
     let changed = service.patch(&path, &admin, moved).await.expect(200);
