@@ -27,6 +27,7 @@ use crate::{
     config::{self, Config, secret},
     process::{self, Signals},
     proxy::{AUDIENCE, greet},
+    watch,
 };
 
 /// The least that `max_staleness_secs` may be: a few times what a keep-alive takes.
@@ -137,6 +138,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         config.proxy.identity = plain.ok();
     }
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
+    let stores = Arc::new(stores);
     if check_only {
         return Ok(writeln!(std::io::stdout(), "the configuration holds")?);
     }
@@ -155,7 +157,8 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     let runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
     let (stop, stopped) = channel(false);
     let (publisher, subscription) = feed::channel();
-    let server = Server::new(config.proxy, config.products, audience).with_stores(stores);
+    let server =
+        Server::new(config.proxy, config.products, audience).with_stores(Arc::clone(&stores));
     let live = Arc::clone(server.live());
     let follow = {
         let _on = runtime.enter();
@@ -177,6 +180,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         let outcome = tokio::select! {
             () = signals.next() => Ok(()),
             failed = greet => failed,
+            () = watch::stores::run(stores) => Ok(()),
             ended = follow => Err(process::early("feed", ended.map(|()| Ok(())))),
             ended = &mut proxy => {
                 Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new))))

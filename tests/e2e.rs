@@ -20,6 +20,7 @@ mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door
 mod hot_reload; // a changed right is in force at the next request
 mod issuers; // tokens of other people's issuers
+mod oauth; // OAuth and OpenID Connect, at the one address that clients know
 mod outage; // identity gone: what still works, and what is refused
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, every door with one answer

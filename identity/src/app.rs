@@ -43,6 +43,11 @@ pub struct Parts {
     pub jwks: Value,
     /// Hashes refresh tokens.
     pub refresh_hasher: Hasher,
+    /// Hashes authorization codes.
+    pub code_hasher: Hasher,
+    /// Hashes the cookies of browsers, and ties forms to them.
+    pub cookie_hasher: Hasher,
+    pub form_hasher: Hasher,
     /// Hashes client secrets.
     pub secret_hasher: Hasher,
     /// The organization that a sign-in without a client means.

@@ -10,14 +10,15 @@ use policy::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, Reach},
     app::App,
     clock::{self, NoRandom},
     error::Error,
     holdings::Holdings,
     master::{Hasher, MasterKey},
-    model::app::{Application, GrantType, NewApplication},
-    store::Window,
+    model::app::{Application, GrantType, NewApplication, Registration},
+    registration::Asked,
+    store::{Tx, Window},
     words,
 };
 
@@ -55,7 +56,7 @@ impl Credentials {
     pub fn application(
         &self,
         (name, description): (String, String),
-        grant_types: &'static [GrantType],
+        registration: Registration,
         hasher: &Hasher,
         vault: Option<&MasterKey>,
     ) -> Result<NewApplication, Error> {
@@ -73,7 +74,7 @@ impl Credentials {
             client_id,
             secret_hash,
             secret_sealed,
-            grant_types,
+            registration,
         })
     }
 }
@@ -100,49 +101,94 @@ pub async fn create(
     by: &Admin,
     name: String,
     description: String,
+    asked: Asked,
 ) -> Result<Shown, Error> {
-    let names = product_names(app);
-    if !names.contains(&name) {
-        return Err(Error::ApplicationName(names));
-    }
+    let machine =
+        Registration { grant_types: vec![GrantType::ClientCredentials], ..Registration::default() };
+    let registration = asked.onto(machine)?;
+    named(app, &name, &registration)?;
+    words::line(&name).map_err(|rule| Error::rule("name", rule))?;
     words::line(&description).map_err(|rule| Error::rule("description", rule))?;
     let roles = app.roles_of_application(&name);
     let credentials = Credentials::make()?;
-    let vault = app.config.retrievable_secrets.then_some(&app.master);
-    let new = credentials.application(
-        (name, description),
-        &[GrantType::ClientCredentials],
-        &app.secret_hasher,
-        vault,
-    )?;
+    let public = registration.public;
+    let vault = (app.config.retrievable_secrets && !public).then_some(&app.master);
+    let new =
+        credentials.application((name, description), registration, &app.secret_hasher, vault)?;
     let (mut tx, reach) = by.begin(app).await?;
-    reach.gives(&Holdings::read(app, &mut tx).await?.of_application(&roles)?)?;
-    let machine = |roles: &[RoleName]| Subject {
-        principal: principal(by.org(), &new.id),
-        groups: [].into(),
-        roles: roles.into(),
-    };
-    reach.makes(&machine(&[]), &machine(&roles))?;
+    may_empower(app, by, &mut tx, &reach, &new.id, &roles).await?;
     tx.add_application(&new, app.clock.now()).await?;
     let made = tx.application(&new.id).await?.ok_or(Error::NoSuchApplication)?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %made.id, "made application {}", made.id);
-    Ok((made, Some(credentials.secret)))
+    Ok((made, Some(credentials.secret).filter(|_| !public)))
 }
 
-/// Describe an application anew.
-pub async fn describe(
+/// Check that whoever has this reach may let an application do what its roles permit.
+async fn may_empower(
+    app: &App,
+    by: &Admin,
+    tx: &mut Tx,
+    reach: &Reach,
+    id: &AppId,
+    roles: &[RoleName],
+) -> Result<(), Error> {
+    reach.gives(&Holdings::read(app, tx).await?.of_application(roles)?)?;
+    let machine = |roles: &[RoleName]| Subject {
+        principal: principal(by.org(), id),
+        groups: [].into(),
+        roles: roles.into(),
+    };
+    reach.makes(&machine(&[]), &machine(roles))
+}
+
+/// Describe an application anew, or register it anew. One that is let act for itself from now on may
+/// do no more than the caller.
+pub async fn change(
     app: &App,
     by: &Admin,
     id: &AppId,
-    description: &str,
+    description: Option<String>,
+    asked: Asked,
 ) -> Result<Shown, Error> {
-    words::line(description).map_err(|rule| Error::rule("description", rule))?;
-    let (mut tx, _) = by.begin(app).await?;
-    tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
-    tx.describe_application(id, description).await?;
+    description
+        .as_deref()
+        .map_or(Ok(()), words::line)
+        .map_err(|rule| Error::rule("description", rule))?;
+    let (mut tx, reach) = by.begin(app).await?;
+    let held = tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
+    let acts = |of: &Registration| of.grant_types.contains(&GrantType::ClientCredentials);
+    let registration = if asked.is_empty() {
+        held.registration.clone()
+    } else {
+        asked.onto(held.registration.clone())?
+    };
+    if held.registration.public && !registration.public {
+        let rule = "the application was made without a secret and has none; make another";
+        return Err(Error::rule("public", rule));
+    }
+    if acts(&registration) && !acts(&held.registration) {
+        named(app, &held.name, &registration)?;
+        let roles = app.roles_of_application(&held.name);
+        may_empower(app, by, &mut tx, &reach, id, &roles).await?;
+    }
+    let description = description.unwrap_or(held.description);
+    tx.change_application(id, &description, &registration).await?;
     app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), app.id = %id, "changed application {id}");
     get(app, by, id).await
+}
+
+/// Check a name. An application that acts for itself is made for a product, whose name it has; one
+/// that people sign in through holds nothing by itself, and is called what they know it by.
+fn named(app: &App, name: &str, registration: &Registration) -> Result<(), Error> {
+    let may = |grant| registration.grant_types.contains(&grant);
+    let names = product_names(app);
+    let own = may(GrantType::AuthorizationCode) && !may(GrantType::ClientCredentials);
+    if own || names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Error::ApplicationName(names))
 }
 
 /// Remove an application. Its tokens, and the sign-ins made through it, stop working before this

@@ -84,18 +84,31 @@ fn unreadable(error: &serde_json::Error) -> BodyFault {
 ///
 /// When it is something else, repeats a field, is too large, or too slow in coming.
 pub async fn form(config: &Config, headers: &HeaderMap, body: Body) -> Result<Fields, BodyFault> {
+    let mut members = Map::new();
+    for (name, value) in pairs(config, headers, body).await? {
+        if members.insert(name, Value::String(value)).is_some() {
+            return Err(BodyFault::Unreadable("a field of the form stands twice".to_owned()));
+        }
+    }
+    Ok(Fields::new(members))
+}
+
+/// Read a form in which a field may stand more than once.
+///
+/// # Errors
+///
+/// When it is something else, too large, or too slow in coming.
+pub async fn pairs(
+    config: &Config,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Vec<(String, String)>, BodyFault> {
     if media(headers)? != Media::Form {
         let what = "the `Content-Type` must be `application/x-www-form-urlencoded`";
         return Err(BodyFault::Unreadable(what.to_owned()));
     }
     let bytes = read(config, body).await?;
-    let mut members = Map::new();
-    for (name, value) in form_urlencoded::parse(&bytes) {
-        if members.insert(name.into_owned(), Value::String(value.into_owned())).is_some() {
-            return Err(BodyFault::Unreadable("a field of the form stands twice".to_owned()));
-        }
-    }
-    Ok(Fields::new(members))
+    Ok(form_urlencoded::parse(&bytes).into_owned().collect())
 }
 
 async fn read(config: &Config, body: Body) -> Result<Vec<u8>, BodyFault> {
@@ -154,6 +167,18 @@ impl Fields {
                     self.missing.push(name.to_owned());
                 }
                 String::new()
+            }
+        }
+    }
+
+    /// Yes or no, if it is said.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.members.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(flag)) => Some(flag),
+            Some(_) => {
+                self.wrong.push(name.to_owned());
+                None
             }
         }
     }

@@ -39,7 +39,7 @@ use crate::{
     keys::{KeyError, SealedKey, Signer},
     master::{Hasher, MasterError, MasterKey},
     model::{
-        app::{GrantType, NewApplication},
+        app::{GrantType, NewApplication, Registration},
         user::NewUser,
     },
     passwords::{self, PasswordError, Passwords},
@@ -52,8 +52,8 @@ use crate::{
 pub const MASTER_KEY: &str = "master.key";
 
 /// The grants of the application that people sign in through.
-const SIGN_IN: &[GrantType] =
-    &[GrantType::Password, GrantType::ClientCredentials, GrantType::RefreshToken];
+const SIGN_IN: [GrantType; 3] =
+    [GrantType::Password, GrantType::ClientCredentials, GrantType::RefreshToken];
 
 /// Why the service does not start.
 #[derive(Debug, Error)]
@@ -209,6 +209,9 @@ impl Identity {
         let feed = Desk::of(&master)?;
         turn.end().await;
         let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
+        let code_hasher = Hasher::new(&master, "codes/1");
+        let cookie_hasher = Hasher::new(&master, "browsers/1");
+        let form_hasher = Hasher::new(&master, "forms/1");
         let app = App::new(Parts {
             config,
             store,
@@ -219,6 +222,9 @@ impl Identity {
             verifier,
             jwks,
             refresh_hasher,
+            code_hasher,
+            cookie_hasher,
+            form_hasher,
             secret_hasher,
             home,
             live: ArcSwap::from_pointee(engine),
@@ -364,7 +370,7 @@ impl Wanted<'_> {
         let application = credentials
             .application(
                 (about.name.clone(), about.description.clone()),
-                SIGN_IN,
+                Registration { grant_types: SIGN_IN.to_vec(), ..Registration::default() },
                 secret_hasher,
                 self.config.retrievable_secrets.then_some(master),
             )

@@ -104,6 +104,12 @@ pub enum Error {
     InvalidClient,
     #[error("the refresh token is invalid, expired or revoked")]
     InvalidRefreshToken,
+    #[error("the code is invalid, expired, used, or was given for something else")]
+    InvalidCode,
+    #[error("the scope is malformed, or more than was granted")]
+    InvalidScope,
+    #[error("the resource is none that the application may have a token for, or was not granted")]
+    InvalidTarget,
     #[error("`id_token_hint` is no token of this service")]
     BadHint,
 

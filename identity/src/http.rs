@@ -31,10 +31,11 @@ use tracing::Instrument;
 use crate::{
     api::{self, feed::Stopping, problem::Problem},
     app::App,
+    auth::{self, refusal::Refusal},
     clock::{self, rfc3339},
     error::Error,
     hearing::Hearing,
-    oauth::{self, refusal::Refusal},
+    oauth,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -57,6 +58,7 @@ pub fn router(app: App) -> Router {
     });
     Router::new()
         .merge(api::router())
+        .merge(auth::router())
         .merge(oauth::router())
         .route("/health", get(health))
         .route("/readyz", get(ready))
@@ -71,6 +73,8 @@ pub fn router(app: App) -> Router {
 /// A refusal in the shape of the surface that the path belongs to.
 fn refuse(uri: &Uri, error: Error) -> Response {
     if oauth::owns(uri.path()) {
+        oauth::refusal::Refusal::from(error).into_response()
+    } else if auth::owns(uri.path()) {
         Refusal::from(error).into_response()
     } else {
         Problem::from(error).into_response()

@@ -11,7 +11,8 @@ use aws_lc_rs::{
     signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use policy::{model::claims::Claims, token::MOST_BYTES};
+use policy::token::MOST_BYTES;
+use serde::Serialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -66,11 +67,21 @@ pub fn make(master: &MasterKey) -> Result<SealedKey, KeyError> {
     Ok(SealedKey { sealed: master.seal(&kid, private.as_ref())?, kid, jwk })
 }
 
+/// What the header of a token says that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typ {
+    /// `JWT`: of any kind, which a claim tells.
+    Jwt,
+    /// `at+jwt`: an access token of RFC 9068.
+    AtJwt,
+}
+
 /// Signs tokens. The key is parsed once, for a parse costs as much as a signature.
 #[derive(Clone)]
 pub struct Signer {
-    /// The token's first segment, which is the same for every token.
-    header: Arc<str>,
+    /// The first segment of a token, which is the same for every one of its type.
+    jwt: Arc<str>,
+    at_jwt: Arc<str>,
     pair: Arc<RsaKeyPair>,
 }
 
@@ -89,9 +100,11 @@ impl Signer {
     pub fn open(master: &MasterKey, key: &SealedKey) -> Result<Self, KeyError> {
         let private = master.open(&key.kid, &key.sealed)?;
         let pair = RsaKeyPair::from_pkcs8(&private).map_err(|_| KeyError::Damaged)?;
-        let header = json!({"alg": "RS256", "kid": key.kid, "typ": "JWT"}).to_string();
-        let header = BASE64_URL_SAFE_NO_PAD.encode(header).into();
-        Ok(Self { header, pair: Arc::new(pair) })
+        let header = |typ: &str| {
+            let header = json!({"alg": "RS256", "kid": key.kid, "typ": typ}).to_string();
+            BASE64_URL_SAFE_NO_PAD.encode(header).into()
+        };
+        Ok(Self { jwt: header("JWT"), at_jwt: header("at+jwt"), pair: Arc::new(pair) })
     }
 
     /// A token of these claims. The same claims give the same token: RS256 has no chance in it.
@@ -99,9 +112,13 @@ impl Signer {
     /// # Errors
     ///
     /// When the cryptographic library fails.
-    pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
+    pub fn sign(&self, typ: Typ, claims: &impl Serialize) -> Result<String, KeyError> {
+        let header = match typ {
+            Typ::Jwt => &self.jwt,
+            Typ::AtJwt => &self.at_jwt,
+        };
         let claims = serde_json::to_vec(claims).map_err(|_| KeyError::Sign)?;
-        let mut token = format!("{}.{}", self.header, BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let mut token = format!("{header}.{}", BASE64_URL_SAFE_NO_PAD.encode(claims));
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
             .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature)

@@ -4,21 +4,25 @@
 //! is answered. From the ground up: `clock` and `words` know nothing of the rest; `model` has the
 //! nouns and `store` their SQL; `master`, `keys` and `passwords` keep the secrets; `bearer` and
 //! `admin` say who asks and whether they may; the rules are `users`, `groups`, `roles`, `apps`,
-//! `sessions` and `login`; `api` and `oauth` put them on the wire, and `boot` puts everything
+//! `sessions` and `login`; `api`, `auth` and `oauth` put them on the wire, and `boot` puts everything
 //! together.
 
 mod admin;
 mod api;
 mod app;
 mod apps;
+mod auth;
 mod bearer;
 mod body;
 mod boot;
 mod bootstrap;
+mod browsers;
 mod clock;
+mod codes;
 mod config;
 mod error;
 mod feed;
+mod grants;
 mod groups;
 mod hearing;
 mod holdings;
@@ -32,6 +36,7 @@ mod oauth;
 mod passwords;
 mod problem;
 mod publish;
+mod registration;
 mod roles;
 mod sessions;
 mod store;

@@ -5,8 +5,10 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     app::App,
     error::Error,
+    grants::Narrowing,
     model::{
         app::{Client, GrantType},
+        grant::Grant,
         user::{Credentials, User},
     },
     passwords::Match,
@@ -30,7 +32,8 @@ pub async fn client(app: &App, said: &ClientCredentials) -> Result<Client, Error
     // An unknown client costs the same comparison.
     let hash = known.as_ref().map(|client| client.secret_hash.as_slice()).unwrap_or_default();
     let fits = app.secret_hasher.fits(said.secret.expose_secret(), hash);
-    known.filter(|_| fits).ok_or(Error::InvalidClient)
+    // A public application has no secret that could be known.
+    known.filter(|client| fits && !client.registration.public).ok_or(Error::InvalidClient)
 }
 
 /// The client that a sign-in means which names none.
@@ -54,8 +57,29 @@ pub async fn password(
     client: &Client,
     username: &str,
     password: &SecretString,
+    grant: Option<Grant>,
 ) -> Result<Issued, Error> {
     permitted(client, GrantType::Password)?;
+    let (user, proved) = prove(app, client, username, password).await?;
+    match sessions::start(app, &user, &proved, client, grant).await {
+        // Removed while the password was being compared.
+        Err(Error::Conflict) => Err(Error::InvalidCredentials),
+        other => other,
+    }
+}
+
+/// Who somebody is, by password, and the hash that was proved. Unknown people cost what known ones
+/// cost, and are told the same.
+///
+/// # Errors
+///
+/// When the user name or password is wrong.
+pub async fn prove(
+    app: &App,
+    client: &Client,
+    username: &str,
+    password: &SecretString,
+) -> Result<(User, String), Error> {
     let known = app.store.read(&client.org).await?.credentials(username).await?;
     let hash = known.as_ref().map(|known| known.password_hash.as_str());
     let verdict = app.passwords.verify(password, hash).await?;
@@ -70,12 +94,7 @@ pub async fn password(
         Match::Yes | Match::No => known.password_hash,
     };
     let user = app.store.read(&client.org).await?.user(&known.id).await?;
-    let user: User = user.ok_or(Error::InvalidCredentials)?;
-    match sessions::start(app, &user, &proved, client).await {
-        // Removed while the password was being compared.
-        Err(Error::Conflict) => Err(Error::InvalidCredentials),
-        other => other,
-    }
+    Ok((user.ok_or(Error::InvalidCredentials)?, proved))
 }
 
 /// A token for the client itself.
@@ -83,9 +102,13 @@ pub async fn password(
 /// # Errors
 ///
 /// When the client may not do that.
-pub fn machine(app: &App, client: &Client) -> Result<Issued, Error> {
+pub fn machine(
+    app: &App,
+    client: &Client,
+    audiences: Option<Vec<String>>,
+) -> Result<Issued, Error> {
     permitted(client, GrantType::ClientCredentials)?;
-    tokens::for_application(app, client)
+    tokens::for_application(app, client, audiences)
 }
 
 /// Go on with a sign-in.
@@ -93,12 +116,22 @@ pub fn machine(app: &App, client: &Client) -> Result<Issued, Error> {
 /// # Errors
 ///
 /// When the client may not do that, or the token cannot be used.
-pub async fn refresh(app: &App, client: Option<&Client>, token: &str) -> Result<Issued, Error> {
+pub async fn refresh(
+    app: &App,
+    client: Option<&Client>,
+    token: &str,
+    narrowing: Option<&Narrowing>,
+) -> Result<Issued, Error> {
     client.map_or(Ok(()), |client| permitted(client, GrantType::RefreshToken))?;
-    sessions::refresh(app, token, client).await
+    sessions::refresh(app, token, client, narrowing).await
 }
 
-fn permitted(client: &Client, grant: GrantType) -> Result<(), Error> {
+/// Check that a client may ask in this way.
+///
+/// # Errors
+///
+/// When it may not.
+pub fn permitted(client: &Client, grant: GrantType) -> Result<(), Error> {
     if client.may(grant) { Ok(()) } else { Err(Error::GrantNotAllowed) }
 }
 
@@ -182,7 +215,7 @@ application: {name: app}
         }
         proved.dedup();
         assert_eq!(proved.len(), 1, "one has strengthened it, and the others go on with that");
-        password(&app, &client, "admin", &secret).await.unwrap();
+        password(&app, &client, "admin", &secret, None).await.unwrap();
         // Whoever proved a password that has been changed since does not get in.
         let other = crate::passwords::make().unwrap();
         let mut tx = app.store.begin(&app.home).await.unwrap();

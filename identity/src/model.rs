@@ -1,6 +1,9 @@
 //! The nouns of the service, as stored and as reasoned about.
 
 pub mod app;
+pub mod browser;
+pub mod code;
+pub mod grant;
 pub mod group;
 pub mod role;
 pub mod session;

@@ -1,9 +1,15 @@
-//! Sign-in: tokens, log-out, who one is and what one may do. A file per endpoint.
+//! OAuth 2.1 and OpenID Connect as they are written: a file per endpoint. The original's dialect is
+//! `auth`.
 
+mod authorize;
+mod client;
 mod discovery;
+mod form;
+mod introspect;
 mod logout;
-mod permissions;
+mod page;
 pub mod refusal;
+mod revoke;
 mod token;
 mod userinfo;
 
@@ -14,30 +20,24 @@ use axum::{
 
 use crate::app::App;
 
-/// Whether a path is one of sign-in, whose refusals have codes of their own.
+/// Whether a path is one of these, whose refusals have RFC 6749's shape.
 pub fn owns(path: &str) -> bool {
-    const OURS: [&str; 6] = [
-        "/v1/login",
-        "/v1/logout",
-        "/v1/userinfo",
-        "/v1/permissions",
-        "/.well-known",
-        "/internal/idp",
-    ];
-    OURS.iter().any(|prefix| path.starts_with(prefix))
+    path.starts_with("/oauth2/")
 }
 
-/// Every route of sign-in.
+/// Every route of it.
 pub fn router() -> Router<App> {
     Router::new()
-        .route("/v1/login/oauth/access_token", post(token::grant))
-        .route("/v1/login/oauth/refresh_token", post(token::refresh))
-        .route("/v1/logout", post(logout::log_out))
-        .route("/v1/userinfo", get(userinfo::show))
-        .route("/v1/permissions", get(permissions::list))
-        .route("/v1/permissions/", get(permissions::list))
+        .route("/oauth2/authorize", get(authorize::ask).post(authorize::ask_again))
+        .route("/oauth2/sign-in", post(authorize::sign_in))
+        .route("/oauth2/logout", get(logout::by_link).post(logout::by_form))
+        .route("/oauth2/token", post(token::grant))
+        .route("/oauth2/introspect", post(introspect::introspect))
+        .route("/oauth2/revoke", post(revoke::revoke))
+        .route("/oauth2/userinfo", get(userinfo::show).post(userinfo::show))
         .route("/.well-known/jwks", get(discovery::jwks))
         .route("/.well-known/jwks.json", get(discovery::jwks))
-        .route("/.well-known/openid-configuration", get(discovery::configuration))
+        .route("/.well-known/openid-configuration", get(discovery::metadata))
+        .route("/.well-known/oauth-authorization-server", get(discovery::metadata))
         .route("/internal/idp-jwks-cache", get(discovery::jwks))
 }

@@ -1,7 +1,7 @@
 //! The shape of every refusal on the wire: `{"code","title","message","fields"?}`.
 //!
 //! Which code a refusal has depends on the surface: `api::problem` has the codes of the management
-//! API, `oauth::refusal` those of sign-in. Both end here.
+//! API, `auth::refusal` those of sign-in. Both end here.
 
 use std::collections::BTreeMap;
 

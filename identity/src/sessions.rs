@@ -10,13 +10,15 @@ use crate::{
     app::App,
     clock,
     error::Error,
+    grants::{self, Narrowing},
     model::{
-        app::Client,
+        app::{Client, GrantType},
+        grant::Grant,
         session::{RefreshToken, Session},
         user::User,
     },
     store::Tx,
-    tokens::{self, Issued},
+    tokens::{self, Issued, Told},
 };
 
 /// How long an answer that got lost can be asked for again, in seconds.
@@ -27,34 +29,97 @@ const RETRY: u64 = 60;
 /// # Errors
 ///
 /// When the person or the application is gone by now, or the password is another one.
-pub async fn start(app: &App, user: &User, proved: &str, client: &Client) -> Result<Issued, Error> {
+pub async fn start(
+    app: &App,
+    user: &User,
+    proved: &str,
+    client: &Client,
+    grant: Option<Grant>,
+) -> Result<Issued, Error> {
     let now = app.clock.now();
     let session = Session {
         id: session_id()?,
         user: user.id.clone(),
         app: client.id.clone(),
         auth_time: now,
+        grant,
+        browser: None,
     };
-    let note = note(app, &session.id)?;
-    let refresh = tokens::refresh(app, &note, &session, client)?;
-    let issued = tokens::for_user(app, user, &session, client, refresh.clone())?;
+    let granted = session.grant.clone();
+    let new = New::sign(app, user, session, client, (granted.as_ref(), None))?;
     let mut tx = app.store.begin_beside(&client.org).await?;
     // A reset ends the sign-ins that are there. This one was not there yet, and must not outlive it.
     if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {
         return Err(Error::InvalidCredentials);
     }
-    tx.add_session(&session, lifetime(app, &note)).await?;
-    tx.add_refresh_token(&note, &app.refresh_hasher.hash(&refresh)).await?;
+    let issued = new.write(app, &mut tx).await?;
     app.commit(tx).await?;
     Ok(issued)
 }
 
-/// Exchange a refresh token for a new pair. `client` is who asks, where it said so.
+/// A sign-in whose tokens are signed, and which is yet to be written: nobody waits for their turn
+/// behind a signature.
+pub struct New {
+    session: Session,
+    refresh: Option<RefreshToken>,
+    issued: Issued,
+}
+
+impl New {
+    /// Sign the tokens, for what was granted or a part of it. In OAuth's words there is a refresh
+    /// token for clients that may use one.
+    ///
+    /// # Errors
+    ///
+    /// When no signature can be made.
+    pub fn sign(
+        app: &App,
+        user: &User,
+        session: Session,
+        client: &Client,
+        (grant, nonce): (Option<&Grant>, Option<&str>),
+    ) -> Result<Self, Error> {
+        let goes_on = session.grant.is_none() || client.may(GrantType::RefreshToken);
+        let refresh = if goes_on { Some(note(app, &session.id)?) } else { None };
+        let text = refresh
+            .as_ref()
+            .map(|note| tokens::refresh(app, note, &session, client))
+            .transpose()?;
+        let told = Told { grant, nonce, refresh: text };
+        let issued = tokens::for_user(app, user, &session, client, told)?;
+        Ok(Self { session, refresh, issued })
+    }
+
+    /// Write it; the tokens, which are good once that is committed.
+    ///
+    /// # Errors
+    ///
+    /// When the person or the application is gone by now.
+    pub async fn write(self, app: &App, tx: &mut Tx) -> Result<Issued, Error> {
+        let Self { session, refresh, issued } = self;
+        let end = refresh.as_ref().map(|note| lifetime(app, note));
+        let end = end.unwrap_or(app.clock.now() + app.config.access_token_secs);
+        tx.add_session(&session, end).await?;
+        if let (Some(note), Some(text)) = (&refresh, &issued.refresh) {
+            tx.add_refresh_token(note, &app.refresh_hasher.hash(text)).await?;
+        }
+        Ok(issued)
+    }
+}
+
+/// Exchange a refresh token for a new pair. `client` is who asks, where it said so; `narrowing` is how
+/// much of what was granted it wants, in OAuth's words. What was granted in those words cannot be had
+/// in the Auth API's, which knows neither scope nor audience.
 ///
 /// # Errors
 ///
 /// When the token is not one that can be used (any more).
-pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<Issued, Error> {
+pub async fn refresh(
+    app: &App,
+    text: &str,
+    client: Option<&Client>,
+    narrowing: Option<&Narrowing>,
+) -> Result<Issued, Error> {
     let now = app.clock.now();
     let claims =
         app.verifier.verify(text, Kind::Refresh, now).map_err(|_| Error::InvalidRefreshToken)?;
@@ -64,6 +129,13 @@ pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<I
     if client.is_some_and(|client| client.id != own.id) {
         return Err(Error::InvalidRefreshToken);
     }
+    let grant = match (&session.grant, narrowing) {
+        (None, None) => None,
+        (Some(_), None) => return Err(Error::InvalidRefreshToken),
+        (Some(granted), Some(narrowing)) => Some(narrowing.of(app, &own, granted)?),
+        (None, Some(narrowing)) => Some(narrowing.of(app, &own, &grants::everything(app))?),
+    };
+    let told = |refresh| Told { grant: grant.as_ref(), nonce: None, refresh: Some(refresh) };
     // Signed before the turn to write comes: nobody waits behind a signature.
     let next = note(app, &session.id)?;
     let next_text = tokens::refresh(app, &next, &session, &own)?;
@@ -78,7 +150,7 @@ pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<I
         tx.add_refresh_token(&next, &app.refresh_hasher.hash(&next_text)).await?;
         tx.extend_session(&session.id, lifetime(app, &next)).await?;
         app.commit(tx).await?;
-        return tokens::for_user(app, &user, &session, &own, next_text);
+        return tokens::for_user(app, &user, &session, &own, told(next_text));
     }
     // Late is not stolen: clocks that disagree let a token through that has just run out.
     if tx.refresh_token(&hash).await?.is_none_or(|token| token.expires_at <= now) {
@@ -86,7 +158,7 @@ pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<I
     }
     if let Some(successor) = lost_answer(&mut tx, &hash, now).await? {
         let text = tokens::refresh(app, &successor, &session, &own)?;
-        return tokens::for_user(app, &user, &session, &own, text);
+        return tokens::for_user(app, &user, &session, &own, told(text));
     }
     end_in(app, &mut tx, &session.id).await?;
     app.commit(tx).await?;
@@ -95,6 +167,25 @@ pub async fn refresh(app: &App, text: &str, client: Option<&Client>) -> Result<I
         "a refresh token was used twice; the sign-in is ended"
     );
     Err(Error::InvalidRefreshToken)
+}
+
+/// A refresh token of a client and its sign-in, where that is still going. The token itself may have
+/// been used or have run out.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn of_refresh(
+    app: &App,
+    client: &Client,
+    text: &str,
+) -> Result<Option<(RefreshToken, Session)>, Error> {
+    let mut tx = app.store.read(&client.org).await?;
+    let Some(token) = tx.refresh_token(&app.refresh_hasher.hash(text)).await? else {
+        return Ok(None);
+    };
+    let session = tx.living_session(&token.session, app.clock.now()).await?;
+    Ok(session.filter(|session| session.app == client.id).map(|session| (token, session)))
 }
 
 /// The person, the sign-in and the application of a refresh token, where all are still there.
@@ -151,7 +242,12 @@ pub async fn log_out(app: &App, hint: &str) -> Result<(), Error> {
     app.commit(tx).await
 }
 
-async fn end_in(app: &App, tx: &mut Tx, id: &SessionId) -> Result<(), Error> {
+/// End a sign-in in a transaction, if it is still going.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn end_in(app: &App, tx: &mut Tx, id: &SessionId) -> Result<(), Error> {
     if tx.end_session(id, app.clock.now()).await? {
         app.record(tx, Fact::SessionEnded { session: id.clone() }).await?;
     }
@@ -175,6 +271,11 @@ fn note(app: &App, session: &SessionId) -> Result<RefreshToken, Error> {
     })
 }
 
-fn session_id() -> Result<SessionId, Error> {
+/// The id of a sign-in to be.
+///
+/// # Errors
+///
+/// When the system has no random bytes.
+pub fn session_id() -> Result<SessionId, Error> {
     clock::random_id()?.to_string().parse().map_err(|_| Error::BadId("session id"))
 }

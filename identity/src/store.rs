@@ -31,7 +31,9 @@ macro_rules! run {
 }
 
 mod apps;
+mod browsers;
 mod changes;
+mod codes;
 mod database;
 mod groups;
 mod jobs;

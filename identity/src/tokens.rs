@@ -1,16 +1,21 @@
 //! Claims for a person or an application, signed.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use policy::model::{
     claims::{self, Audience, Claims},
     name::OrgId,
 };
+use serde::Serialize;
 
 use crate::{
     app::App,
     clock,
     error::Error,
+    keys::Typ,
     model::{
         app::Client,
+        grant::{Grant, Scope},
         session::{RefreshToken, Session},
         user::User,
     },
@@ -18,6 +23,9 @@ use crate::{
 
 /// What a person's tokens may be used for.
 pub const SCOPE: &str = "openid profile email";
+
+/// How sure a sign-in by password alone is, in the words of NIST SP 800-63B.
+pub const ACR_PASSWORD: &str = "aal1";
 
 /// The longest name that a token shows, in bytes.
 const LONGEST_NAME: usize = 256;
@@ -31,10 +39,36 @@ pub struct Issued {
     pub refresh: Option<String>,
     /// Seconds.
     pub expires_in: u64,
-    pub scope: Option<&'static str>,
+    pub scope: Option<String>,
 }
 
-/// The tokens of a person's sign-in, with `refresh` as the refresh token.
+/// What the tokens of one answer say beside who signed in.
+#[derive(Debug, Default)]
+pub struct Told<'a> {
+    /// What was granted; `None` for the Auth API, whose tokens have the original's form.
+    pub grant: Option<&'a Grant>,
+    /// What the client asked to be told again (OpenID Connect Core, section 2).
+    pub nonce: Option<&'a str>,
+    pub refresh: Option<String>,
+}
+
+/// An access token of RFC 9068, section 2.2.
+#[derive(Serialize)]
+struct AccessToken<'a> {
+    client_id: &'a str,
+    #[serde(flatten)]
+    claims: &'a Claims,
+}
+
+/// An ID token of OpenID Connect Core, section 2.
+#[derive(Serialize)]
+struct IdToken<'a> {
+    at_hash: String,
+    #[serde(flatten)]
+    claims: &'a Claims,
+}
+
+/// The tokens of a person's sign-in.
 ///
 /// # Errors
 ///
@@ -44,8 +78,17 @@ pub fn for_user(
     user: &User,
     session: &Session,
     client: &Client,
-    refresh: String,
+    told: Told<'_>,
 ) -> Result<Issued, Error> {
+    let claims = of_person(app, user, session, client)?;
+    match told.grant {
+        None => in_dialect(app, client, claims, told.refresh),
+        Some(grant) => as_granted(app, client, claims, grant, &told),
+    }
+}
+
+/// The claims of a person's access token.
+fn of_person(app: &App, user: &User, session: &Session, client: &Client) -> Result<Claims, Error> {
     let now = app.clock.now();
     let mut claims = base(app, &client.org, &client.client_id, now)?;
     claims.sub = user.id.to_string();
@@ -54,36 +97,96 @@ pub fn for_user(
     claims.name = Some(user.username.clone());
     // A token that is too long opens nothing: who has a very long name goes without it.
     claims.display_name = Some(user.display_name()).filter(|name| name.len() <= LONGEST_NAME);
-    claims.scope = Some(SCOPE.to_owned());
     claims.groups.clone_from(&user.groups);
     claims.sid = Some(session.id.clone());
     claims.amr = vec!["pwd".to_owned()];
     claims.auth_time = Some(session.auth_time);
-    let access = app.signer.sign(&claims)?;
+    Ok(claims)
+}
 
-    let id = Claims {
+/// The tokens as the original's clients read them.
+fn in_dialect(
+    app: &App,
+    client: &Client,
+    mut claims: Claims,
+    refresh: Option<String>,
+) -> Result<Issued, Error> {
+    claims.scope = Some(SCOPE.to_owned());
+    let access = app.signer.sign(Typ::Jwt, &claims)?;
+    let id = of_id(app, client, claims)?;
+    Ok(Issued {
+        access,
+        id: Some(app.signer.sign(Typ::Jwt, &id)?),
+        refresh,
+        expires_in: app.config.access_token_secs,
+        scope: Some(SCOPE.to_owned()),
+    })
+}
+
+/// The tokens as the standards have them.
+fn as_granted(
+    app: &App,
+    client: &Client,
+    mut claims: Claims,
+    grant: &Grant,
+    told: &Told<'_>,
+) -> Result<Issued, Error> {
+    let scope = Some(grant.scope.to_string()).filter(|scope| !scope.is_empty());
+    claims.acr = Some(ACR_PASSWORD.to_owned());
+    claims.aud = Audience::Many(grant.audiences.clone());
+    claims.scope.clone_from(&scope);
+    let access = sign_access(app, client, &claims)?;
+    let id = if grant.scope.has(Scope::OPENID) {
+        let mut claims = of_id(app, client, claims)?;
+        // Names are read at the user info, by whoever may.
+        (claims.name, claims.display_name, claims.scope) = (None, None, None);
+        if !grant.scope.has(Scope::PROFILE) {
+            claims.groups.clear();
+        }
+        claims.nonce = told.nonce.map(str::to_owned);
+        let token = IdToken { at_hash: at_hash(&access), claims: &claims };
+        Some(app.signer.sign(Typ::Jwt, &token)?)
+    } else {
+        None
+    };
+    let (refresh, expires_in) = (told.refresh.clone(), app.config.access_token_secs);
+    Ok(Issued { access, id, refresh, expires_in, scope })
+}
+
+/// The claims of an ID token beside those of an access token.
+fn of_id(app: &App, client: &Client, claims: Claims) -> Result<Claims, Error> {
+    Ok(Claims {
         aud: Audience::Many(vec![client.client_id.clone()]),
         jti: Some(token_id()?),
         token_type: Some(claims::ID.to_owned()),
         // It is what a log-out is asked with, so it lives as long as there is something to end.
-        exp: now + app.config.refresh_token_secs.max(app.config.access_token_secs),
+        exp: claims.iat + app.config.refresh_token_secs.max(app.config.access_token_secs),
         ..claims
-    };
-    Ok(Issued {
-        access,
-        id: Some(app.signer.sign(&id)?),
-        refresh: Some(refresh),
-        expires_in: app.config.access_token_secs,
-        scope: Some(SCOPE),
     })
 }
 
-/// The token of an application.
+fn sign_access(app: &App, client: &Client, claims: &Claims) -> Result<String, Error> {
+    let token = AccessToken { client_id: &client.client_id, claims };
+    Ok(app.signer.sign(Typ::AtJwt, &token)?)
+}
+
+/// Which access token an ID token came with (OpenID Connect Core, section 3.1.3.6).
+fn at_hash(access: &str) -> String {
+    let hash = digest(&SHA256, access.as_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..16])
+}
+
+/// The token of an application: for these audiences as the standards have it, or in the original's
+/// form.
 ///
 /// # Errors
 ///
 /// When no signature can be made.
-pub fn for_application(app: &App, client: &Client) -> Result<Issued, Error> {
+pub fn for_application(
+    app: &App,
+    client: &Client,
+    audiences: Option<Vec<String>>,
+) -> Result<Issued, Error> {
     let mut claims = base(app, &client.org, &client.client_id, app.clock.now())?;
     claims.sub = format!("{}/{}", claims::APPLICATION_OWNER, client.id);
     claims.kind = Some(claims::APPLICATION.to_owned());
@@ -92,13 +195,14 @@ pub fn for_application(app: &App, client: &Client) -> Result<Issued, Error> {
     claims.display_name = Some(client.name.clone());
     claims.roles = app.roles_of_application(&client.name);
     let expires_in = app.config.access_token_secs;
-    Ok(Issued {
-        access: app.signer.sign(&claims)?,
-        id: None,
-        refresh: None,
-        expires_in,
-        scope: None,
-    })
+    let access = match audiences {
+        None => app.signer.sign(Typ::Jwt, &claims)?,
+        Some(audiences) => {
+            claims.aud = Audience::Many(audiences);
+            sign_access(app, client, &claims)?
+        }
+    };
+    Ok(Issued { access, id: None, refresh: None, expires_in, scope: None })
 }
 
 /// A refresh token. Everything in it is settled when it is noted, so the token of one note is the
@@ -123,7 +227,7 @@ pub fn refresh(
     claims.jti = Some(jti(&token.id));
     claims.sid = Some(session.id.clone());
     claims.auth_time = Some(session.auth_time);
-    Ok(app.signer.sign(&claims)?)
+    Ok(app.signer.sign(Typ::Jwt, &claims)?)
 }
 
 fn jti(id: &str) -> String {

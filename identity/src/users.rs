@@ -212,6 +212,7 @@ async fn end_sessions(
     id: &UserId,
     but: Option<&SessionId>,
 ) -> Result<(), Error> {
+    tx.remove_browsers_of(id).await?;
     for session in tx.sessions_of(id).await? {
         if Some(&session) != but {
             tx.end_session(&session, app.clock.now()).await?;

@@ -14,9 +14,11 @@ mod sqlite {
     mod administration;
     mod at_once;
     mod attacks;
+    mod code;
     mod files;
     mod harness;
     mod hostile;
+    mod oauth;
     mod policies;
     mod sign_in;
     mod start;
@@ -30,8 +32,10 @@ mod postgres {
     mod administration;
     mod at_once;
     mod attacks;
+    mod code;
     mod harness;
     mod hostile;
+    mod oauth;
     mod policies;
     mod replicas;
     mod sign_in;

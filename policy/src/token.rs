@@ -37,6 +37,9 @@ pub const SKEW: u64 = 10;
 pub enum Kind {
     /// Opens doors; made for our audience.
     Access,
+    /// The same, for whatever audience the issuer made it: what it stands for may be told, but it opens
+    /// nothing here.
+    AccessForAnyone,
     /// Tells a client who signed in.
     Id,
     /// Is exchanged for a new pair.
@@ -187,10 +190,12 @@ impl Verifier {
         let said = claims.token_type.as_deref();
         let fits = match kind {
             // RFC 9068 marks an access token in the header; the original's in a claim.
-            Kind::Access if typ.eq_ignore_ascii_case("at+jwt") => {
+            Kind::Access | Kind::AccessForAnyone if typ.eq_ignore_ascii_case("at+jwt") => {
                 said.is_none_or(|said| said == claims::ACCESS)
             }
-            Kind::Access => typ.eq_ignore_ascii_case("JWT") && said == Some(claims::ACCESS),
+            Kind::Access | Kind::AccessForAnyone => {
+                typ.eq_ignore_ascii_case("JWT") && said == Some(claims::ACCESS)
+            }
             Kind::Id => typ.eq_ignore_ascii_case("JWT") && said == Some(claims::ID),
             Kind::Refresh => typ.eq_ignore_ascii_case("JWT") && said == Some(claims::REFRESH),
         };

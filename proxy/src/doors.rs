@@ -26,8 +26,8 @@ use crate::{
 };
 use forwarded::Heard;
 
-/// What identity owns of the Auth API; a trailing slash changes nothing.
-const RELAYED: [&str; 9] = [
+/// What identity owns of the Auth API, and OAuth; a trailing slash changes nothing.
+const RELAYED: [&str; 17] = [
     "/v1/login/oauth/access_token",
     "/v1/login/oauth/refresh_token",
     "/v1/logout",
@@ -37,6 +37,14 @@ const RELAYED: [&str; 9] = [
     "/.well-known/jwks.json",
     "/internal/idp-jwks-cache",
     "/.well-known/openid-configuration",
+    "/.well-known/oauth-authorization-server",
+    "/oauth2/authorize",
+    "/oauth2/sign-in",
+    "/oauth2/token",
+    "/oauth2/introspect",
+    "/oauth2/revoke",
+    "/oauth2/userinfo",
+    "/oauth2/logout",
 ];
 
 /// Below it, each server has its own door.

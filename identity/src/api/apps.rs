@@ -20,8 +20,11 @@ use crate::{
     admin::Admin,
     app::App,
     apps::{self, Shown},
+    body::Fields,
     clock::rfc3339,
     error::Error,
+    model::app::GrantType,
+    registration::Asked,
 };
 
 /// The routes of applications.
@@ -40,6 +43,11 @@ struct Wire {
     client_id: String,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
     client_secret: Option<SecretString>,
+    grant_types: Vec<&'static str>,
+    redirect_uris: Vec<String>,
+    post_logout_redirect_uris: Vec<String>,
+    audiences: Vec<String>,
+    public: bool,
     created_at: String,
 }
 
@@ -51,14 +59,31 @@ fn exposed<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok,
 
 impl From<Shown> for Wire {
     fn from((app, client_secret): Shown) -> Self {
+        let registration = app.registration;
         Self {
             id: app.id,
             name: app.name,
             description: app.description,
             client_id: app.client_id,
             client_secret,
+            grant_types: registration.grant_types.into_iter().map(GrantType::as_str).collect(),
+            redirect_uris: registration.redirect_uris,
+            post_logout_redirect_uris: registration.post_logout_redirect_uris,
+            audiences: registration.audiences,
+            public: registration.public,
             created_at: rfc3339(app.created_at),
         }
+    }
+}
+
+/// What a body says of the application as a client.
+fn asked(fields: &mut Fields) -> Asked {
+    Asked {
+        grant_types: fields.texts("grantTypes"),
+        redirect_uris: fields.texts("redirectUris"),
+        post_logout_redirect_uris: fields.texts("postLogoutRedirectUris"),
+        audiences: fields.texts("audiences"),
+        public: fields.flag("public"),
     }
 }
 
@@ -88,12 +113,13 @@ async fn create(
 ) -> Result<Response, Problem> {
     let name = fields.need_text("name");
     let description = fields.need_text("description");
+    let asked = asked(&mut fields);
     fields.finish()?;
-    let made = apps::create(&app, &by, name, description).await?;
+    let made = apps::create(&app, &by, name, description, asked).await?;
     Ok(unkept((StatusCode::CREATED, Json(Wire::from(made)))))
 }
 
-/// Describe an application anew.
+/// Describe an application anew, or register it anew.
 async fn change(
     State(app): State<App>,
     by: Admin,
@@ -105,9 +131,15 @@ async fn change(
             return Err(Error::Immutable(name).into());
         }
     }
-    let description = fields.need_text("description");
+    let asked = asked(&mut fields);
+    // Whoever says nothing else has to say this.
+    let description = if asked.is_empty() {
+        Some(fields.need_text("description"))
+    } else {
+        fields.text("description")
+    };
     fields.finish()?;
-    Ok(unkept(Json(Wire::from(apps::describe(&app, &by, &id, &description).await?))))
+    Ok(unkept(Json(Wire::from(apps::change(&app, &by, &id, description, asked).await?))))
 }
 
 /// Remove an application.

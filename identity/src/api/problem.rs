@@ -70,6 +70,9 @@ fn code(error: &Error) -> Code {
         | Error::UnknownGrantType
         | Error::GrantFields(_)
         | Error::GrantNotAllowed
+        | Error::InvalidCode
+        | Error::InvalidScope
+        | Error::InvalidTarget
         | Error::BadHint => Code("IDE-0007", S::BAD_REQUEST, "Bad Request"),
     }
 }

@@ -1,4 +1,4 @@
-//! Applications: machine-to-machine clients.
+//! Applications: machines with credentials of their own, and what people sign in through.
 
 use policy::model::name::{AppId, OrgId};
 
@@ -8,17 +8,42 @@ pub enum GrantType {
     Password,
     ClientCredentials,
     RefreshToken,
+    AuthorizationCode,
 }
 
 impl GrantType {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::AuthorizationCode, Self::ClientCredentials, Self::RefreshToken, Self::Password];
+
     /// The name of RFC 6749.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Password => "password",
             Self::ClientCredentials => "client_credentials",
             Self::RefreshToken => "refresh_token",
+            Self::AuthorizationCode => "authorization_code",
         }
     }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|grant| grant.as_str() == name)
+    }
+}
+
+/// What an application says of itself as a client (RFC 7591, section 2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registration {
+    pub grant_types: Vec<GrantType>,
+    /// Where people may be sent back to after a sign-in: compared as text.
+    pub redirect_uris: Vec<String>,
+    /// The same after a log-out.
+    pub post_logout_redirect_uris: Vec<String>,
+    /// The resources (RFC 8707) that it may have tokens for, beside this installation.
+    pub audiences: Vec<String>,
+    /// Whether it can keep no secret, as what runs in a browser cannot.
+    pub public: bool,
 }
 
 /// An application of one organization.
@@ -31,6 +56,7 @@ pub struct Application {
     pub client_id: String,
     /// The secret under the master key, where it may be read back.
     pub secret_sealed: Option<Vec<u8>>,
+    pub registration: Registration,
     /// Seconds since the epoch.
     pub created_at: u64,
 }
@@ -44,7 +70,7 @@ pub struct NewApplication {
     pub client_id: String,
     pub secret_hash: Vec<u8>,
     pub secret_sealed: Option<Vec<u8>>,
-    pub grant_types: &'static [GrantType],
+    pub registration: Registration,
 }
 
 /// A client that asks for a token: whose it is, and how to tell that it is the one.
@@ -56,12 +82,12 @@ pub struct Client {
     pub name: String,
     pub client_id: String,
     pub secret_hash: Vec<u8>,
-    pub grant_types: String,
+    pub registration: Registration,
 }
 
 impl Client {
     /// Whether it may ask in this way.
     pub fn may(&self, grant: GrantType) -> bool {
-        self.grant_types.split(' ').any(|held| held == grant.as_str())
+        self.registration.grant_types.contains(&grant)
     }
 }

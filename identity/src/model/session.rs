@@ -2,6 +2,8 @@
 
 use policy::model::name::{AppId, SessionId, UserId};
 
+use super::grant::Grant;
+
 /// One sign-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -11,6 +13,11 @@ pub struct Session {
     pub app: AppId,
     /// When the person proved who they are; seconds since the epoch.
     pub auth_time: u64,
+    /// What was granted at `/oauth2`; `None` for one of the Auth API, which knows no less than
+    /// everything.
+    pub grant: Option<Grant>,
+    /// The sign-in of a browser that it was made by.
+    pub browser: Option<SessionId>,
 }
 
 /// A refresh token as the database knows it: never the token itself.

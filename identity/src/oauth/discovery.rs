@@ -1,4 +1,5 @@
-//! What clients may know of this issuer without asking anybody: its keys and its endpoints.
+//! What clients may know of this issuer without asking anybody: its keys, its endpoints, and what is
+//! built of the standards.
 
 use axum::{
     Json,
@@ -8,27 +9,54 @@ use axum::{
 use http::{HeaderValue, header::CACHE_CONTROL};
 use serde_json::{Value, json};
 
-use crate::{app::App, tokens::SCOPE};
+use crate::{
+    app::App,
+    model::{app::GrantType, grant::Scope},
+    tokens::ACR_PASSWORD,
+};
 
 /// The key set (RFC 7517), for those who verify tokens themselves.
 pub async fn jwks(State(app): State<App>) -> Response {
     kept(&app.jwks)
 }
 
-/// The issuer's metadata (OpenID Connect Discovery 1.0, section 3).
-pub async fn configuration(State(app): State<App>) -> Response {
+/// The issuer's metadata (OpenID Connect Discovery 1.0, section 3; RFC 8414, section 2). Both documents
+/// are the same: what the one has more, readers of the other pass over.
+pub async fn metadata(State(app): State<App>) -> Response {
     let at = |path: &str| format!("{}{path}", app.config.issuer.trim_end_matches('/'));
+    let secrets = ["client_secret_basic", "client_secret_post"];
+    let all = ["client_secret_basic", "client_secret_post", "none"];
+    let grants: Vec<&str> = GrantType::ALL.into_iter().map(GrantType::as_str).collect();
     kept(&json!({
         "issuer": app.config.issuer,
         "jwks_uri": at("/.well-known/jwks.json"),
-        "token_endpoint": at("/v1/login/oauth/access_token"),
-        "userinfo_endpoint": at("/v1/userinfo"),
-        "grant_types_supported": ["password", "client_credentials", "refresh_token"],
-        "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        "authorization_endpoint": at("/oauth2/authorize"),
+        "end_session_endpoint": at("/oauth2/logout"),
+        "token_endpoint": at("/oauth2/token"),
+        "userinfo_endpoint": at("/oauth2/userinfo"),
+        "introspection_endpoint": at("/oauth2/introspect"),
+        "revocation_endpoint": at("/oauth2/revoke"),
+        "grant_types_supported": grants,
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": true,
+        "prompt_values_supported": ["none", "login", "select_account", "consent"],
+        "request_parameter_supported": false,
+        "request_uri_parameter_supported": false,
+        "claims_parameter_supported": false,
+        "acr_values_supported": [ACR_PASSWORD],
+        "token_endpoint_auth_methods_supported": all,
+        "revocation_endpoint_auth_methods_supported": all,
+        "introspection_endpoint_auth_methods_supported": secrets,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
-        "scopes_supported": SCOPE.split(' ').collect::<Vec<_>>(),
+        "scopes_supported": Scope::KNOWN,
+        "claims_supported": [
+            "sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "azp", "at_hash",
+            "sid", "groups", "name", "preferred_username", "given_name", "family_name", "email",
+            "email_verified",
+        ],
     }))
 }
 

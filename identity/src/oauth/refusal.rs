@@ -1,82 +1,136 @@
-//! Error → status and code of sign-in.
-//!
-//! Numbers below 9000 are the original's. Those from 9001 on are ours, for what it never told.
+//! Error → the protocol's own error (RFC 6749, section 5.2; RFC 6750, section 3.1).
 
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde_json::json;
 
 use crate::{
     error::{BodyFault, Error},
-    problem::{self, Code},
+    problem::chain,
 };
 
-/// A refusal of sign-in.
+/// A refusal of the standard endpoints.
 #[derive(Debug)]
-pub struct Refusal(Error);
+pub struct Refusal {
+    status: StatusCode,
+    pub error: &'static str,
+    /// For developers, in the characters that RFC 6749 allows.
+    pub description: String,
+    challenge: Option<&'static str>,
+}
+
+/// How a client is to authenticate.
+const BASIC: &str = "Basic realm=\"postern\"";
+
+impl Refusal {
+    /// A refusal of what is asked (400).
+    pub fn of(error: &'static str, description: impl Into<String>) -> Self {
+        let clean = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { ' ' };
+        let description = description.into().chars().map(clean).collect();
+        Self { status: StatusCode::BAD_REQUEST, error, description, challenge: None }
+    }
+
+    /// A request that cannot be understood.
+    pub fn invalid_request(description: impl Into<String>) -> Self {
+        Self::of("invalid_request", description)
+    }
+
+    /// A token that opens nothing here (RFC 6750, section 3.1).
+    pub fn invalid_token(description: impl Into<String>) -> Self {
+        let challenge = Some("Bearer realm=\"postern\", error=\"invalid_token\"");
+        let status = StatusCode::UNAUTHORIZED;
+        Self { status, challenge, ..Self::of("invalid_token", description) }
+    }
+
+    /// No token at all: nothing is told but how to come with one.
+    pub fn no_token() -> Self {
+        let challenge = Some("Bearer realm=\"postern\"");
+        let description = "a token must be provided in the `Authorization` header";
+        let status = StatusCode::UNAUTHORIZED;
+        Self { status, challenge, ..Self::of("invalid_request", description) }
+    }
+
+    /// A token that opens less than that.
+    pub fn insufficient_scope() -> Self {
+        let challenge =
+            Some("Bearer realm=\"postern\", error=\"insufficient_scope\", scope=\"openid\"");
+        let description = "this needs the scope `openid`";
+        let status = StatusCode::FORBIDDEN;
+        Self { status, challenge, ..Self::of("insufficient_scope", description) }
+    }
+
+    fn with(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+}
 
 impl<E: Into<Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
-        Self(error.into())
+        let error = error.into();
+        if let Error::Fault(source) = &error {
+            tracing::error!(error = %chain(source.as_ref()), "a request failed");
+        }
+        let told = error.to_string();
+        match error {
+            Error::InvalidClient => Self {
+                status: StatusCode::UNAUTHORIZED,
+                challenge: Some(BASIC),
+                ..Self::of("invalid_client", told)
+            },
+            Error::GrantNotAllowed => Self::of("unauthorized_client", told),
+            Error::UnknownGrantType => Self::of("unsupported_grant_type", told),
+            Error::InvalidCredentials | Error::InvalidRefreshToken | Error::InvalidCode => {
+                Self::of("invalid_grant", told)
+            }
+            Error::InvalidScope => Self::of("invalid_scope", told),
+            Error::InvalidTarget => Self::of("invalid_target", told),
+            Error::TokenMissing => Self::no_token(),
+            Error::TokenInvalid => Self::invalid_token(told),
+            Error::Busy => {
+                Self::of("temporarily_unavailable", told).with(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Error::Fault(_) => {
+                Self::of("server_error", told).with(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+            Error::Body(BodyFault::TooLarge(_)) => {
+                Self::invalid_request(told).with(StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            Error::Body(BodyFault::TooSlow) => {
+                Self::invalid_request(told).with(StatusCode::REQUEST_TIMEOUT)
+            }
+            Error::NoSuchPath => Self::invalid_request(told).with(StatusCode::NOT_FOUND),
+            Error::NoSuchMethod => Self::invalid_request(told).with(StatusCode::METHOD_NOT_ALLOWED),
+            _ => Self::invalid_request(told),
+        }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        problem::answer(code(&self.0), &self.0)
+        let body = json!({"error": self.error, "error_description": self.description});
+        let mut response = unkept((self.status, Json(body)));
+        let headers = response.headers_mut();
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 
-fn code(error: &Error) -> Code {
-    use StatusCode as S;
-    match error {
-        Error::TokenMissing => Code("AUT-0006", S::UNAUTHORIZED, "Token Missing"),
-        Error::TokenInvalid => Code("AUT-0007", S::UNAUTHORIZED, "Invalid Token"),
-        Error::UnknownGrantType => Code("AUT-0013", S::BAD_REQUEST, "Invalid Grant Type"),
-        Error::GrantFields(_) => Code("AUT-0014", S::BAD_REQUEST, "Grant Type Missing Fields"),
-        Error::GrantNotAllowed => Code("AUT-1001", S::BAD_REQUEST, "Unsupported Grant Type"),
-        Error::InvalidCredentials => Code("AUT-1002", S::UNAUTHORIZED, "Invalid Credentials"),
-        Error::InvalidClient => Code("AUT-1004", S::UNAUTHORIZED, "Invalid Client"),
-        Error::InvalidRefreshToken => Code("AUT-1005", S::BAD_REQUEST, "Invalid Refresh Token"),
-        Error::BadQuery(_) => Code("AUT-0004", S::BAD_REQUEST, "Invalid Query Parameter"),
-        Error::BadId(_) => Code("AUT-0002", S::BAD_REQUEST, "Invalid Path Parameter"),
-        Error::Body(BodyFault::Missing(_)) => {
-            Code("AUT-0001", S::BAD_REQUEST, "Missing Fields in Request")
-        }
-        Error::Body(BodyFault::Unknown(_)) => {
-            Code("AUT-0003", S::BAD_REQUEST, "Unexpected Fields in the Request")
-        }
-        Error::Body(BodyFault::TooLarge(_)) => {
-            Code("AUT-0009", S::PAYLOAD_TOO_LARGE, "Body Too Large")
-        }
-        Error::Body(BodyFault::TooSlow) => Code("AUT-0009", S::REQUEST_TIMEOUT, "Body Too Slow"),
-        Error::Forbidden { .. } | Error::Exceeds(_) => {
-            Code("AUT-9001", S::FORBIDDEN, "Permission Denied")
-        }
-        Error::NoSuchPath
-        | Error::NoSuchUser
-        | Error::NoSuchGroup
-        | Error::NoSuchRole
-        | Error::NoSuchApplication => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
-        Error::NoSuchMethod => Code("AUT-9003", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
-        Error::Conflict
-        | Error::UsernameTaken
-        | Error::EmailTaken
-        | Error::GroupTaken
-        | Error::RoleTaken
-        | Error::GroupHasMembers
-        | Error::RoleHeld
-        | Error::BuiltIn
-        | Error::DefaultApplication
-        | Error::LastAdministrator => Code("AUT-9004", S::CONFLICT, "Conflict"),
-        Error::Busy => Code("AUT-0033", S::SERVICE_UNAVAILABLE, "Identity Provider Unavailable"),
-        Error::Fault(_) => Code("AUT-0005", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
-        Error::Body(BodyFault::WrongType(_) | BodyFault::Unreadable(_))
-        | Error::Rule { .. }
-        | Error::Immutable(_)
-        | Error::WeakPassword(_)
-        | Error::WrongPassword
-        | Error::NotYourself
-        | Error::ApplicationName(_)
-        | Error::BadHint => Code("AUT-0009", S::BAD_REQUEST, "Bad Request"),
-    }
+/// An answer that nobody keeps on the way.
+pub fn unkept(answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
 }

@@ -1,84 +1,36 @@
-//! The token endpoints.
-//!
-//! JSON in the spelling of the products' client library, or a form in that of RFC 6749. The answer
-//! has both spellings, for the older clients read the one and the newer the other.
+//! `POST /oauth2/token` (RFC 6749, section 3.2).
 
-use axum::{
-    Json,
-    body::Body,
-    extract::State,
-    response::{IntoResponse, Response},
-};
-use http::{
-    HeaderMap, HeaderValue,
-    header::{CACHE_CONTROL, PRAGMA},
-};
+use axum::{Json, body::Body, extract::State, response::Response};
+use http::HeaderMap;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::refusal::Refusal;
+use super::{
+    client,
+    form::Form,
+    refusal::{Refusal, unkept},
+};
 use crate::{
     app::App,
-    body::{self, Fields, Media},
-    error::{BodyFault, Error},
-    login::{self, ClientCredentials},
-    model::app::Client,
+    codes::{self, Use},
+    error::Error,
+    grants, login,
+    model::{app::Client, grant::Grant},
     tokens::Issued,
 };
 
-/// RFC 6749's names, and ours.
-const FORM: [(&str, &str); 4] = [
-    ("grant_type", "grantType"),
-    ("client_id", "clientId"),
-    ("client_secret", "clientSecret"),
-    ("refresh_token", "refreshToken"),
-];
-
+/// RFC 6749, section 5.1.
 #[derive(Serialize)]
 struct Wire {
-    #[serde(rename = "accessToken")]
-    access: String,
-    #[serde(rename = "idToken", skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    #[serde(rename = "tokenType")]
-    kind: &'static str,
-    #[serde(rename = "expiresIn")]
-    expires_in: u64,
-    #[serde(rename = "refreshToken", skip_serializing_if = "Option::is_none")]
-    refresh: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'static str>,
-    #[serde(flatten)]
-    snake: Snake,
-}
-
-/// The same in the other spelling.
-#[derive(Serialize)]
-struct Snake {
     access_token: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id_token: Option<String>,
     token_type: &'static str,
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
-}
-
-fn answer(issued: Issued) -> Response {
-    let Issued { access, id, refresh, expires_in, scope } = issued;
-    let kind = "Bearer";
-    let snake = Snake {
-        access_token: access.clone(),
-        id_token: id.clone(),
-        token_type: kind,
-        expires_in,
-        refresh_token: refresh.clone(),
-    };
-    let wire = Wire { access, id, kind, expires_in, refresh, scope, snake };
-    let mut response = Json(wire).into_response();
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    response
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
 }
 
 /// Ask for a token by any grant.
@@ -87,88 +39,56 @@ pub async fn grant(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let mut fields = read(&app, &headers, body).await?;
-    let grant_type = fields.need_text("grantType");
-    // A scope may be asked for; what is given does not depend on it, and the answer says what it is.
-    fields.text("scope");
-    let issued = match grant_type.as_str() {
-        "password" => by_password(&app, fields).await?,
-        "client_credentials" => by_client(&app, fields).await?,
-        "refresh_token" => by_refresh(&app, fields).await?,
-        "" => return Err(BodyFault::Missing(vec!["grantType".to_owned()]).into()),
+    let form = Form::of_body(&app, &headers, body).await?;
+    let client = client::identified(&app, &headers, &form).await?;
+    let Issued { access, id, refresh, expires_in, scope } = match form.need("grant_type")? {
+        "authorization_code" => by_code(&app, &client, &form).await?,
+        "client_credentials" => for_itself(&app, &client, &form)?,
+        "refresh_token" => by_refresh(&app, &client, &form).await?,
+        "password" => by_password(&app, &client, &form).await?,
         _ => return Err(Error::UnknownGrantType.into()),
     };
-    Ok(answer(issued))
+    Ok(unkept(Json(Wire {
+        access_token: access,
+        token_type: "Bearer",
+        expires_in,
+        refresh_token: refresh,
+        id_token: id,
+        scope,
+    })))
 }
 
-/// Exchange a refresh token.
-pub async fn refresh(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Refusal> {
-    let mut fields = read(&app, &headers, body).await?;
-    let token = fields.need_text("refreshToken");
-    fields.text("scope");
-    let said = client_fields(&mut fields);
-    fields.finish()?;
-    let client = client(&app, said?).await?;
-    Ok(answer(login::refresh(&app, client.as_ref(), &token).await?))
-}
-
-async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Fields, BodyFault> {
-    if body::media(headers)? == Media::Json {
-        return body::json(&app.config, headers, body).await;
-    }
-    let mut fields = body::form(&app.config, headers, body).await?;
-    fields.rename(&FORM);
-    Ok(fields)
-}
-
-async fn by_password(app: &App, mut fields: Fields) -> Result<Issued, Error> {
-    let username = fields.need_text("username");
-    let password = SecretString::from(fields.need_text("password"));
-    let said = client_fields(&mut fields);
-    fields.finish_grant()?;
-    let client = match client(app, said?).await? {
-        Some(client) => client,
-        None => login::default_client(app).await?,
+async fn by_code(app: &App, client: &Client, form: &Form) -> Result<Issued, Refusal> {
+    let narrowing = grants::Narrowing { scope: None, resources: form.resources() };
+    let with = Use {
+        code: form.need("code")?,
+        redirect_uri: form.need("redirect_uri")?,
+        verifier: form.need("code_verifier")?,
+        narrowing,
     };
-    login::password(app, &client, &username, &password).await
+    Ok(codes::exchange(app, client, &with).await?)
 }
 
-async fn by_client(app: &App, mut fields: Fields) -> Result<Issued, Error> {
-    let said = ClientCredentials {
-        id: fields.need_text("clientId"),
-        secret: SecretString::from(fields.need_text("clientSecret")),
-    };
-    fields.finish_grant()?;
-    login::machine(app, &login::client(app, &said).await?)
-}
-
-async fn by_refresh(app: &App, mut fields: Fields) -> Result<Issued, Error> {
-    let token = fields.need_text("refreshToken");
-    let said = client_fields(&mut fields);
-    fields.finish_grant()?;
-    let client = client(app, said?).await?;
-    login::refresh(app, client.as_ref(), &token).await
-}
-
-/// What the client says of itself: both id and secret, or neither.
-fn client_fields(fields: &mut Fields) -> Result<Option<ClientCredentials>, Error> {
-    match (fields.text("clientId"), fields.text("clientSecret")) {
-        (None, None) => Ok(None),
-        (Some(id), Some(secret)) => {
-            Ok(Some(ClientCredentials { id, secret: SecretString::from(secret) }))
-        }
-        (None, Some(_)) => Err(Error::GrantFields(vec!["clientId".to_owned()])),
-        (Some(_), None) => Err(Error::GrantFields(vec!["clientSecret".to_owned()])),
+/// What an application may do is told by its roles: there is no scope to ask for.
+fn for_itself(app: &App, client: &Client, form: &Form) -> Result<Issued, Refusal> {
+    if form.get("scope").is_some() {
+        let what = "an application has no scope: what it may do is told by its roles";
+        return Err(Refusal::of("invalid_scope", what));
     }
+    let audiences = grants::audiences(app, client, &form.resources())?;
+    Ok(login::machine(app, client, Some(audiences))?)
 }
 
-async fn client(app: &App, said: Option<ClientCredentials>) -> Result<Option<Client>, Error> {
-    match said {
-        Some(said) => Ok(Some(login::client(app, &said).await?)),
-        None => Ok(None),
-    }
+async fn by_refresh(app: &App, client: &Client, form: &Form) -> Result<Issued, Refusal> {
+    let token = form.need("refresh_token")?;
+    Ok(login::refresh(app, Some(client), token, Some(&form.narrowing()?)).await?)
+}
+
+async fn by_password(app: &App, client: &Client, form: &Form) -> Result<Issued, Refusal> {
+    let username = form.need("username")?;
+    let password = SecretString::from(form.need("password")?);
+    let scope = form.scope()?.unwrap_or_default();
+    let audiences = grants::audiences(app, client, &form.resources())?;
+    let grant = Grant { scope, audiences };
+    Ok(login::password(app, client, username, &password, Some(grant)).await?)
 }

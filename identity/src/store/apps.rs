@@ -3,7 +3,41 @@
 use policy::model::name::{AppId, OrgId, SessionId};
 
 use super::{Access, Store, StoreError, Tx, Window, count, sql};
-use crate::model::app::{Application, Client, GrantType, NewApplication};
+use crate::model::app::{Application, Client, GrantType, NewApplication, Registration};
+
+#[derive(sqlx::FromRow)]
+struct RegistrationRow {
+    grant_types: String,
+    redirect_uris: String,
+    post_logout_redirect_uris: String,
+    audiences: String,
+    is_public: i64,
+}
+
+impl From<RegistrationRow> for Registration {
+    fn from(row: RegistrationRow) -> Self {
+        Self {
+            grant_types: list(&row.grant_types).filter_map(GrantType::named).collect(),
+            redirect_uris: list(&row.redirect_uris).map(str::to_owned).collect(),
+            post_logout_redirect_uris: list(&row.post_logout_redirect_uris)
+                .map(str::to_owned)
+                .collect(),
+            audiences: list(&row.audiences).map(str::to_owned).collect(),
+            public: row.is_public != 0,
+        }
+    }
+}
+
+/// A list as the database keeps it.
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(' ').filter(|item| !item.is_empty())
+}
+
+fn grant_types(registration: &Registration) -> String {
+    let names: Vec<&str> =
+        registration.grant_types.iter().copied().map(GrantType::as_str).collect();
+    names.join(" ")
+}
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -13,14 +47,17 @@ struct Row {
     description: String,
     client_id: String,
     secret_sealed: Option<Vec<u8>>,
+    #[sqlx(flatten)]
+    registration: RegistrationRow,
     #[sqlx(try_from = "i64")]
     created_at: u64,
 }
 
 impl From<Row> for Application {
     fn from(row: Row) -> Self {
-        let Row { id, name, description, client_id, secret_sealed, created_at } = row;
-        Self { id, name, description, client_id, secret_sealed, created_at }
+        let Row { id, name, description, client_id, secret_sealed, registration, created_at } = row;
+        let registration = registration.into();
+        Self { id, name, description, client_id, secret_sealed, registration, created_at }
     }
 }
 
@@ -33,13 +70,15 @@ struct ClientRow {
     name: String,
     client_id: String,
     secret_hash: Vec<u8>,
-    grant_types: String,
+    #[sqlx(flatten)]
+    registration: RegistrationRow,
 }
 
 impl From<ClientRow> for Client {
     fn from(row: ClientRow) -> Self {
-        let ClientRow { org_id, id, name, client_id, secret_hash, grant_types } = row;
-        Self { org: org_id, id, name, client_id, secret_hash, grant_types }
+        let ClientRow { org_id, id, name, client_id, secret_hash, registration } = row;
+        let registration = registration.into();
+        Self { org: org_id, id, name, client_id, secret_hash, registration }
     }
 }
 
@@ -49,12 +88,25 @@ struct SessionRow {
     id: SessionId,
 }
 
+/// A query for applications with what they registered.
+macro_rules! select {
+    ($columns:literal, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            ", grant_types, redirect_uris, post_logout_redirect_uris, audiences, is_public ",
+            "FROM applications ",
+            $rest
+        )
+    };
+}
+
 impl Store {
     /// The client of that id. The one question that is asked before the organization is known:
     /// the answer says whose client it is.
     pub async fn client(&self, client_id: &str) -> Result<Option<Client>, StoreError> {
-        const SQL: &str = "SELECT org_id, id, name, client_id, secret_hash, grant_types \
-                           FROM applications WHERE client_id = $1";
+        const SQL: &str =
+            select!("org_id, id, name, client_id, secret_hash", "WHERE client_id = $1");
         // PostgreSQL has no text with a NUL in it.
         if client_id.contains('\0') {
             return Ok(None);
@@ -69,8 +121,8 @@ impl Store {
 impl Tx {
     /// An application as a client.
     pub async fn client_of(&mut self, id: &AppId) -> Result<Option<Client>, StoreError> {
-        const SQL: &str = "SELECT org_id, id, name, client_id, secret_hash, grant_types \
-                           FROM applications WHERE org_id = $1 AND id = $2";
+        const SQL: &str =
+            select!("org_id, id, name, client_id, secret_hash", "WHERE org_id = $1 AND id = $2");
         let row: Option<ClientRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
@@ -81,8 +133,10 @@ impl Tx {
 
     /// An application.
     pub async fn application(&mut self, id: &AppId) -> Result<Option<Application>, StoreError> {
-        const SQL: &str = "SELECT id, name, description, client_id, secret_sealed, created_at \
-                           FROM applications WHERE org_id = $1 AND id = $2";
+        const SQL: &str = select!(
+            "id, name, description, client_id, secret_sealed, created_at",
+            "WHERE org_id = $1 AND id = $2"
+        );
         let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
@@ -93,9 +147,10 @@ impl Tx {
 
     /// Applications, in the order they were made.
     pub async fn applications(&mut self, window: Window) -> Result<Vec<Application>, StoreError> {
-        const SQL: &str = "SELECT id, name, description, client_id, secret_sealed, created_at \
-                           FROM applications WHERE org_id = $1 \
-                           ORDER BY created_at, id LIMIT $2 OFFSET $3";
+        const SQL: &str = select!(
+            "id, name, description, client_id, secret_sealed, created_at",
+            "WHERE org_id = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3"
+        );
         let rows: Vec<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(sql(window.limit))
@@ -122,9 +177,9 @@ impl Tx {
         now: u64,
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO applications (org_id, id, name, description, client_id, \
-                           secret_hash, secret_sealed, grant_types, created_at) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        let grants: Vec<&str> = app.grant_types.iter().copied().map(GrantType::as_str).collect();
+                           secret_hash, secret_sealed, created_at, grant_types, redirect_uris, \
+                           post_logout_redirect_uris, audiences, is_public) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -135,22 +190,37 @@ impl Tx {
                 .bind(&app.client_id)
                 .bind(&app.secret_hash)
                 .bind(&app.secret_sealed)
-                .bind(grants.join(" "))
                 .bind(sql(now))
+                .bind(grant_types(&app.registration))
+                .bind(app.registration.redirect_uris.join(" "))
+                .bind(app.registration.post_logout_redirect_uris.join(" "))
+                .bind(app.registration.audiences.join(" "))
+                .bind(i64::from(app.registration.public))
         );
         Ok(())
     }
 
-    /// Describe an application anew.
-    pub async fn describe_application(
+    /// Describe and register an application anew.
+    pub async fn change_application(
         &mut self,
         id: &AppId,
         description: &str,
+        registration: &Registration,
     ) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE applications SET description = $3 WHERE org_id = $1 AND id = $2";
+        const SQL: &str = "UPDATE applications SET description = $3, grant_types = $4, \
+                           redirect_uris = $5, post_logout_redirect_uris = $6, audiences = $7, \
+                           is_public = $8 WHERE org_id = $1 AND id = $2";
         run!(
             self.conn,
-            sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(description)
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(id.as_str())
+                .bind(description)
+                .bind(grant_types(registration))
+                .bind(registration.redirect_uris.join(" "))
+                .bind(registration.post_logout_redirect_uris.join(" "))
+                .bind(registration.audiences.join(" "))
+                .bind(i64::from(registration.public))
         );
         Ok(())
     }

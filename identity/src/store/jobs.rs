@@ -32,6 +32,8 @@ macro_rules! purges {
             purge!("changes", "sequence", "until", $rest),
             purge!("refresh_tokens", "id", "expires_at", $rest),
             purge!("sessions", "id", "expires_at", $rest),
+            purge!("codes", "hash", "forget_at", $rest),
+            purge!("browsers", "id", "expires_at", $rest),
         ]
     };
 }

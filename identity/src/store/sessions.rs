@@ -3,7 +3,10 @@
 use policy::model::name::{AppId, SessionId, UserId};
 
 use super::{Conn, StoreError, Tx, sql};
-use crate::model::session::{RefreshToken, Session};
+use crate::model::{
+    grant::{Grant, Scope},
+    session::{RefreshToken, Session},
+};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -15,6 +18,24 @@ struct Row {
     app_id: AppId,
     #[sqlx(try_from = "i64")]
     auth_time: u64,
+    scope: Option<String>,
+    audiences: Option<String>,
+    browser_id: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct IdRow {
+    #[sqlx(try_from = "String")]
+    id: SessionId,
+}
+
+/// What was granted, as two columns keep it.
+pub fn grant(scope: &str, audiences: &str) -> Grant {
+    Grant {
+        // It was read before it was kept.
+        scope: Scope::read(scope).unwrap_or_default(),
+        audiences: audiences.split(' ').map(str::to_owned).collect(),
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -41,7 +62,7 @@ impl From<RefreshRow> for RefreshToken {
 macro_rules! living {
     ($rest:literal) => {
         concat!(
-            "SELECT id, user_id, app_id, auth_time FROM sessions ",
+            "SELECT id, user_id, app_id, auth_time, scope, audiences, browser_id FROM sessions ",
             "WHERE org_id = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $3",
             $rest
         )
@@ -86,11 +107,13 @@ impl Tx {
             .bind(sql(now))
             .fetch_optional(c)
             .await?);
-        Ok(row.map(|Row { id, user_id, app_id, auth_time }| Session {
-            id,
-            user: user_id,
-            app: app_id,
-            auth_time,
+        Ok(row.map(|row| Session {
+            id: row.id,
+            user: row.user_id,
+            app: row.app_id,
+            auth_time: row.auth_time,
+            grant: row.scope.zip(row.audiences).map(|(scope, auds)| grant(&scope, &auds)),
+            browser: row.browser_id.and_then(|id| id.parse().ok()),
         }))
     }
 
@@ -101,7 +124,8 @@ impl Tx {
         expires_at: u64,
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO sessions (org_id, id, user_id, app_id, auth_time, \
-                           expires_at) VALUES ($1, $2, $3, $4, $5, $6)";
+                           expires_at, scope, audiences, browser_id) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -111,6 +135,9 @@ impl Tx {
                 .bind(session.app.as_str())
                 .bind(sql(session.auth_time))
                 .bind(sql(expires_at))
+                .bind(session.grant.as_ref().map(|grant| grant.scope.to_string()))
+                .bind(session.grant.as_ref().map(|grant| grant.audiences.join(" ")))
+                .bind(session.browser.as_ref().map(SessionId::as_str))
         );
         Ok(())
     }
@@ -144,11 +171,23 @@ impl Tx {
 
     /// A person's sign-ins that have not ended.
     pub async fn sessions_of(&mut self, user: &UserId) -> Result<Vec<SessionId>, StoreError> {
-        const SQL: &str = "SELECT id, user_id, app_id, auth_time FROM sessions \
-                           WHERE org_id = $1 AND user_id = $2 AND ended_at IS NULL";
-        let rows: Vec<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
+        const SQL: &str =
+            "SELECT id FROM sessions WHERE org_id = $1 AND user_id = $2 AND ended_at IS NULL";
+        let rows: Vec<IdRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(user.as_str())
+            .fetch_all(c)
+            .await?);
+        Ok(rows.into_iter().map(|row| row.id).collect())
+    }
+
+    /// The sign-ins made by a browser that have not ended.
+    pub async fn sessions_by(&mut self, browser: &SessionId) -> Result<Vec<SessionId>, StoreError> {
+        const SQL: &str =
+            "SELECT id FROM sessions WHERE org_id = $1 AND browser_id = $2 AND ended_at IS NULL";
+        let rows: Vec<IdRow> = on!(self.conn, |c| sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(browser.as_str())
             .fetch_all(c)
             .await?);
         Ok(rows.into_iter().map(|row| row.id).collect())

@@ -11,7 +11,11 @@ use tempfile::TempDir;
 
 use self::server::Server;
 use super::*;
-use crate::model::{app::NewApplication, session::Session, user::NewUser};
+use crate::model::{
+    app::{NewApplication, Registration},
+    session::Session,
+    user::NewUser,
+};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -261,6 +265,8 @@ async fn signed_in(store: &Store, org: &OrgId) -> SessionId {
         user: "u".parse().unwrap(),
         app: "a".parse().unwrap(),
         auth_time: NOW,
+        grant: None,
+        browser: None,
     };
     let mut tx = store.begin_first(org).await.unwrap();
     tx.add_organization("Acme", &session.app, NOW).await.unwrap();
@@ -272,7 +278,7 @@ async fn signed_in(store: &Store, org: &OrgId) -> SessionId {
         client_id: text("c"),
         secret_hash: vec![0],
         secret_sealed: None,
-        grant_types: &[],
+        registration: Registration::default(),
     };
     tx.add_application(&application, NOW).await.unwrap();
     let user = NewUser {

@@ -243,6 +243,17 @@ impl Answer {
         assert_eq!((self.status.as_u16(), self.bytes.as_ref()), (200, text.as_bytes()));
     }
 
+    /// That it is a refusal in OAuth's shape, kept by nobody.
+    #[track_caller]
+    pub fn refused_as(self, status: u16, error: &str) -> Value {
+        assert_eq!(self.headers["cache-control"], "no-store");
+        let body = self.expect(status);
+        assert_eq!(body["error"], error, "{body}");
+        let said = body["error_description"].as_str().unwrap();
+        assert!(!said.is_empty() && !said.contains(['"', '\\']), "{said}");
+        body
+    }
+
     /// That it is a refusal with that code, in the shape of all refusals.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str) -> Value {
@@ -378,6 +389,19 @@ impl Service {
 
     pub async fn delete(&self, path: &str, token: &str) -> Answer {
         self.call(Method::DELETE, path, token, Value::Null).await
+    }
+
+    /// Send a form.
+    pub async fn form(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        fields: &[(&str, &str)],
+    ) -> Answer {
+        let mut all = vec![("content-type", "application/x-www-form-urlencoded")];
+        all.extend(headers);
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.send(Method::POST, path, &all, body).await
     }
 
     /// Ask the token endpoint.

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 9] = [
+const TENANTS: [&str; 11] = [
     "organizations",
     "users",
     "memberships",
@@ -19,6 +19,8 @@ const TENANTS: [&str; 9] = [
     "applications",
     "sessions",
     "refresh_tokens",
+    "browsers",
+    "codes",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -50,7 +52,12 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO sessions SELECT 's-{org}', '{org}', u.id, a.id, 0, 9000000000, NULL \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
              INSERT INTO refresh_tokens VALUES \
-             ('t-{org}', '{org}', 's-{org}', '{org}'::bytea, 0, 9000000000, NULL, NULL)"
+             ('t-{org}', '{org}', 's-{org}', '{org}'::bytea, 0, 9000000000, NULL, NULL); \
+             INSERT INTO browsers SELECT 'b-{org}', '{org}', id, '{org}'::bytea, 0, 9000000000 \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
+             '', '', 0, 9000000000, 9000000000 \
+             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'"
         ))
         .await;
     }

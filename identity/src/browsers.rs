@@ -1,0 +1,118 @@
+//! Rules of browsers: somebody signs in at our own page, goes on to one application after another,
+//! and is signed out of all of them at once.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use policy::{
+    changes::Fact,
+    model::name::{OrgId, SessionId},
+};
+
+use crate::{
+    app::App,
+    clock,
+    error::Error,
+    model::{app::Client, browser::Browser, user::User},
+    sessions,
+    store::Tx,
+};
+
+/// Who is signed in in the browser with that cookie.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn find(app: &App, org: &OrgId, cookie: &str) -> Result<Option<Browser>, Error> {
+    let hash = app.cookie_hasher.hash(cookie);
+    Ok(app.store.read(org).await?.browser(&hash, app.clock.now()).await?)
+}
+
+/// The organization that a cookie says it is of, which only [`find`] proves.
+pub fn org_of(cookie: &str) -> Option<OrgId> {
+    cookie.rsplit_once('.')?.0.parse().ok()
+}
+
+/// Sign in somebody who has proved to know the password of that hash; the cookie is another one
+/// than before, so nobody who planted or saw the old one is signed in with them.
+///
+/// # Errors
+///
+/// When the person is gone by now, or the password is another one.
+pub async fn sign_in(
+    app: &App,
+    client: &Client,
+    (user, proved): (&User, &str),
+    cookie: Option<&str>,
+) -> Result<(Browser, String), Error> {
+    let now = app.clock.now();
+    let expires_at = now + app.config.refresh_token_secs;
+    let random = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
+    let fresh = format!("{}.{random}", client.org);
+    let hash = app.cookie_hasher.hash(&fresh);
+    let mut tx = app.store.begin_beside(&client.org).await?;
+    if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {
+        return Err(Error::InvalidCredentials);
+    }
+    if let Some(cookie) = cookie {
+        let old = app.cookie_hasher.hash(cookie);
+        if let Some(before) = tx.browser(&old, now).await? {
+            let again = Browser { auth_time: now, ..before };
+            let same = again.user == user.id;
+            if same && tx.renew_browser(&again, (&old, &hash), expires_at).await? {
+                app.commit(tx).await?;
+                return Ok((again, fresh));
+            }
+            if !same {
+                tx.remove_browser(&again.id).await?;
+            }
+        }
+    }
+    let id = sessions::session_id()?;
+    let browser = Browser { id, user: user.id.clone(), auth_time: now };
+    tx.add_browser(&browser, &hash, expires_at).await?;
+    app.commit(tx).await?;
+    Ok((browser, fresh))
+}
+
+/// Sign a browser out, and with it every application that was signed in through it.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn sign_out(app: &App, org: &OrgId, browser: &SessionId) -> Result<(), Error> {
+    let mut tx = app.store.begin_beside(org).await?;
+    end_in(app, &mut tx, browser).await?;
+    app.commit(tx).await
+}
+
+/// End a sign-in of an application, and the browser's that it was made by.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn sign_out_of(app: &App, org: &OrgId, session: &SessionId) -> Result<(), Error> {
+    let now = app.clock.now();
+    let mut tx = app.store.begin_beside(org).await?;
+    let Some(session) = tx.living_session(session, now).await? else { return Ok(()) };
+    match session.browser {
+        Some(browser) => end_in(app, &mut tx, &browser).await?,
+        None => sessions::end_in(app, &mut tx, &session.id).await?,
+    }
+    app.commit(tx).await
+}
+
+async fn end_in(app: &App, tx: &mut Tx, browser: &SessionId) -> Result<(), Error> {
+    // First: who is being signed in through it waits, and finds it gone.
+    tx.remove_browser(browser).await?;
+    let mut ended = Vec::new();
+    for session in tx.sessions_by(browser).await? {
+        if tx.end_session(&session, app.clock.now()).await? {
+            ended.push(session);
+        }
+    }
+    // After the last of them: the number of a change is held to the end, and whoever ends one sign-in
+    // holds that before.
+    for session in ended {
+        app.record(tx, Fact::SessionEnded { session }).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! `GET` and `POST /oauth2/authorize` (RFC 6749, section 4.1; OpenID Connect Core, section 3.1.2), and
+//! `POST /oauth2/sign-in`, to which our own page sends what somebody typed.
+//!
+//! What is wrong with the client or the address is told to the person, for there is nowhere to send
+//! them; everything else is told to the client, at that address.
+
+use axum::{
+    body::Body,
+    extract::{RawQuery, State},
+    response::Response,
+};
+use http::{HeaderMap, StatusCode};
+use policy::token::Kind;
+use secrecy::SecretString;
+
+use super::{
+    form::Form,
+    page::{self, SIGNED_IN, SignIn, Tie},
+    refusal::Refusal,
+};
+use crate::{
+    app::App,
+    browsers,
+    codes::{self, Ask},
+    error::Error,
+    grants, login,
+    model::{
+        app::{Client, GrantType},
+        browser::Browser,
+        grant::Grant,
+    },
+};
+
+/// The longest `state` and `nonce`, in bytes.
+const LONGEST: usize = 2048;
+/// What a form of the page is for.
+const PURPOSE: &str = "sign-in";
+/// Parameters that must not stand twice, or nobody can be sent anywhere.
+const WHITHER: [&str; 3] = ["client_id", "redirect_uri", "state"];
+
+/// A request that can be answered.
+struct Request {
+    client: Client,
+    redirect_uri: String,
+    state: Option<String>,
+    challenge: String,
+    nonce: Option<String>,
+    grant: Grant,
+    prompt: Prompt,
+    /// How old a sign-in may be, in seconds.
+    max_age: Option<u64>,
+    /// Who should be signed in.
+    subject: Option<String>,
+    username: String,
+}
+
+/// Whether to ask the person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prompt {
+    /// If nobody is signed in.
+    Needed,
+    Never,
+    Always,
+}
+
+/// Where to answer.
+struct Back<'a> {
+    redirect_uri: &'a str,
+    state: Option<&'a str>,
+}
+
+impl Back<'_> {
+    /// Send the person back with these parameters; who sends, and the client's own words, are always
+    /// there (RFC 9207).
+    fn send(&self, app: &App, parameters: &[(&str, &str)]) -> Response {
+        let mut all = parameters.to_vec();
+        all.extend(self.state.map(|state| ("state", state)));
+        all.push(("iss", &app.config.issuer));
+        page::send(self.redirect_uri, &all)
+    }
+
+    fn refuse(&self, app: &App, refusal: &Refusal) -> Response {
+        let said = [("error", refusal.error), ("error_description", &*refusal.description)];
+        self.send(app, &said)
+    }
+}
+
+/// Ask for a code.
+pub async fn ask(
+    State(app): State<App>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    match answer(&app, &headers, &query).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+/// The same by `POST`, whose body is the query. The browser is sent round once more, for from another
+/// site it brings no cookies along.
+pub async fn ask_again(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    match Form::of_body(&app, &headers, body).await {
+        Ok(form) => {
+            let again = format!("/oauth2/authorize?{}", form.query());
+            page::send(&again, &[])
+        }
+        Err(refusal) => page::refuse(&refusal.description),
+    }
+}
+
+async fn answer(app: &App, headers: &HeaderMap, query: &str) -> Result<Response, Response> {
+    let request = read(app, &Form::of_query(query)).await?;
+    if request.prompt != Prompt::Always
+        && let Some(browser) = signed_in(app, headers, &request).await.map_err(page::fault)?
+        && let Some(response) = give(app, &request, &browser).await?
+    {
+        return Ok(response);
+    }
+    if request.prompt == Prompt::Never {
+        let refusal = Refusal::of("login_required", "nobody is signed in, or not recently enough");
+        return Err(request.back().refuse(app, &refusal));
+    }
+    show(app, headers, (&request, query), (&request.username, None))
+}
+
+/// What somebody typed on our page.
+pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    match typed(&app, &headers, body).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
+    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
+    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
+    let query = form.need("request").map_err(refuse)?;
+    let csrf = form.need("csrf").map_err(refuse)?;
+    page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
+    let request = read(app, &Form::of_query(query)).await?;
+    let username = form.get("username").unwrap_or_default();
+    let password = SecretString::from(form.get("password").unwrap_or_default());
+    let client = &request.client;
+    let before = page::cookie(headers, SIGNED_IN);
+    let done = async {
+        let (user, proved) = login::prove(app, client, username, &password).await?;
+        browsers::sign_in(app, client, (&user, &proved), before).await
+    };
+    let (browser, cookie) = match done.await {
+        Ok(done) => done,
+        // Removed, or changed, while the password was being compared.
+        Err(Error::InvalidCredentials | Error::Conflict) => {
+            let said = Some("The user name or password is wrong.");
+            return show(app, headers, (&request, query), (username, said));
+        }
+        Err(error) => return Err(page::fault(error)),
+    };
+    let mut response = if request.is_meant(&browser) {
+        give(app, &request, &browser).await?.unwrap_or_else(|| page::fault(Error::Busy))
+    } else {
+        let refusal = Refusal::of("login_required", "somebody else signed in");
+        request.back().refuse(app, &refusal)
+    };
+    page::set_cookie(&mut response, SIGNED_IN, &cookie);
+    Ok(response)
+}
+
+/// Who is signed in here, if that is recent enough and whom the client means.
+async fn signed_in(
+    app: &App,
+    headers: &HeaderMap,
+    request: &Request,
+) -> Result<Option<Browser>, Error> {
+    let Some(cookie) = page::cookie(headers, SIGNED_IN) else { return Ok(None) };
+    let browser = browsers::find(app, &request.client.org, cookie).await?;
+    let now = app.clock.now();
+    let recent = |browser: &Browser| {
+        request.max_age.is_none_or(|age| now < browser.auth_time.saturating_add(age))
+    };
+    Ok(browser.filter(|browser| recent(browser) && request.is_meant(browser)))
+}
+
+/// Send somebody back with a code; `None` if they were signed out meanwhile.
+async fn give(
+    app: &App,
+    request: &Request,
+    browser: &Browser,
+) -> Result<Option<Response>, Response> {
+    let ask = Ask {
+        redirect_uri: request.redirect_uri.clone(),
+        challenge: request.challenge.clone(),
+        nonce: request.nonce.clone(),
+        grant: request.grant.clone(),
+    };
+    match codes::give(app, &request.client, browser, ask).await {
+        Ok(code) => Ok(Some(request.back().send(app, &[("code", &code)]))),
+        Err(Error::Conflict) => Ok(None),
+        Err(error) => Err(page::fault(error)),
+    }
+}
+
+/// Show the page.
+fn show(
+    app: &App,
+    headers: &HeaderMap,
+    (request, query): (&Request, &str),
+    (username, said): (&str, Option<&str>),
+) -> Result<Response, Response> {
+    let tie = Tie::of(headers).map_err(page::fault)?;
+    let page = SignIn {
+        style: page::style(),
+        application: &request.client.name,
+        said,
+        request: query,
+        csrf: &tie.token(app, PURPOSE, query),
+        username,
+    };
+    let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
+    let mut response = page::show(status, &page, Some(&request.redirect_uri));
+    tie.hand(&mut response);
+    Ok(response)
+}
+
+impl Request {
+    fn back(&self) -> Back<'_> {
+        Back { redirect_uri: &self.redirect_uri, state: self.state.as_deref() }
+    }
+
+    fn is_meant(&self, browser: &Browser) -> bool {
+        self.subject.as_deref().is_none_or(|subject| subject == browser.user.as_str())
+    }
+}
+
+/// Read a request; what is wrong with it is answered where it can be.
+async fn read(app: &App, form: &Form) -> Result<Request, Response> {
+    if let Some(name) = WHITHER.into_iter().find(|name| form.repeats(name)) {
+        return Err(page::refuse(&format!("`{name}` stands twice")));
+    }
+    let missing = |name| page::refuse(&format!("`{name}` is missing"));
+    let id = form.get("client_id").ok_or_else(|| missing("client_id"))?;
+    let known = app.store.client(id).await.map_err(|error| page::fault(error.into()))?;
+    let redirect_uri = form.get("redirect_uri").ok_or_else(|| missing("redirect_uri"))?;
+    // Text for text: no address looks like another (RFC 9700, section 4.1.3).
+    let client = known
+        .filter(|client| client.registration.redirect_uris.iter().any(|held| held == redirect_uri))
+        .ok_or_else(|| page::refuse("`redirect_uri` is not registered for that `client_id`"))?;
+    let state = form.get("state");
+    if state.is_some_and(|state| state.len() > LONGEST) {
+        return Err(page::refuse("`state` is too long"));
+    }
+    let back = Back { redirect_uri, state };
+    let wanted = wanted(app, &client, form).map_err(|refusal| back.refuse(app, &refusal))?;
+    let Wanted { challenge, nonce, grant, prompt, max_age, subject } = wanted;
+    Ok(Request {
+        redirect_uri: redirect_uri.to_owned(),
+        state: state.map(str::to_owned),
+        username: form.get("login_hint").unwrap_or_default().to_owned(),
+        client,
+        challenge,
+        nonce,
+        grant,
+        prompt,
+        max_age,
+        subject,
+    })
+}
+
+/// What a client wants, once it is clear who it is and where it is answered.
+struct Wanted {
+    challenge: String,
+    nonce: Option<String>,
+    grant: Grant,
+    prompt: Prompt,
+    max_age: Option<u64>,
+    subject: Option<String>,
+}
+
+fn wanted(app: &App, client: &Client, form: &Form) -> Result<Wanted, Refusal> {
+    login::permitted(client, GrantType::AuthorizationCode)?;
+    if form.repeated().is_some() {
+        return Err(Refusal::invalid_request("a parameter stands twice"));
+    }
+    for (name, error) in
+        [("request", "request_not_supported"), ("request_uri", "request_uri_not_supported")]
+    {
+        if form.get(name).is_some() {
+            return Err(Refusal::of(error, format!("`{name}` is not supported")));
+        }
+    }
+    if form.need("response_type")? != "code" {
+        return Err(Refusal::of("unsupported_response_type", "`response_type` must be `code`"));
+    }
+    if form.get("response_mode").is_some_and(|mode| mode != "query") {
+        return Err(Refusal::invalid_request("`response_mode` must be `query`"));
+    }
+    let challenge = form.need("code_challenge")?;
+    // Left out it would mean `plain`, which proves nothing to whoever reads along.
+    if form.get("code_challenge_method") != Some("S256") {
+        return Err(Refusal::invalid_request("`code_challenge_method` must be `S256`"));
+    }
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if challenge.len() != 43 || !challenge.bytes().all(good) {
+        let what = "`code_challenge` must be the SHA-256 of the verifier in base64url";
+        return Err(Refusal::invalid_request(what));
+    }
+    let nonce = form.get("nonce");
+    let plain =
+        |text: &str| text.len() <= LONGEST && text.bytes().all(|b| (0x20..0x7f).contains(&b));
+    if nonce.is_some_and(|nonce| !plain(nonce)) {
+        return Err(Refusal::invalid_request("`nonce` is too long, or not ASCII"));
+    }
+    let max_age = form.get("max_age").map(str::parse).transpose();
+    let max_age = max_age.map_err(|_| Refusal::invalid_request("`max_age` must be a number"))?;
+    let hint = form
+        .get("id_token_hint")
+        .map(|hint| app.verifier.verify(hint, Kind::Id, app.clock.now()).map(|claims| claims.sub));
+    let subject = hint
+        .transpose()
+        .map_err(|_| Refusal::invalid_request("`id_token_hint` is no ID token of this service"))?;
+    let scope = form.scope()?.unwrap_or_default();
+    let audiences = grants::audiences(app, client, &form.resources())?;
+    Ok(Wanted {
+        challenge: challenge.to_owned(),
+        nonce: nonce.map(str::to_owned),
+        grant: Grant { scope, audiences },
+        prompt: prompt(form.get("prompt").unwrap_or_default())?,
+        max_age,
+        subject,
+    })
+}
+
+fn prompt(text: &str) -> Result<Prompt, Refusal> {
+    let mut prompt = Prompt::Needed;
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match word {
+            "none" if text.trim() == "none" => prompt = Prompt::Never,
+            "login" | "select_account" => prompt = Prompt::Always,
+            // Applications are the organization's own: it has consented.
+            "consent" => {}
+            _ => return Err(Refusal::invalid_request("`prompt` is not understood")),
+        }
+    }
+    Ok(prompt)
+}

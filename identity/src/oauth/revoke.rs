@@ -1,0 +1,50 @@
+//! `POST /oauth2/revoke` (RFC 7009): a client gives up a token of its own.
+
+use axum::{body::Body, extract::State, response::Response};
+use http::{HeaderMap, StatusCode};
+use policy::{changes::Fact, token::Kind};
+
+use super::{
+    client,
+    form::Form,
+    refusal::{Refusal, unkept},
+};
+use crate::{app::App, bearer, error::Error, model::app::Client, sessions};
+
+/// Give up a token. A refresh token takes its whole sign-in with it, and every access token of that;
+/// an access token goes alone. One that stands for nothing is as good as given up.
+pub async fn revoke(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let form = Form::of_body(&app, &headers, body).await?;
+    let client = client::identified(&app, &headers, &form).await?;
+    let token = form.need("token")?;
+    if let Some((_, session)) = sessions::of_refresh(&app, &client, token).await? {
+        let mut tx = app.store.begin_beside(&client.org).await.map_err(Error::from)?;
+        sessions::end_in(&app, &mut tx, &session.id).await?;
+        app.commit(tx).await?;
+    } else {
+        access(&app, &client, token).await?;
+    }
+    Ok(unkept(StatusCode::OK))
+}
+
+async fn access(app: &App, client: &Client, token: &str) -> Result<(), Refusal> {
+    let bearer = match bearer::of_token(app, token, Kind::AccessForAnyone).await {
+        Err(Error::TokenInvalid) => return Ok(()),
+        other => other?,
+    };
+    let caller = bearer.caller;
+    let Some(token_id) = caller.token_id else { return Ok(()) };
+    if *caller.subject.principal.org() != client.org {
+        return Ok(());
+    }
+    if caller.client_id.as_deref() != Some(&client.client_id) {
+        return Err(Refusal::of("unauthorized_client", "the token was issued to another client"));
+    }
+    let mut tx = app.store.begin_beside(&client.org).await.map_err(Error::from)?;
+    app.record(&mut tx, Fact::TokenRevoked { token_id }).await?;
+    Ok(app.commit(tx).await?)
+}
