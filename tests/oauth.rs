@@ -90,7 +90,7 @@ async fn nothing_else_of_identity_is_reached_by_that_way() {
         );
         let answer = raw(postern.doors, request.as_bytes()).await;
         assert!(matches!(status(&answer), 400 | 404), "{target}: {answer}");
-        assert!(!answer.contains("@"), "{target}: {answer}");
+        assert!(!answer.contains('@'), "{target}: {answer}");
     }
 }
 

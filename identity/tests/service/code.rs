@@ -613,3 +613,70 @@ async fn signing_out_ends_every_sign_in_of_the_browser() {
     page(browser.get(&service, &out(&[to])).await, 400);
     page(browser.get(&service, &out(&[to, to])).await, 400);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_under_way_outlives_the_end_of_a_sign_in() {
+    let service = std::sync::Arc::new(Service::start().await);
+    let app = std::sync::Arc::new(web(&service).await);
+    let admin = service.admin().await;
+    let ana = service.person(&admin, "ana", &[]).await;
+    let mut password = PASSWORD.to_owned();
+    for (round, ending) in
+        ["revoke", "replay", "log-out", "reset"].into_iter().cycle().take(8).enumerate()
+    {
+        let browser = Browser::default();
+        let shown = page(browser.get(&service, &request(&app, &[])).await, 200);
+        let back = sent(&browser.sign_in(&service, &shown, ("ana", &password)).await, BACK);
+        let spare = sent(&browser.get(&service, &request(&app, &[])).await, BACK);
+        let tokens = app.ask(&service, TOKEN, &exchange(&back["code"])).await.expect(200);
+        let refresh = text(&tokens, "refresh_token").to_owned();
+        // A browser's end is the end of everything in it; another, of one application's sign-in.
+        let whole = matches!(ending, "log-out" | "reset");
+        let mut under_way = Vec::new();
+        for n in 0..8 {
+            let (service, app) = (service.clone(), app.clone());
+            let (refresh, spare) = (refresh.clone(), spare["code"].clone());
+            under_way.push(tokio::spawn(async move {
+                let fields = [("grant_type", "refresh_token"), ("refresh_token", &*refresh)];
+                let answer = if n == 3 && whole {
+                    app.ask(&service, TOKEN, &exchange(&spare)).await
+                } else {
+                    app.ask(&service, TOKEN, &fields).await
+                };
+                assert!(matches!(answer.status.as_u16(), 200 | 400), "{answer:?}");
+                (answer.status == 200).then(|| answer.json())
+            }));
+        }
+        match ending {
+            "revoke" => {
+                let answer = app.ask(&service, "/oauth2/revoke", &[("token", &refresh)]).await;
+                answer.expect(200);
+            }
+            "replay" => {
+                let answer = app.ask(&service, TOKEN, &exchange(&back["code"])).await;
+                answer.refused_as(400, "invalid_grant");
+            }
+            "log-out" => {
+                let hint = text(&tokens, "id_token");
+                let path = format!("/oauth2/logout?id_token_hint={hint}");
+                page(browser.get(&service, &path).await, 200);
+            }
+            _ => {
+                password = format!("Other-Horse-{round}");
+                let path = format!("/v1/users/{ana}/reset-password");
+                let reset = json!({"newPassword": password});
+                service.patch(&path, &admin, reset).await.expect(204);
+            }
+        }
+        let mut given = vec![tokens];
+        for one in under_way {
+            given.extend(one.await.unwrap());
+        }
+        for tokens in given {
+            for name in ["access_token", "refresh_token"] {
+                let told = app.active(&service, text(&tokens, name)).await;
+                assert_eq!(told, json!({"active": false}), "{name} after {ending}");
+            }
+        }
+    }
+}
