@@ -182,8 +182,8 @@ proptest! {
         let allowed = response.decision() == Decision::Allow && errors == 0;
         prop_assert_eq!(decision.allowed(), allowed);
         if allowed || decision.forbidden() {
-            let reasons: BTreeSet<String> = response.diagnostics().reason().map(|id| id.to_string()).collect();
-            let ours: BTreeSet<String> = decision.policies.iter().map(|id| id.to_string()).collect();
+            let reasons: BTreeSet<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+            let ours: BTreeSet<String> = decision.policies.iter().map(ToString::to_string).collect();
             prop_assert_eq!(ours, reasons);
         }
     }
