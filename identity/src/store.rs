@@ -42,6 +42,7 @@ mod orgs;
 mod postgres;
 mod roles;
 mod sessions;
+mod settings;
 mod sqlite;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ mod sqlite {
     mod hostile;
     mod oauth;
     mod policies;
+    mod settings;
     mod sign_in;
     mod start;
     mod tenants;
@@ -38,6 +39,7 @@ mod postgres {
     mod oauth;
     mod policies;
     mod replicas;
+    mod settings;
     mod sign_in;
     mod start;
     mod tenants;
