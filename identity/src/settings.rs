@@ -40,7 +40,7 @@ fn merged(before: &Settings, patch: Map<String, Value>) -> Result<Settings, Body
     let mut whole = serde_json::to_value(before).map_err(fault)?;
     let (mut unknown, mut wrong) = (Vec::new(), Vec::new());
     let mut members = Vec::new();
-    leaves(&whole, patch, String::new(), &mut members, &mut unknown);
+    leaves(&whole, patch, "", &mut members, &mut unknown);
     unknown.sort();
     if !unknown.is_empty() {
         return Err(BodyFault::Unknown(unknown));
@@ -70,7 +70,7 @@ fn merged(before: &Settings, patch: Map<String, Value>) -> Result<Settings, Body
 fn leaves(
     known: &Value,
     patch: Map<String, Value>,
-    above: String,
+    above: &str,
     members: &mut Vec<(String, Value)>,
     unknown: &mut Vec<String>,
 ) {
@@ -79,7 +79,7 @@ fn leaves(
         match (known.get(&name), value) {
             (None, _) => unknown.push(path.chars().take(64).flat_map(char::escape_debug).collect()),
             (Some(section @ Value::Object(_)), Value::Object(patch)) => {
-                leaves(section, patch, path, members, unknown);
+                leaves(section, patch, &path, members, unknown);
             }
             (Some(_), value) => members.push((path, value)),
         }
@@ -89,8 +89,8 @@ fn leaves(
 /// Put a value where the path says, or the default for `null`; whether there is such a place.
 fn put(whole: &mut Value, path: &str, value: Value) -> bool {
     let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
-    let place = section.split('.').filter(|name| !name.is_empty());
-    let section = place.fold(Some(whole), |at, name| at?.get_mut(name));
+    let mut place = section.split('.').filter(|name| !name.is_empty());
+    let section = place.try_fold(whole, |at, name| at.get_mut(name));
     let Some(Value::Object(section)) = section else { return false };
     if value.is_null() {
         section.remove(name);
