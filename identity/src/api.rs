@@ -4,6 +4,7 @@ mod apps;
 pub mod auth;
 pub mod feed;
 mod groups;
+pub mod mfa;
 mod page;
 pub mod problem;
 mod roles;
@@ -22,5 +23,6 @@ pub fn router() -> Router<App> {
         .merge(roles::router())
         .merge(apps::router())
         .merge(settings::router())
+        .merge(mfa::router())
         .merge(feed::router())
 }

@@ -212,6 +212,7 @@ impl Identity {
         let code_hasher = Hasher::new(&master, "codes/1");
         let cookie_hasher = Hasher::new(&master, "browsers/1");
         let form_hasher = Hasher::new(&master, "forms/1");
+        let factor_hasher = Hasher::new(&master, "second-factors/1");
         let app = App::new(Parts {
             config,
             store,
@@ -225,6 +226,7 @@ impl Identity {
             code_hasher,
             cookie_hasher,
             form_hasher,
+            factor_hasher,
             secret_hasher,
             home,
             live: ArcSwap::from_pointee(engine),

@@ -31,6 +31,7 @@ mod jobs;
 mod keys;
 mod login;
 mod master;
+mod mfa;
 mod model;
 mod oauth;
 mod passwords;

@@ -15,6 +15,7 @@ mod sqlite {
     mod at_once;
     mod attacks;
     mod code;
+    mod factors;
     mod files;
     mod harness;
     mod hostile;
@@ -34,6 +35,7 @@ mod postgres {
     mod at_once;
     mod attacks;
     mod code;
+    mod factors;
     mod harness;
     mod hostile;
     mod oauth;

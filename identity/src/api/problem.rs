@@ -64,7 +64,20 @@ fn code(error: &Error) -> Code {
         Error::NoSuchMethod => Code("IDE-9014", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         Error::Busy => Code("IDE-0066", S::SERVICE_UNAVAILABLE, "Service Unavailable"),
         Error::Fault(_) => Code("IDE-0006", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+        Error::InvalidChallenge => Code("IDE-0009", S::UNAUTHORIZED, "Invalid Token"),
+        Error::FactorKept | Error::FactorRequired => {
+            Code("IDE-0060", S::BAD_REQUEST, "MFA Disable Refused")
+        }
+        Error::NoDelivery => Code("IDE-0064", S::SERVICE_UNAVAILABLE, "Service Unavailable"),
+        Error::StaleSignIn => Code("IDE-9040", S::FORBIDDEN, "Recent Sign-In Needed"),
+        Error::FactorNotShown => Code("IDE-9041", S::FORBIDDEN, "Second Factor Needed"),
+        Error::NoSuchFactor => Code("IDE-9042", S::NOT_FOUND, "Second Factor Not Found"),
+        Error::TooManyTries => Code("IDE-9043", S::TOO_MANY_REQUESTS, "Too Many Tries"),
         Error::Rule { .. }
+        | Error::WrongPasscode
+        | Error::NotSetUp
+        | Error::NotProved
+        | Error::FactorNeeded
         | Error::WeakPassword(_)
         | Error::WrongPassword
         | Error::UnknownGrantType

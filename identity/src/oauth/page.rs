@@ -29,6 +29,8 @@ static STYLE_SOURCE: LazyLock<String> =
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Says who is signed in in this browser.
 pub const SIGNED_IN: &str = "__Host-postern";
+/// The device's token, where it is remembered.
+pub const DEVICE: &str = "__Host-postern-device";
 /// Ties forms to this browser.
 const FORM: &str = "__Host-postern-form";
 
@@ -44,6 +46,17 @@ pub struct SignIn<'a> {
     pub request: &'a str,
     pub csrf: &'a str,
     pub username: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "second_factor.html")]
+pub struct SecondFactor<'a> {
+    pub style: &'static str,
+    pub said: Option<&'a str>,
+    pub request: &'a str,
+    pub csrf: &'a str,
+    /// What the sign-in goes on with.
+    pub challenge: &'a str,
 }
 
 #[derive(Template)]
@@ -164,6 +177,15 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// Set a cookie of this browser's session; an empty one is taken away.
 pub fn set_cookie(response: &mut Response, name: &str, value: &str) {
     let end = if value.is_empty() { "; Max-Age=0" } else { "" };
+    write_cookie(response, name, value, end);
+}
+
+/// Set a cookie that outlives the browser's session, for so many seconds.
+pub fn keep_cookie(response: &mut Response, name: &str, value: &str, seconds: u64) {
+    write_cookie(response, name, value, &format!("; Max-Age={seconds}"));
+}
+
+fn write_cookie(response: &mut Response, name: &str, value: &str, end: &str) {
     let cookie = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{end}");
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         response.headers_mut().append(SET_COOKIE, cookie);

@@ -14,7 +14,8 @@ use crate::{
     app::App,
     codes::{self, Use},
     error::Error,
-    grants, login,
+    grants,
+    login::{self, Entered},
     model::{app::Client, grant::Grant},
     tokens::Issued,
 };
@@ -90,5 +91,8 @@ async fn by_password(app: &App, client: &Client, form: &Form) -> Result<Issued, 
     let scope = form.scope()?.unwrap_or_default();
     let audiences = grants::audiences(app, client, &form.resources())?;
     let grant = Grant { scope, audiences };
-    Ok(login::password(app, client, username, &password, Some(grant)).await?)
+    match login::password(app, client, (username, &password), Some(grant), None).await? {
+        Entered::In(issued) => Ok(issued),
+        Entered::Asked(_) => Err(Error::FactorNeeded.into()),
+    }
 }
