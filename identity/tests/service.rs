@@ -15,6 +15,7 @@ mod sqlite {
     mod at_once;
     mod attacks;
     mod code;
+    mod factor_page;
     mod factors;
     mod files;
     mod harness;
@@ -35,6 +36,7 @@ mod postgres {
     mod at_once;
     mod attacks;
     mod code;
+    mod factor_page;
     mod factors;
     mod harness;
     mod hostile;

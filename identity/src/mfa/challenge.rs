@@ -181,13 +181,13 @@ impl Met {
     ///
     /// When somebody else has used either up by now.
     pub async fn redeem(&self, app: &App, tx: &mut Tx) -> Result<(), Error> {
+        // A right one is no try. First, as where the try was taken: nobody waits for somebody who waits
+        // for them.
+        tx.give_back(&self.user.id, HOURLY).await?;
         if !tx.end_challenge(&self.challenge.id, app.clock.now()).await? {
             return Err(Error::InvalidChallenge);
         }
-        self.proof.burn(tx, &self.user.id).await?;
-        // A right one is no try.
-        tx.give_back(&self.user.id, HOURLY).await?;
-        Ok(())
+        self.proof.burn(tx, &self.user.id).await
     }
 }
 

@@ -15,24 +15,24 @@ use super::{
 /// Those of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-const BACK: &str = "https://app.example.com/cb?tenant=1";
+pub const BACK: &str = "https://app.example.com/cb?tenant=1";
 const AFTER: &str = "https://app.example.com/bye";
 const ISSUER: &str = "http://localhost:4000";
 const AUTHORIZE: &str = "/oauth2/authorize";
 
 /// A person's browser: it keeps cookies, and fills in forms.
 #[derive(Default)]
-struct Browser(Mutex<BTreeMap<String, String>>);
+pub struct Browser(Mutex<BTreeMap<String, String>>);
 
 /// A page with a form.
-struct Page {
-    html: String,
+pub struct Page {
+    pub html: String,
     headers: http::HeaderMap,
 }
 
 impl Page {
     /// The value of a hidden field.
-    fn field(&self, name: &str) -> String {
+    pub fn field(&self, name: &str) -> String {
         let (_, rest) = self.html.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
         let mut value = rest.split('"').next().unwrap().to_owned();
         for (code, sign) in
@@ -50,7 +50,7 @@ impl Browser {
         cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
-    fn cookie(&self) -> Option<String> {
+    pub fn cookie(&self) -> Option<String> {
         self.0.lock().unwrap().get("__Host-postern").cloned()
     }
 
@@ -73,13 +73,13 @@ impl Browser {
         }
     }
 
-    async fn get(&self, service: &Service, path: &str) -> Answer {
+    pub async fn get(&self, service: &Service, path: &str) -> Answer {
         let answer = service.send(Method::GET, path, &[("cookie", &self.cookies())], "").await;
         self.keep(&answer);
         answer
     }
 
-    async fn send(&self, service: &Service, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub async fn send(&self, service: &Service, path: &str, fields: &[(&str, &str)]) -> Answer {
         let cookies = self.cookies();
         let headers = [("cookie", cookies.as_str()), ("sec-fetch-site", "same-origin")];
         let answer = service.form(path, &headers, fields).await;
@@ -88,7 +88,7 @@ impl Browser {
     }
 
     /// Fill in the page.
-    async fn sign_in(&self, service: &Service, page: &Page, who: (&str, &str)) -> Answer {
+    pub async fn sign_in(&self, service: &Service, page: &Page, who: (&str, &str)) -> Answer {
         let (request, csrf) = (page.field("request"), page.field("csrf"));
         let fields = [
             ("request", request.as_str()),
@@ -112,7 +112,7 @@ impl Browser {
 }
 
 #[track_caller]
-fn page(answer: Answer, status: u16) -> Page {
+pub fn page(answer: Answer, status: u16) -> Page {
     let html = String::from_utf8(answer.bytes.to_vec()).unwrap();
     assert_eq!(answer.status, status, "{html}");
     let headers = answer.headers;
@@ -135,7 +135,7 @@ fn page(answer: Answer, status: u16) -> Page {
 
 /// Where somebody was sent, and with what.
 #[track_caller]
-fn sent(answer: &Answer, to: &str) -> BTreeMap<String, String> {
+pub fn sent(answer: &Answer, to: &str) -> BTreeMap<String, String> {
     let body = String::from_utf8_lossy(&answer.bytes);
     assert_eq!(answer.status, 303, "{body}");
     assert_eq!(answer.headers["cache-control"], "no-store");
@@ -146,7 +146,7 @@ fn sent(answer: &Answer, to: &str) -> BTreeMap<String, String> {
 }
 
 /// A good request for a code; `change` replaces parameters, and an empty one takes them away.
-fn request(app: &App, change: &[(&str, &str)]) -> String {
+pub fn request(app: &App, change: &[(&str, &str)]) -> String {
     let mut all = vec![
         ("response_type", "code"),
         ("client_id", app.id.as_str()),
@@ -163,7 +163,7 @@ fn request(app: &App, change: &[(&str, &str)]) -> String {
     format!("{AUTHORIZE}?{query}")
 }
 
-async fn web(service: &Service) -> App {
+pub async fn web(service: &Service) -> App {
     web_named(service, "Ledger & <Co>", json!({})).await
 }
 
@@ -178,7 +178,7 @@ async fn web_named(service: &Service, name: &str, more: Value) -> App {
     App::register(service, body).await
 }
 
-fn exchange(code: &str) -> [(&str, &str); 4] {
+pub fn exchange(code: &str) -> [(&str, &str); 4] {
     [
         ("grant_type", "authorization_code"),
         ("code", code),
