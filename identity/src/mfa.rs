@@ -72,6 +72,7 @@ pub async fn required(tx: &mut Tx, user: &User) -> Result<bool, Error> {
 /// What a person has of second factors.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the original's members")]
 pub struct Status {
     pub enabled: bool,
     /// Empty for nobody's.

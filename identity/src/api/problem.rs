@@ -32,6 +32,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::TokenMissing => Code("IDE-0008", S::UNAUTHORIZED, "Token Missing"),
         Error::TokenInvalid
+        | Error::InvalidChallenge
         | Error::InvalidCredentials
         | Error::InvalidClient
         | Error::InvalidRefreshToken => Code("IDE-0009", S::UNAUTHORIZED, "Invalid Token"),
@@ -64,7 +65,6 @@ fn code(error: &Error) -> Code {
         Error::NoSuchMethod => Code("IDE-9014", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         Error::Busy => Code("IDE-0066", S::SERVICE_UNAVAILABLE, "Service Unavailable"),
         Error::Fault(_) => Code("IDE-0006", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
-        Error::InvalidChallenge => Code("IDE-0009", S::UNAUTHORIZED, "Invalid Token"),
         Error::FactorKept | Error::FactorRequired => {
             Code("IDE-0060", S::BAD_REQUEST, "MFA Disable Refused")
         }
