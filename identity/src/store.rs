@@ -36,6 +36,7 @@ mod changes;
 mod codes;
 mod database;
 mod groups;
+mod guests;
 mod jobs;
 mod keys;
 mod orgs;
