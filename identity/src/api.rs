@@ -8,6 +8,7 @@ mod guests;
 mod page;
 pub mod problem;
 mod roles;
+mod settings;
 mod users;
 
 use axum::Router;
@@ -22,5 +23,6 @@ pub fn router() -> Router<App> {
         .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(settings::router())
         .merge(feed::router())
 }
