@@ -4,6 +4,7 @@ mod apps;
 pub mod auth;
 pub mod feed;
 mod groups;
+mod guests;
 pub mod mfa;
 mod page;
 pub mod problem;
@@ -20,6 +21,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .merge(users::router())
         .merge(groups::router())
+        .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
         .merge(settings::router())

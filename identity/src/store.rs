@@ -38,6 +38,7 @@ mod codes;
 mod database;
 mod factors;
 mod groups;
+mod guests;
 mod jobs;
 mod keys;
 mod orgs;

@@ -18,6 +18,7 @@ mod sqlite {
     mod factor_page;
     mod factors;
     mod files;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
@@ -38,6 +39,7 @@ mod postgres {
     mod code;
     mod factor_page;
     mod factors;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
