@@ -15,6 +15,7 @@ mod sqlite {
     mod at_once;
     mod attacks;
     mod code;
+    mod defence;
     mod files;
     mod harness;
     mod hostile;
@@ -33,6 +34,7 @@ mod postgres {
     mod at_once;
     mod attacks;
     mod code;
+    mod defence;
     mod harness;
     mod hostile;
     mod oauth;

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 11] = [
+const TENANTS: [&str; 12] = [
     "organizations",
     "users",
     "memberships",
@@ -21,6 +21,7 @@ const TENANTS: [&str; 11] = [
     "refresh_tokens",
     "browsers",
     "codes",
+    "familiar_networks",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -54,6 +55,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO refresh_tokens VALUES \
              ('t-{org}', '{org}', 's-{org}', '{org}'::bytea, 0, 9000000000, NULL, NULL); \
              INSERT INTO browsers SELECT 'b-{org}', '{org}', id, '{org}'::bytea, 0, 9000000000 \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO familiar_networks SELECT 'n-{org}'::bytea, '{org}', id, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
