@@ -200,7 +200,7 @@ async fn e_an_address_is_not_what_somebody_says() {
             ("x-postern-relay", String::new()),
         ]
     };
-    let body = |password| {
+    let body = |password: &str| {
         json!({"grantType": "password", "username": "admin", "password": password}).to_string()
     };
     let attempt = async |n, password| {
