@@ -48,15 +48,12 @@ pub async fn client(app: &App, said: &ClientCredentials, origin: &Origin) -> Res
         return Ok(client);
     }
     let guess = app.defence.guess(None, Target::client(&said.id), origin, app.clock.now()).await?;
-    match client.filter(|_| guess.counts()) {
-        Some(client) => {
-            app.defence.succeeded(guess).await;
-            Ok(client)
-        }
-        None => {
-            app.defence.failed(guess).await;
-            Err(Error::InvalidClient)
-        }
+    if let Some(client) = client.filter(|_| guess.counts()) {
+        app.defence.succeeded(guess).await;
+        Ok(client)
+    } else {
+        app.defence.failed(guess).await;
+        Err(Error::InvalidClient)
     }
 }
 
