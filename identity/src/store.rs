@@ -37,6 +37,7 @@ mod codes;
 mod database;
 mod familiar;
 mod groups;
+mod guests;
 mod jobs;
 mod keys;
 mod orgs;

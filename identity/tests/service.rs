@@ -17,6 +17,7 @@ mod sqlite {
     mod code;
     mod defence;
     mod files;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
@@ -36,6 +37,7 @@ mod postgres {
     mod attacks;
     mod code;
     mod defence;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
