@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     clock::Clock,
     config::Config,
+    defence::Defence,
     error::Error,
     feed::Desk,
     keys::Signer,
@@ -38,6 +39,8 @@ pub struct Parts {
     pub clock: Clock,
     pub master: MasterKey,
     pub passwords: Passwords,
+    /// Counts guesses.
+    pub defence: Defence,
     pub signer: Signer,
     pub verifier: Verifier,
     pub jwks: Value,
@@ -50,6 +53,8 @@ pub struct Parts {
     pub form_hasher: Hasher,
     /// Hashes what second factors leave behind, each kind under a name of its own.
     pub factor_hasher: Hasher,
+    /// Ties browsers to whom they are known by.
+    pub device_hasher: Hasher,
     /// Hashes client secrets.
     pub secret_hasher: Hasher,
     /// The organization that a sign-in without a client means.

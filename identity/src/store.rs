@@ -37,6 +37,7 @@ mod changes;
 mod codes;
 mod database;
 mod factors;
+mod familiar;
 mod groups;
 mod guests;
 mod jobs;

@@ -16,13 +16,14 @@ use secrecy::SecretString;
 use super::{
     factor,
     form::Form,
-    page::{self, DEVICE, SIGNED_IN, SignIn, Tie},
+    page::{self, DEVICE, REMEMBERED, SIGNED_IN, SignIn, Tie},
     refusal::Refusal,
 };
 use crate::{
     app::App,
     browsers::{self, Proved},
     codes::{self, Ask},
+    devices,
     error::Error,
     grants, login,
     mfa::{self, Need, challenge},
@@ -31,6 +32,7 @@ use crate::{
         browser::Browser,
         grant::Grant,
     },
+    origin::Origin,
     tokens,
 };
 
@@ -130,13 +132,23 @@ async fn answer(app: &App, headers: &HeaderMap, query: &str) -> Result<Response,
 }
 
 /// What somebody typed on our page.
-pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
-    match typed(&app, &headers, body).await {
+pub async fn sign_in(
+    State(app): State<App>,
+    origin: Origin,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match typed(&app, &origin, &headers, body).await {
         Ok(response) | Err(response) => response,
     }
 }
 
-async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
+async fn typed(
+    app: &App,
+    origin: &Origin,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Response> {
     let refuse = |refusal: Refusal| page::refuse(&refusal.description);
     let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
     let query = form.need("request").map_err(refuse)?;
@@ -147,9 +159,9 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
     let password = SecretString::from(form.get("password").unwrap_or_default());
     let client = &request.client;
     let before = page::cookie(headers, SIGNED_IN);
-    let device = page::cookie(headers, DEVICE).filter(|_| !request.strong);
+    let device = page::cookie(headers, REMEMBERED).filter(|_| !request.strong);
     let done = async {
-        let (user, hash) = login::prove(app, client, username, &password).await?;
+        let (user, hash) = login::prove(app, client, (username, &password), origin).await?;
         let (need, remembered) = login::need(app, client, &user, device).await?;
         if !remembered && !matches!(need, Need::Nothing) {
             return Ok(Err(challenge::ask(app, client, (&user, &hash), &need).await?));
@@ -186,6 +198,9 @@ pub async fn signed(
         request.back().refuse(app, &refusal)
     };
     page::set_cookie(&mut response, SIGNED_IN, &cookie);
+    let device = devices::make(app, &request.client.org, &browser.user);
+    let device = device.map_err(|error| page::fault(error.into()))?;
+    page::keep_cookie(&mut response, DEVICE, &device, Some(devices::LIFETIME));
     Ok(response)
 }
 

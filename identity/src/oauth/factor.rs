@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use super::{
     authorize::{self, Request},
     form::Form,
-    page::{self, DEVICE, SIGNED_IN, SecondFactor, Tie},
+    page::{self, REMEMBERED, SIGNED_IN, SecondFactor, Tie},
     refusal::Refusal,
 };
 use crate::{
@@ -101,7 +101,7 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
         Ok((signed, device)) => {
             let mut response = authorize::signed(app, &request, signed).await?;
             if let Some(token) = device {
-                page::keep_cookie(&mut response, DEVICE, &token, device::LIFETIME);
+                page::keep_cookie(&mut response, REMEMBERED, &token, Some(device::LIFETIME));
             }
             Ok(response)
         }

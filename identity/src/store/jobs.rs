@@ -37,6 +37,7 @@ macro_rules! purges {
             purge!("enrolments", "id", "expires_at", $rest),
             purge!("challenges", "id", "expires_at", $rest),
             purge!("devices", "id", "expires_at", $rest),
+            purge!("familiar_networks", "hash", "expires_at", $rest),
         ]
     };
 }

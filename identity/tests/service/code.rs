@@ -27,7 +27,7 @@ pub struct Browser(Mutex<BTreeMap<String, String>>);
 /// A page with a form.
 pub struct Page {
     pub html: String,
-    headers: http::HeaderMap,
+    pub headers: http::HeaderMap,
 }
 
 impl Page {
@@ -45,7 +45,7 @@ impl Page {
 }
 
 impl Browser {
-    fn cookies(&self) -> String {
+    pub fn cookies(&self) -> String {
         let cookies = self.0.lock().unwrap();
         cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
@@ -54,7 +54,11 @@ impl Browser {
         self.0.lock().unwrap().get("__Host-postern").cloned()
     }
 
-    fn keep(&self, answer: &Answer) {
+    pub fn get_cookie(&self, name: &str) -> String {
+        self.0.lock().unwrap()[name].clone()
+    }
+
+    pub fn keep(&self, answer: &Answer) {
         for set in answer.headers.get_all(SET_COOKIE) {
             let set = set.to_str().unwrap();
             let (pair, attributes) = set.split_once("; ").unwrap();
