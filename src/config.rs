@@ -274,7 +274,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 66] = [
+const KEYS: [(&str, Kind); 67] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -312,6 +312,7 @@ const KEYS: [(&str, Kind); 66] = [
     ("identity.max_connections", Kind::Number),
     ("identity.read_timeout_secs", Kind::Number),
     ("identity.shutdown_timeout_secs", Kind::Number),
+    ("identity.outbound_networks", Kind::List),
     ("identity.trusted_proxies", Kind::List),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),

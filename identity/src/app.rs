@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     config::Config,
     defence::Defence,
+    egress::Egress,
     error::Error,
     feed::Desk,
     keys::Signer,
@@ -55,6 +56,8 @@ pub struct Parts {
     pub factor_hasher: Hasher,
     /// Ties browsers to whom they are known by.
     pub device_hasher: Hasher,
+    /// The one way out.
+    pub egress: Egress,
     /// Hashes client secrets.
     pub secret_hasher: Hasher,
     /// The organization that a sign-in without a client means.

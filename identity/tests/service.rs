@@ -24,6 +24,7 @@ mod sqlite {
     mod hostile;
     mod oauth;
     mod policies;
+    mod providers;
     mod settings;
     mod sign_in;
     mod start;
@@ -46,6 +47,7 @@ mod postgres {
     mod hostile;
     mod oauth;
     mod policies;
+    mod providers;
     mod replicas;
     mod settings;
     mod sign_in;

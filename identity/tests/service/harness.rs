@@ -54,6 +54,7 @@ resources:
   applications: [get, post, patch, delete]
   application-credentials: [get]
   settings: [get, patch]
+  providers: [get, post, patch, delete]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
