@@ -362,23 +362,23 @@ pub async fn before_disabling(
     let mut tx = me.begin(app).await?;
     let factors = tx.factors(&me.user.id).await?;
     let kind = kind.or_else(|| preferred(&factors)).ok_or(Error::NoSuchFactor)?;
-    let challenge = match me.turning_off(app, &mut tx).await? {
-        Some(challenge) => challenge,
-        None => {
-            let challenge = Challenge {
-                id: clock::random_id()?.to_string(),
-                user: me.user.id.clone(),
-                app: me.application(app, &mut tx).await?,
-                purpose: Purpose::Disable,
-                sent: None,
-                expires_at: app.clock.now() + LIFETIME,
-            };
-            if let Some(hash) = me.session_hash(app) {
-                tx.remove_challenge(&hash).await?;
-                tx.add_challenge(&challenge, &hash).await?;
-            }
-            challenge
+    let begun = me.turning_off(app, &mut tx).await?;
+    let challenge = if let Some(challenge) = begun {
+        challenge
+    } else {
+        let challenge = Challenge {
+            id: clock::random_id()?.to_string(),
+            user: me.user.id.clone(),
+            app: me.application(app, &mut tx).await?,
+            purpose: Purpose::Disable,
+            sent: None,
+            expires_at: app.clock.now() + LIFETIME,
+        };
+        if let Some(hash) = me.session_hash(app) {
+            tx.remove_challenge(&hash).await?;
+            tx.add_challenge(&challenge, &hash).await?;
         }
+        challenge
     };
     if codes::category(kind).is_none() {
         factors.iter().find(|factor| factor.kind == kind).ok_or(Error::NoSuchFactor)?;

@@ -127,6 +127,7 @@ pub struct Provider {
 /// delivered does not depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the original's members")]
 pub struct Use {
     pub can_sign_in: bool,
     pub can_sign_up: bool,

@@ -384,7 +384,7 @@ async fn a_gateway_is_asked_as_its_template_says_and_led_nowhere_else() {
     let mut sink = Sink::http("200 OK").await;
     let service = open().await;
     let admin = service.admin().await;
-    let (app, twilio) = provided(&service, &admin, json!({
+    let (app, _) = provided(&service, &admin, json!({
         "name": "t", "category": "SMS", "type": "Twilio", "clientId": "AC1", "clientSecret": "s",
         "appId": "+15550100", "endpoint": sink.at("/Accounts/{clientId}/Messages.json"),
     })).await;
@@ -436,7 +436,6 @@ async fn a_gateway_is_asked_as_its_template_says_and_led_nowhere_else() {
     service.post(&at, &token, body.clone()).await.refused(503, "IDE-0064");
     service.clock.advance(60);
     service.post(&at, &token, body).await.refused(429, "IDE-9044");
-    let _ = twilio;
 }
 
 #[tokio::test]
