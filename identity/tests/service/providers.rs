@@ -231,7 +231,18 @@ async fn providers_are_made_changed_linked_and_removed_and_their_secrets_never_t
     }
     let kind = json!({"type": "HTTP"});
     service.patch(&path, &admin, kind).await.refused(400, "IDE-0011");
+    service.delete(&path, &admin).await.expect(204);
+    service.get(&path, &admin).await.refused(404, "IDE-1012");
+}
 
+#[tokio::test]
+async fn an_application_uses_providers_of_its_own_organization_until_they_are_gone() {
+    let service = Service::start().await;
+    let admin = service.admin().await;
+    let body = json!({"name": "sms", "category": "SMS", "type": "Twilio", "clientId": "AC1"});
+    let made = service.post("/v1/providers", &admin, body).await.expect(201);
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/v1/providers/{id}");
     let apps = service.get("/v1/applications", &admin).await.expect(200);
     let app = apps[0]["id"].as_str().unwrap();
     let links = format!("/v1/applications/{app}/providers");
