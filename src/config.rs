@@ -274,7 +274,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 65] = [
+const KEYS: &[(&str, Kind)] = &[
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -308,6 +308,8 @@ const KEYS: [(&str, Kind); 65] = [
     ("identity.access_token_secs", Kind::Number),
     ("identity.refresh_token_secs", Kind::Number),
     ("identity.retrievable_secrets", Kind::Flag),
+    ("identity.audit_retention_days", Kind::Number),
+    ("identity.trusted_proxies", Kind::List),
     ("identity.max_body_bytes", Kind::Number),
     ("identity.max_connections", Kind::Number),
     ("identity.read_timeout_secs", Kind::Number),
@@ -658,6 +660,7 @@ mod tests {
                 _ if key == "product.encoded_slash" => "keep",
                 _ if key == "product.reasons" => "id",
                 _ if key == "proxy.trusted_proxies" => "127.0.0.1",
+                _ if key == "identity.trusted_proxies" => "10.0.0.0/8",
                 _ if key == "proxy.identity_names" => "postern, remote",
                 _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
                 _ if key == "identity.issuer" || key == "authzen.url" => "https://a",

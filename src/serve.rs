@@ -6,6 +6,7 @@
 
 use std::{
     io::Write,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -75,6 +76,9 @@ pub fn run(args: &Args) -> Result<()> {
     };
 
     config.proxy.identity = Some(Upstream::from(addresses.identity));
+    // Who is behind the proxy is the proxy's to say, which connects from this machine.
+    let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), addresses.identity.ip()];
+    here.into_iter().for_each(|address| config.identity.trust(address));
     let identity_runtime = process::runtime("identity", 2)?;
     let opening = Identity::open(
         config.identity.clone(),

@@ -55,6 +55,7 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/applications/{id}", "applications", "get"),
     ("PATCH", "/v1/applications/{id}", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}", "applications", "delete"),
+    ("GET", "/v1/audit", "audit", "get"),
 ];
 
 /// Proof that the caller may do what the route does.

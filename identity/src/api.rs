@@ -1,6 +1,7 @@
 //! The management API: REST over the rules, a file per noun.
 
 mod apps;
+mod audit;
 pub mod auth;
 pub mod feed;
 mod groups;
@@ -20,5 +21,6 @@ pub fn router() -> Router<App> {
         .merge(groups::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(audit::router())
         .merge(feed::router())
 }

@@ -1,7 +1,8 @@
 //! How the service is run. Every key has a safe default; an unknown one is refused.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use policy::model::decision::OnError;
 use serde::Deserialize;
 
@@ -27,6 +28,11 @@ pub struct Config {
     /// Whether the secrets of applications made from now on can be read back, by whoever holds
     /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
     pub retrievable_secrets: bool,
+    /// How many days an entry of the audit log is kept. Default: for ever.
+    pub audit_retention_days: Option<u64>,
+    /// Networks, such as `10.0.0.0/8`, whose `X-Forwarded-For` is believed: those of the proxies in front.
+    /// Default: none; in `postern serve`, its own proxy.
+    pub trusted_proxies: Vec<IpNet>,
     /// The largest request body read, in bytes. Default: 65536.
     pub max_body_bytes: usize,
     /// How many connections may be open at once; more wait to be accepted. Default: 1024.
@@ -56,6 +62,8 @@ impl Default for Config {
             access_token_secs: 3600,
             refresh_token_secs: 86_400,
             retrievable_secrets: false,
+            audit_retention_days: None,
+            trusted_proxies: Vec::new(),
             max_body_bytes: 65_536,
             max_connections: 1024,
             read_timeout_secs: 30,
@@ -70,6 +78,11 @@ impl Default for Config {
 const LONGEST_SECS: u64 = 31_536_000;
 
 impl Config {
+    /// Believe a proxy at that address who is behind it.
+    pub fn trust(&mut self, address: IpAddr) {
+        self.trusted_proxies.push(address.to_canonical().into());
+    }
+
     /// What no single field can tell: whether the service can run like this.
     ///
     /// # Errors
@@ -78,7 +91,16 @@ impl Config {
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let lifetime = 1..=LONGEST_SECS;
         let scheme = ["http://", "https://"].iter().any(|scheme| self.issuer.starts_with(scheme));
+        let keeps = self.audit_retention_days.is_none_or(|days| (1..=36_500).contains(&days));
+        // Wider is everybody, or nearly: any client could claim to be a proxy.
+        let own = |network: &IpNet| match network {
+            IpNet::V4(network) => network.prefix_len() >= 8,
+            IpNet::V6(network) => network.prefix_len() >= 7,
+        };
+        let trusts = self.trusted_proxies.iter().all(own);
         for (key, good, rule) in [
+            ("audit_retention_days", keeps, "1 to 36500"),
+            ("trusted_proxies", trusts, "the proxies' own networks, not everybody's"),
             ("issuer", scheme, "to start with `http://` or `https://`"),
             ("audience", !self.audience.is_empty(), "it is not empty"),
             ("access_token_secs", lifetime.contains(&self.access_token_secs), "1 to 31536000"),

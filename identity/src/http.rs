@@ -3,7 +3,7 @@
 //! Every answer has the shape of its surface and an `X-Request-Id`: unknown paths, wrong methods and
 //! panics too. Slow clients are given up, and no more connections are open than configured.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -36,6 +36,7 @@ use crate::{
     error::Error,
     hearing::Hearing,
     oauth,
+    origin::Origin,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,6 +46,10 @@ const MOST_HEADERS: usize = 100;
 const MOST_HEADER_BYTES: usize = 64 * 1024;
 /// How long to wait when no connection can be accepted, because there are no file handles left say.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The other end of the connection that a request came by.
+#[derive(Clone, Copy)]
+struct Peer(IpAddr);
 
 /// Everything that the service answers.
 pub fn router(app: App) -> Router {
@@ -66,7 +71,7 @@ pub fn router(app: App) -> Router {
         .fallback(async |uri: Uri| refuse(&uri, Error::NoSuchPath))
         .method_not_allowed_fallback(async |uri: Uri| refuse(&uri, Error::NoSuchMethod))
         .layer(panicked)
-        .layer(middleware::from_fn(numbered))
+        .layer(middleware::from_fn_with_state(app.clone(), numbered))
         .with_state(app)
 }
 
@@ -82,12 +87,15 @@ fn refuse(uri: &Uri, error: Error) -> Response {
 }
 
 /// Give the request a number, its caller's or a new one, and answer with it.
-async fn numbered(request: Request, next: Next) -> Response {
+async fn numbered(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).filter(|id| decent(id)).cloned();
     let id = id.or_else(|| HeaderValue::try_from(clock::random_id().ok()?.to_string()).ok());
     let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("request", id = shown, method = %request.method());
-    let mut response = next.run(request).instrument(span).await;
+    let peer = request.extensions().get::<Peer>().map(|Peer(peer)| *peer);
+    let trusted = &app.config.trusted_proxies;
+    let origin = Origin::of(peer, request.headers(), trusted, Some(shown.to_owned()));
+    let mut response = origin.scope(next.run(request).instrument(span)).await;
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -143,8 +151,8 @@ pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bo
             accepted = async { (place.await, listener.accept().await) } => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let (place, stream) = match accepted {
-            (Ok(place), Ok((stream, _))) => (place, stream),
+        let (place, (stream, peer)) = match accepted {
+            (Ok(place), Ok((stream, peer))) => (place, (stream, Peer(peer.ip()))),
             (_, Err(error)) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -155,7 +163,8 @@ pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bo
         let watcher = graceful.watcher();
         let (server, router) = (Arc::clone(&server), router.clone());
         tokio::spawn(async move {
-            converse(&server, router, Hearing::new(stream, patience), watcher).await;
+            let stream = Hearing::new(stream, patience);
+            converse(&server, router, (stream, peer), watcher).await;
             drop(place);
         });
     }
@@ -178,8 +187,14 @@ fn server(app: &App) -> http1::Builder {
     server
 }
 
-async fn converse(server: &http1::Builder, router: Router, stream: Hearing, watcher: Watcher) {
-    let service = service_fn(move |request: http::Request<Incoming>| {
+async fn converse(
+    server: &http1::Builder,
+    router: Router,
+    (stream, peer): (Hearing, Peer),
+    watcher: Watcher,
+) {
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         router.clone().oneshot(request.map(Body::new))
     });
     let connection = server.serve_connection(TokioIo::new(stream), service);

@@ -4,10 +4,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     app::App,
+    audit::{self, Account},
     error::Error,
     grants::Narrowing,
     model::{
         app::{Client, GrantType},
+        event::Event,
         grant::Grant,
         user::{Credentials, User},
     },
@@ -33,7 +35,11 @@ pub async fn client(app: &App, said: &ClientCredentials) -> Result<Client, Error
     let hash = known.as_ref().map(|client| client.secret_hash.as_slice()).unwrap_or_default();
     let fits = app.secret_hasher.fits(said.secret.expose_secret(), hash);
     // A public application has no secret that could be known.
-    known.filter(|client| fits && !client.registration.public).ok_or(Error::InvalidClient)
+    if let Some(refused) = known.as_ref().filter(|client| !fits || client.registration.public) {
+        audit::refused(app, refused).await?;
+        return Err(Error::InvalidClient);
+    }
+    known.ok_or(Error::InvalidClient)
 }
 
 /// The client that a sign-in means which names none.
@@ -87,6 +93,9 @@ pub async fn prove(
         // By id alone: what was typed as a user name may be a password.
         let user = known.as_ref().map_or("unknown", |known| known.id.as_str());
         tracing::info!(user.id = user, client = client.client_id, "a sign-in failed");
+        let account = known.as_ref().map_or(Account::Unknown, |known| Account::User(&known.id));
+        let through = Some(&client.id);
+        audit::failed(app, &client.org, Event::SignInFailed, account, through).await?;
     }
     let known = known.filter(|_| verdict != Match::No).ok_or(Error::InvalidCredentials)?;
     let proved = match verdict {

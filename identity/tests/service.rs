@@ -14,6 +14,7 @@ mod sqlite {
     mod administration;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod files;
     mod harness;
@@ -32,6 +33,7 @@ mod postgres {
     mod administration;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod harness;
     mod hostile;

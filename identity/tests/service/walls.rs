@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 11] = [
+const TENANTS: [&str; 14] = [
     "organizations",
     "users",
     "memberships",
@@ -21,6 +21,9 @@ const TENANTS: [&str; 11] = [
     "refresh_tokens",
     "browsers",
     "codes",
+    "audit",
+    "audit_heads",
+    "audit_failures",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -57,7 +60,11 @@ async fn two_tenants() -> (Service, PgConnection) {
              FROM users WHERE username = '{user}'; \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
-             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'"
+             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO audit SELECT '{org}', 1000, 0, 'e', 'user', 'u', '', '', NULL, NULL, NULL, \
+             NULL, NULL, 1, '{org}'::bytea; \
+             INSERT INTO audit_failures VALUES ('{org}', 'e', '', 0, 1); \
+             INSERT INTO audit_heads VALUES ('{org}', 0, '', 0, '', '') ON CONFLICT DO NOTHING"
         ))
         .await;
     }
