@@ -8,6 +8,7 @@ mod groups;
 mod page;
 pub mod problem;
 mod roles;
+mod settings;
 mod users;
 
 use axum::Router;
@@ -22,5 +23,6 @@ pub fn router() -> Router<App> {
         .merge(roles::router())
         .merge(apps::router())
         .merge(audit::router())
+        .merge(settings::router())
         .merge(feed::router())
 }

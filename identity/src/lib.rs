@@ -41,6 +41,7 @@ mod publish;
 mod registration;
 mod roles;
 mod sessions;
+mod settings;
 mod sheet;
 mod store;
 mod tokens;

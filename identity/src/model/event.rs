@@ -39,6 +39,8 @@ events! {
     /// The first start made it, with its administrator and default application.
     OrganizationCreated = "organization.created",
 
+    SettingsChanged = "organization.settings-changed",
+
     UserCreated = "user.created",
     UserChanged = "user.changed",
     UserRemoved = "user.removed",

@@ -52,6 +52,7 @@ resources:
   applications: [get, post, patch, delete]
   application-credentials: [get]
   audit: [get]
+  settings: [get, patch]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
