@@ -41,7 +41,7 @@ pub fn run(args: Args) -> ExitCode {
 impl Command {
     fn run(self) -> Result<Outcome> {
         match self {
-            Self::Audit(command) => audit::run(command),
+            Self::Audit(command) => audit::run(&command),
         }
     }
 }

@@ -642,6 +642,7 @@ mod tests {
     #[test]
     fn every_key_can_be_set_by_a_variable() {
         for (key, kind) in KEYS {
+            let key = *key;
             let value = match kind {
                 Kind::Number => "2000",
                 Kind::Flag => "true",

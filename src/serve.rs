@@ -78,7 +78,9 @@ pub fn run(args: &Args) -> Result<()> {
     config.proxy.identity = Some(Upstream::from(addresses.identity));
     // Who is behind the proxy is the proxy's to say, which connects from this machine.
     let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), addresses.identity.ip()];
-    here.into_iter().for_each(|address| config.identity.trust(address));
+    for address in here {
+        config.identity.trust(address);
+    }
     let identity_runtime = process::runtime("identity", 2)?;
     let opening = Identity::open(
         config.identity.clone(),

@@ -83,7 +83,7 @@ pub enum Account<'a> {
 }
 
 impl Account<'_> {
-    fn key(&self) -> String {
+    fn key(self) -> String {
         match self {
             Self::User(id) => format!("user/{id}"),
             Self::Unknown => String::new(),

@@ -204,7 +204,10 @@ impl Identity {
         // Last of all: a start that fails has filled nothing, and the secrets of one that succeeds
         // are told.
         let first = match seed {
-            Some(seed) => Some(seed.plant(&store, &bootstrap, clock.now(), &audit_hasher).await?),
+            Some(seed) => {
+                // Apart from the rest, which would be as large otherwise for every later start.
+                Some(Box::pin(seed.plant(&store, &bootstrap, clock.now(), &audit_hasher)).await?)
+            }
             None => None,
         };
         let longest_token_secs =

@@ -106,12 +106,11 @@ pub async fn sign_out_of(app: &App, org: &OrgId, session: &SessionId) -> Result<
     let now = app.clock.now();
     let mut tx = app.store.begin_beside(org).await?;
     let Some(session) = tx.living_session(session, now).await? else { return Ok(()) };
-    match session.browser {
-        Some(browser) => end_in(app, &mut tx, &browser, &session.user).await?,
-        None => {
-            let why = ((&session.user).into(), Event::SessionEnded);
-            sessions::end_in(app, &mut tx, &session.id, why).await?;
-        }
+    if let Some(browser) = session.browser {
+        end_in(app, &mut tx, &browser, &session.user).await?;
+    } else {
+        let why = ((&session.user).into(), Event::SessionEnded);
+        sessions::end_in(app, &mut tx, &session.id, why).await?;
     }
     app.commit(tx).await
 }

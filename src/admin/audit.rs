@@ -66,15 +66,15 @@ fn head(text: &str) -> Result<(u64, String), String> {
 }
 
 /// Run one of them.
-pub fn run(command: Command) -> Result<Outcome> {
-    let which = match &command {
+pub fn run(command: &Command) -> Result<Outcome> {
+    let which = match command {
         Command::Verify(args) => &args.which,
         Command::Export(args) => &args.which,
     };
     let config = Config::load(which.config.as_deref(), crate::config::environment())?;
     process::runtime("admin", 1)?.block_on(async {
         let ledger = Ledger::open(&config.identity, &config.data_dir).await?;
-        match &command {
+        match command {
             Command::Verify(args) => verify(&ledger, args).await,
             Command::Export(args) => export(&ledger, args).await,
         }
