@@ -5,6 +5,7 @@ mod audit;
 pub mod auth;
 pub mod feed;
 mod groups;
+mod guests;
 mod page;
 pub mod problem;
 mod roles;
@@ -20,6 +21,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .merge(users::router())
         .merge(groups::router())
+        .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
         .merge(audit::router())

@@ -6,6 +6,7 @@ pub mod code;
 pub mod event;
 pub mod grant;
 pub mod group;
+pub mod guest;
 pub mod role;
 pub mod session;
 pub mod settings;

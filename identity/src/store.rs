@@ -37,6 +37,7 @@ mod changes;
 mod codes;
 mod database;
 mod groups;
+mod guests;
 mod jobs;
 mod keys;
 mod orgs;

@@ -17,6 +17,7 @@ mod sqlite {
     mod audit;
     mod code;
     mod files;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
@@ -36,6 +37,7 @@ mod postgres {
     mod attacks;
     mod audit;
     mod code;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;

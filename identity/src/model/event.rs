@@ -49,6 +49,10 @@ events! {
     /// By an administrator.
     PasswordReset = "user.password-reset",
 
+    /// What is said of a person of another issuer, for the first time or anew.
+    GuestChanged = "guest.changed",
+    GuestRemoved = "guest.removed",
+
     GroupCreated = "group.created",
     GroupChanged = "group.changed",
     GroupRemoved = "group.removed",
@@ -194,9 +198,9 @@ impl Change {
     }
 }
 
-/// The nouns are plain data, which always is JSON.
+/// The nouns are plain data, which always is JSON. `None` is nothing.
 fn value(noun: &impl Serialize) -> Option<Value> {
-    serde_json::to_value(noun).ok()
+    serde_json::to_value(noun).ok().filter(|value| !value.is_null())
 }
 
 /// What is to be recorded; its place in the chain is found at the commit.

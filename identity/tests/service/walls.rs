@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 14] = [
+const TENANTS: &[&str] = &[
     "organizations",
     "users",
     "memberships",
@@ -24,6 +24,8 @@ const TENANTS: [&str; 14] = [
     "audit",
     "audit_heads",
     "audit_failures",
+    "guests",
+    "guest_groups",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -58,6 +60,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              ('t-{org}', '{org}', 's-{org}', '{org}'::bytea, 0, 9000000000, NULL, NULL); \
              INSERT INTO browsers SELECT 'b-{org}', '{org}', id, '{org}'::bytea, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
+             INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
+             INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
