@@ -6,7 +6,6 @@
 
 use std::{
     io::Write,
-    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -76,11 +75,9 @@ pub fn run(args: &Args) -> Result<()> {
     };
 
     config.proxy.identity = Some(Upstream::from(addresses.identity));
-    // Who is behind the proxy is the proxy's to say, which connects from this machine.
-    let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), addresses.identity.ip()];
-    for address in here {
-        config.identity.trust(address);
-    }
+    let proof = identity::relay_proof().map_err(anyhow::Error::new)?;
+    config.proxy.relay_proof = Some(proof.clone());
+    config.identity.relay = Some(proof);
     let identity_runtime = process::runtime("identity", 2)?;
     let opening = Identity::open(
         config.identity.clone(),

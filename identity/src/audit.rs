@@ -19,14 +19,11 @@ use serde_json::json;
 use crate::{
     admin::Admin,
     app::App,
+    asker::{self, Asker},
     clock::rfc3339,
     error::Error,
     master::Hasher,
-    model::{
-        app::Client,
-        event::{Actor, Change, Draft, Entry, Event, Target},
-    },
-    origin,
+    model::event::{Actor, Change, Draft, Entry, Event, Target},
     store::{Filter, Head, Linked, Place, Store, StoreError, Tx},
 };
 
@@ -54,7 +51,7 @@ pub fn draft(
     target: Option<Target>,
     change: Change,
 ) -> Draft {
-    let origin::Origin { request_id, address, agent } = origin::here();
+    let Asker { request_id, address, agent } = asker::here();
     let actor = actor.into();
     Draft { at, event, actor, target, change, request_id, address, agent, times: 1 }
 }
@@ -178,15 +175,15 @@ impl Refusals {
 /// # Errors
 ///
 /// When the database fails.
-pub async fn refused(app: &App, client: &Client) -> Result<(), Error> {
+pub async fn refused(app: &App, (org, id): (OrgId, AppId)) -> Result<(), Error> {
     let minute = app.clock.now() / 60;
-    let Some(before) = app.refusals.note((client.org.clone(), client.id.clone()), minute) else {
+    let Some(before) = app.refusals.note((org.clone(), id.clone()), minute) else {
         return Ok(());
     };
-    let mut tx = app.store.begin_beside(&client.org).await?;
+    let mut tx = app.store.begin_beside(&org).await?;
     let event = Event::ClientRefused;
-    again(app, &mut tx, event, Some((&client.id).into()), before);
-    app.audit(&mut tx, Actor::Nobody, event, &client.id, Change::none());
+    again(app, &mut tx, event, Some((&id).into()), before);
+    app.audit(&mut tx, Actor::Nobody, event, &id, Change::none());
     app.commit(tx).await
 }
 

@@ -1,9 +1,9 @@
 //! How the service is run. Every key has a safe default; an unknown one is refused.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use ipnet::IpNet;
-use policy::model::decision::OnError;
+use policy::{model::decision::OnError, networks::Networks};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::store::Database;
@@ -30,9 +30,6 @@ pub struct Config {
     pub retrievable_secrets: bool,
     /// How many days an entry of the audit log is kept. Default: for ever.
     pub audit_retention_days: Option<u64>,
-    /// Networks, such as `10.0.0.0/8`, whose `X-Forwarded-For` is believed: those of the proxies in front.
-    /// Default: none; in `postern serve`, its own proxy.
-    pub trusted_proxies: Vec<IpNet>,
     /// The largest request body read, in bytes. Default: 65536.
     pub max_body_bytes: usize,
     /// How many connections may be open at once; more wait to be accepted. Default: 1024.
@@ -43,6 +40,12 @@ pub struct Config {
     /// How long requests in flight may take to finish after the order to stop, in seconds.
     /// Default: 10.
     pub shutdown_timeout_secs: u64,
+    /// Networks of proxies whose `X-Forwarded-For` is believed, so that sign-ins are limited by the
+    /// client's address and not by theirs. The proxy in the same process needs none. Default: none.
+    pub trusted_proxies: Networks,
+    /// What the proxy in the same process shows to be believed, where there is one.
+    #[serde(skip)]
+    pub relay: Option<SecretString>,
     /// What a policy that cannot be evaluated does. The proxy's, too, so it stands in a section of
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
@@ -63,11 +66,12 @@ impl Default for Config {
             refresh_token_secs: 86_400,
             retrievable_secrets: false,
             audit_retention_days: None,
-            trusted_proxies: Vec::new(),
             max_body_bytes: 65_536,
             max_connections: 1024,
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
+            trusted_proxies: Networks::default(),
+            relay: None,
             on_error: OnError::default(),
             database: Database::default(),
         }
@@ -78,11 +82,6 @@ impl Default for Config {
 const LONGEST_SECS: u64 = 31_536_000;
 
 impl Config {
-    /// Believe a proxy at that address who is behind it.
-    pub fn trust(&mut self, address: IpAddr) {
-        self.trusted_proxies.push(address.to_canonical().into());
-    }
-
     /// What no single field can tell: whether the service can run like this.
     ///
     /// # Errors
@@ -92,15 +91,8 @@ impl Config {
         let lifetime = 1..=LONGEST_SECS;
         let scheme = ["http://", "https://"].iter().any(|scheme| self.issuer.starts_with(scheme));
         let keeps = self.audit_retention_days.is_none_or(|days| (1..=36_500).contains(&days));
-        // Wider is everybody, or nearly: any client could claim to be a proxy.
-        let own = |network: &IpNet| match network {
-            IpNet::V4(network) => network.prefix_len() >= 8,
-            IpNet::V6(network) => network.prefix_len() >= 7,
-        };
-        let trusts = self.trusted_proxies.iter().all(own);
         for (key, good, rule) in [
             ("audit_retention_days", keeps, "1 to 36500"),
-            ("trusted_proxies", trusts, "the proxies' own networks, not everybody's"),
             ("issuer", scheme, "to start with `http://` or `https://`"),
             ("audience", !self.audience.is_empty(), "it is not empty"),
             ("access_token_secs", lifetime.contains(&self.access_token_secs), "1 to 31536000"),

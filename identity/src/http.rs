@@ -3,7 +3,7 @@
 //! Every answer has the shape of its surface and an `X-Request-Id`: unknown paths, wrong methods and
 //! panics too. Slow clients are given up, and no more connections are open than configured.
 
-use std::{any::Any, net::IpAddr, sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -31,12 +31,13 @@ use tracing::Instrument;
 use crate::{
     api::{self, feed::Stopping, problem::Problem},
     app::App,
+    asker::Asker,
     auth::{self, refusal::Refusal},
     clock::{self, rfc3339},
     error::Error,
     hearing::Hearing,
     oauth,
-    origin::Origin,
+    origin::{Origin, Peer},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,10 +47,6 @@ const MOST_HEADERS: usize = 100;
 const MOST_HEADER_BYTES: usize = 64 * 1024;
 /// How long to wait when no connection can be accepted, because there are no file handles left say.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// The other end of the connection that a request came by.
-#[derive(Clone, Copy)]
-struct Peer(IpAddr);
 
 /// Everything that the service answers.
 pub fn router(app: App) -> Router {
@@ -92,10 +89,10 @@ async fn numbered(State(app): State<App>, request: Request, next: Next) -> Respo
     let id = id.or_else(|| HeaderValue::try_from(clock::random_id().ok()?.to_string()).ok());
     let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("request", id = shown, method = %request.method());
-    let peer = request.extensions().get::<Peer>().map(|Peer(peer)| *peer);
-    let trusted = &app.config.trusted_proxies;
-    let origin = Origin::of(peer, request.headers(), trusted, Some(shown.to_owned()));
-    let mut response = origin.scope(next.run(request).instrument(span)).await;
+    let peer = request.extensions().get::<Peer>();
+    let origin = peer.map(|Peer(peer)| Origin::of(&app.config, *peer, request.headers()));
+    let asker = Asker::of(origin.map(|origin| origin.address), request.headers(), shown);
+    let mut response = asker.scope(next.run(request).instrument(span)).await;
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -163,8 +160,7 @@ pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bo
         let watcher = graceful.watcher();
         let (server, router) = (Arc::clone(&server), router.clone());
         tokio::spawn(async move {
-            let stream = Hearing::new(stream, patience);
-            converse(&server, router, (stream, peer), watcher).await;
+            converse(&server, router, (Hearing::new(stream, patience), peer), watcher).await;
             drop(place);
         });
     }

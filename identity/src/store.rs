@@ -36,6 +36,7 @@ mod browsers;
 mod changes;
 mod codes;
 mod database;
+mod familiar;
 mod groups;
 mod guests;
 mod jobs;

@@ -16,6 +16,7 @@ mod sqlite {
     mod attacks;
     mod audit;
     mod code;
+    mod defence;
     mod files;
     mod guests;
     mod harness;
@@ -37,6 +38,7 @@ mod postgres {
     mod attacks;
     mod audit;
     mod code;
+    mod defence;
     mod guests;
     mod harness;
     mod hostile;

@@ -17,6 +17,7 @@ use crate::{
         app::Client,
         event::{Actor, Change, Event},
     },
+    origin::Origin,
     sessions,
 };
 
@@ -24,11 +25,12 @@ use crate::{
 /// an access token goes alone. One that stands for nothing is as good as given up.
 pub async fn revoke(
     State(app): State<App>,
+    origin: Origin,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let form = Form::of_body(&app, &headers, body).await?;
-    let client = client::identified(&app, &headers, &form).await?;
+    let client = client::identified(&app, &origin, &headers, &form).await?;
     let token = form.need("token")?;
     if let Some((_, session)) = sessions::of_refresh(&app, &client, token).await? {
         let mut tx = app.store.begin_beside(&client.org).await.map_err(Error::from)?;
