@@ -6,6 +6,7 @@ pub mod auth;
 pub mod feed;
 mod groups;
 mod guests;
+pub mod mfa;
 mod page;
 pub mod problem;
 mod roles;
@@ -26,5 +27,6 @@ pub fn router() -> Router<App> {
         .merge(apps::router())
         .merge(audit::router())
         .merge(settings::router())
+        .merge(mfa::router())
         .merge(feed::router())
 }

@@ -33,9 +33,11 @@ macro_rules! run {
 mod apps;
 mod audit;
 mod browsers;
+mod challenges;
 mod changes;
 mod codes;
 mod database;
+mod factors;
 mod familiar;
 mod groups;
 mod guests;
@@ -63,6 +65,7 @@ use thiserror::Error;
 use crate::{master::Hasher, model::event::Draft};
 
 pub use audit::{Filter, Head, Linked, Place};
+pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 

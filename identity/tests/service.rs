@@ -17,6 +17,8 @@ mod sqlite {
     mod audit;
     mod code;
     mod defence;
+    mod factor_page;
+    mod factors;
     mod files;
     mod guests;
     mod harness;
@@ -39,6 +41,8 @@ mod postgres {
     mod audit;
     mod code;
     mod defence;
+    mod factor_page;
+    mod factors;
     mod guests;
     mod harness;
     mod hostile;

@@ -53,6 +53,13 @@ events! {
     GuestChanged = "guest.changed",
     GuestRemoved = "guest.removed",
 
+    FactorEnabled = "second-factor.enabled",
+    FactorsDisabled = "second-factor.disabled",
+    /// By an administrator.
+    FactorsReset = "second-factor.reset",
+    /// A second factor was wrong.
+    FactorFailed = "second-factor.failed",
+
     GroupCreated = "group.created",
     GroupChanged = "group.changed",
     GroupRemoved = "group.removed",
