@@ -70,6 +70,7 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/providers/{id}", "providers", "get"),
     ("PATCH", "/v1/providers/{id}", "providers", "patch"),
     ("DELETE", "/v1/providers/{id}", "providers", "delete"),
+    ("GET", "/v1/audit", "audit", "get"),
     ("GET", "/v1/settings", "settings", "get"),
     ("PATCH", "/v1/settings", "settings", "patch"),
 ];

@@ -5,6 +5,7 @@
 use policy::model::name::{AppId, OrgId};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -12,7 +13,10 @@ use crate::{
     app::App,
     clock,
     error::Error,
-    model::provider::{Details, Link, Provider, Type, Use},
+    model::{
+        event::{Change, Event},
+        provider::{Details, Link, Provider, Type, Use},
+    },
     store::Window,
     words,
 };
@@ -91,6 +95,8 @@ pub async fn create(app: &App, by: &Admin, kind: Type, asked: Asked) -> Result<P
     let provider = changed(app, by, provider, asked)?;
     let (mut tx, _) = by.begin(app).await?;
     tx.add_provider(&provider).await?;
+    let (target, change) = (("provider", &*provider.id), Change::made(&told(&provider)));
+    app.audit(&mut tx, by, Event::ProviderCreated, target, change);
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), provider.id = provider.id, "made a provider");
     Ok(provider)
@@ -99,9 +105,11 @@ pub async fn create(app: &App, by: &Admin, kind: Type, asked: Asked) -> Result<P
 /// Change a provider.
 pub async fn change(app: &App, by: &Admin, id: &str, asked: Asked) -> Result<Provider, Error> {
     let (mut tx, _) = by.begin(app).await?;
-    let provider = tx.provider(id).await?.ok_or(Error::NoSuchProvider)?;
-    let provider = changed(app, by, provider, asked)?;
+    let before = tx.provider(id).await?.ok_or(Error::NoSuchProvider)?;
+    let provider = changed(app, by, before.clone(), asked)?;
     tx.update_provider(&provider).await?;
+    let change = Change::between(&told(&before), &told(&provider));
+    app.audit(&mut tx, by, Event::ProviderChanged, ("provider", id), change);
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), provider.id = id, "changed a provider");
     Ok(provider)
@@ -110,12 +118,25 @@ pub async fn change(app: &App, by: &Admin, id: &str, asked: Asked) -> Result<Pro
 /// Remove a provider; no application uses it any more.
 pub async fn remove(app: &App, by: &Admin, id: &str) -> Result<(), Error> {
     let (mut tx, _) = by.begin(app).await?;
-    if !tx.remove_provider(id).await? {
-        return Err(Error::NoSuchProvider);
-    }
+    let before = tx.provider(id).await?.ok_or(Error::NoSuchProvider)?;
+    tx.remove_provider(id).await?;
+    app.audit(&mut tx, by, Event::ProviderRemoved, ("provider", id), Change::lost(&told(&before)));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), provider.id = id, "removed a provider");
     Ok(())
+}
+
+/// What is recorded of a provider: where codes go, and nothing that somebody may have written a secret
+/// into.
+fn told(provider: &Provider) -> Value {
+    let details = &provider.details;
+    let endpoint = details.text("endpoint").and_then(|endpoint| Url::parse(endpoint).ok());
+    json!({
+        "name": provider.name,
+        "type": provider.kind.as_str(),
+        "host": details.text("host"),
+        "endpoint": endpoint.as_ref().and_then(Url::host_str),
+    })
 }
 
 fn changed(app: &App, by: &Admin, mut of: Provider, asked: Asked) -> Result<Provider, Error> {
@@ -251,6 +272,8 @@ async fn put(
     let is_default = held.as_ref().is_some_and(|link| link.is_default);
     let with = asked.onto(held.map(|link| link.with).unwrap_or_default())?;
     tx.put_link(of, id, &with, app.clock.now()).await?;
+    let change = Change::made(&json!({"provider": id, "use": with}));
+    app.audit(&mut tx, by, Event::ProviderLinked, of, change);
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %of, provider.id = id, "linked a provider");
     Ok(Link { app: of.clone(), provider, with, is_default })
@@ -264,6 +287,7 @@ pub async fn prefer(app: &App, by: &Admin, (of, id): (&AppId, &str)) -> Result<L
     let mut link =
         links.into_iter().find(|link| link.provider.id == id).ok_or(Error::NoSuchProvider)?;
     tx.set_default_link(of, (id, link.provider.kind.category())).await?;
+    app.audit(&mut tx, by, Event::ProviderChosen, of, Change::made(&json!({"provider": id})));
     app.commit(tx).await?;
     link.is_default = true;
     tracing::info!(by = %by.principal(), app.id = %of, provider.id = id, "chose a provider");
@@ -277,6 +301,7 @@ pub async fn unlink(app: &App, by: &Admin, (of, id): (&AppId, &str)) -> Result<(
     if !tx.remove_link(of, id).await? {
         return Err(Error::NoSuchProvider);
     }
+    app.audit(&mut tx, by, Event::ProviderUnlinked, of, Change::lost(&json!({"provider": id})));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %of, provider.id = id, "unlinked a provider");
     Ok(())

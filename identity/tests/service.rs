@@ -14,6 +14,7 @@ mod sqlite {
     mod administration;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod defence;
     mod factor_page;
@@ -38,6 +39,7 @@ mod postgres {
     mod administration;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod defence;
     mod factor_page;
