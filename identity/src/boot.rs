@@ -31,13 +31,15 @@ use crate::{
     app::{App, MARGIN, Parts},
     apps::Credentials,
     bootstrap::{Bootstrap, FirstStart, Secrets},
-    cache::Cache,
+    cache::{Cache, ValkeyError},
     clock::{self, Clock, NoRandom},
     config::Config,
     defence::Defence,
     error::Error as RuleError,
     feed::Desk,
-    http, jobs, keys,
+    http,
+    jobs::{self, Leads},
+    keys,
     keys::{KeyError, SealedKey, Signer},
     master::{Hasher, MasterError, MasterKey},
     model::{
@@ -104,6 +106,8 @@ pub enum OpenError {
     Verifier(#[from] BadKeys),
     #[error("the key of the feed cannot be used")]
     FeedKey(#[from] BadKey),
+    #[error("the address of the cache cannot be used")]
+    Cache(#[from] ValkeyError),
     #[error("passwords cannot be hashed")]
     Password(#[from] PasswordError),
     #[error(transparent)]
@@ -215,7 +219,7 @@ impl Identity {
         let cookie_hasher = Hasher::new(&master, "browsers/1");
         let form_hasher = Hasher::new(&master, "forms/1");
         let device_hasher = Hasher::new(&master, "devices/1");
-        let defence = Defence::new(Cache::default(), &master);
+        let defence = Defence::new(Cache::open(config.cache.as_ref()).await?, &master);
         let app = App::new(Parts {
             config,
             store,
@@ -236,6 +240,7 @@ impl Identity {
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
             progress: Progress::default(),
+            leads: Leads::default(),
             proposals: Proposals::default(),
             feed,
             longest_token_secs,

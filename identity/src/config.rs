@@ -6,7 +6,7 @@ use policy::{model::decision::OnError, networks::Networks};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::store::Database;
+use crate::{cache::Address, store::Database};
 
 /// The `[identity]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -48,6 +48,10 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
+    /// Where guesses are counted, for several processes together. The address may hold a password, so
+    /// it has a section of its own (`[cache]`). Default: each process counts for itself.
+    #[serde(skip)]
+    pub cache: Option<Address>,
     /// Where everything is kept. It may hold a password, so it has a section of its own
     /// (`[database]`). Default: in a file in the data folder.
     #[serde(skip)]
@@ -70,6 +74,7 @@ impl Default for Config {
             trusted_proxies: Networks::default(),
             relay: None,
             on_error: OnError::default(),
+            cache: None,
             database: Database::default(),
         }
     }

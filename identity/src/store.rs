@@ -40,6 +40,7 @@ mod groups;
 mod guests;
 mod jobs;
 mod keys;
+mod leader;
 mod orgs;
 mod postgres;
 mod roles;
@@ -61,6 +62,7 @@ use thiserror::Error;
 
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
+pub use leader::Candidate;
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::duplicate_mod, reason = "one suite, two databases")]
 
+#[path = "service/valkey.rs"]
+mod cache;
 #[path = "service/postgres.rs"]
 mod server;
 
@@ -44,6 +46,7 @@ mod postgres {
     mod policies;
     mod replicas;
     mod settings;
+    mod shared;
     mod sign_in;
     mod start;
     mod tenants;
