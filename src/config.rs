@@ -300,7 +300,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 68] = [
+const KEYS: [(&str, Kind); 69] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -341,6 +341,7 @@ const KEYS: [(&str, Kind); 68] = [
     ("identity.read_timeout_secs", Kind::Number),
     ("identity.shutdown_timeout_secs", Kind::Number),
     ("identity.trusted_proxies", Kind::List),
+    ("identity.breached_passwords_file", Kind::Text),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),
     ("proxy.ext_authz", Kind::Text),

@@ -44,9 +44,10 @@ use crate::{
     master::{Hasher, MasterError, MasterKey},
     model::{
         app::{GrantType, NewApplication, Registration},
+        settings::Settings,
         user::NewUser,
     },
-    passwords::{self, PasswordError, Passwords},
+    passwords::{self, BadList, Breached, PasswordError, Passwords, Rules},
     publish::{self, Policies, Progress, Proposals},
     store::{Committed, Store, StoreError},
     words,
@@ -108,6 +109,8 @@ pub enum OpenError {
     FeedKey(#[from] BadKey),
     #[error("the address of the cache cannot be used")]
     Cache(#[from] ValkeyError),
+    #[error(transparent)]
+    Breached(#[from] BadList),
     #[error("passwords cannot be hashed")]
     Password(#[from] PasswordError),
     #[error(transparent)]
@@ -169,7 +172,8 @@ impl Identity {
         let (store, turn) = database::open(&config.database, data_dir).await?;
         let place = config.database.place(data_dir);
         let master = master_key(&store, data_dir).await?;
-        let passwords = Passwords::new(&master).await?;
+        let list = config.breached_passwords_file.as_deref().map(Breached::open).transpose()?;
+        let passwords = Passwords::new(&master, list).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
         let seed = if store.seeded().await? {
             None
@@ -359,6 +363,7 @@ impl Seed {
             return Err(OpenError::Raced);
         }
         tx.add_organization(&organization.title, &self.application.id, now).await?;
+        tx.set_settings(&Settings::seeded()).await?;
         tx.add_application(&self.application, now).await?;
         tx.add_user(&self.user, now).await?;
         tx.add_key(&self.key, now).await?;
@@ -404,7 +409,7 @@ impl Wanted<'_> {
     /// own choices are, or a made one.
     fn password(&self) -> Result<SecretString, OpenError> {
         let Some(given) = &self.secrets.admin_password else { return Ok(passwords::make()?) };
-        if passwords::check(given.expose_secret()).is_err() {
+        if Rules::ORIGINAL.shape(given.expose_secret()).is_err() {
             tracing::warn!("the administrator's password is weak; change it after signing in");
         }
         Ok(given.clone())

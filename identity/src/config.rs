@@ -1,6 +1,6 @@
 //! How the service is run. Every key has a safe default; an unknown one is refused.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use policy::{model::decision::OnError, networks::Networks};
 use secrecy::SecretString;
@@ -38,6 +38,10 @@ pub struct Config {
     /// How long requests in flight may take to finish after the order to stop, in seconds.
     /// Default: 10.
     pub shutdown_timeout_secs: u64,
+    /// A file with passwords that nobody may choose, sorted by bytes: SHA-1 hashes in hexadecimal, a
+    /// count after `:` or not, or the passwords themselves, one a line. Default: none, beside those
+    /// that are built in.
+    pub breached_passwords_file: Option<PathBuf>,
     /// Networks of proxies whose `X-Forwarded-For` is believed, so that sign-ins are limited by the
     /// client's address and not by theirs. The proxy in the same process needs none. Default: none.
     pub trusted_proxies: Networks,
@@ -71,6 +75,7 @@ impl Default for Config {
             max_connections: 1024,
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
+            breached_passwords_file: None,
             trusted_proxies: Networks::default(),
             relay: None,
             on_error: OnError::default(),
