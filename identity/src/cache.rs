@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::fmt::Write;
 
 use memory::Memory;
-pub use valkey::{Address, ValkeyError};
 use valkey::Valkey;
+pub use valkey::{Address, ValkeyError};
 
 use crate::master::Hasher;
 

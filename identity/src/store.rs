@@ -62,7 +62,6 @@ use thiserror::Error;
 
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
-pub use leader::Candidate;
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);

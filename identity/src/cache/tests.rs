@@ -107,14 +107,22 @@ async fn a_valkey_that_dies_or_hangs_costs_one_wait_and_no_count_and_comes_back_
         for _ in 0..3 {
             add(&mut count).await;
         }
-        if fault == "kill" { server.kill() } else { server.stop() }
+        if fault == "kill" {
+            server.kill();
+        } else {
+            server.stop();
+        }
         let start = Instant::now();
         for _ in 0..200 {
             add(&mut count).await;
         }
         // One wait of 50 ms; two hundred of them would be ten seconds.
         assert!(start.elapsed() < Duration::from_secs(5), "{fault}: {:?}", start.elapsed());
-        if fault == "kill" { server.start_again() } else { server.go_on() }
+        if fault == "kill" {
+            server.start_again();
+        } else {
+            server.go_on();
+        }
         back(&cache).await;
         // What it has forgotten, or never heard of, is still known here.
         add(&mut count).await;

