@@ -23,6 +23,7 @@ mod sqlite {
     mod harness;
     mod hostile;
     mod oauth;
+    mod passwords;
     mod policies;
     mod settings;
     mod sign_in;
@@ -43,6 +44,7 @@ mod postgres {
     mod harness;
     mod hostile;
     mod oauth;
+    mod passwords;
     mod policies;
     mod replicas;
     mod settings;

@@ -70,7 +70,8 @@ impl Breached {
             && first.key.get(HASH).is_none_or(|byte| *byte == b':');
         let mut before = list.line(0).map_err(unreadable)?;
         for n in 1..=SAMPLES {
-            let at = (u128::from(bytes - 1) * u128::from(n) / u128::from(SAMPLES)) as u64;
+            let at = u128::from(bytes - 1) * u128::from(n) / u128::from(SAMPLES);
+            let at = u64::try_from(at).unwrap_or(bytes - 1);
             // Each with the one after it, for a file in disorder may look sorted from afar.
             let line = list.line(at).map_err(unreadable)?;
             let after = (line.next < bytes).then(|| list.line(line.next)).transpose();
