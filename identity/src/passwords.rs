@@ -13,10 +13,10 @@ use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use secrecy::{ExposeSecret, SecretString};
 pub use breached::{BadList, Breached};
-pub use rules::{Rules, WeakPassword};
 use rules::LONGEST;
+pub use rules::{Rules, WeakPassword};
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;

@@ -24,7 +24,7 @@ pub struct Password {
     /// Whether there must be a lower case and an upper case letter, a digit and a special character,
     /// and no two equal characters next to each other. Default: false.
     pub composition: bool,
-    /// How hard it must be to guess, as zxcvbn estimates: 0, anything, to 4. Default: 3.
+    /// How hard it must be to guess, as zxcvbn estimates: 2, a million guesses, to 4. Default: 3.
     pub strength: u8,
 }
 
@@ -50,7 +50,7 @@ const MOST_GROUPS: usize = 256;
 impl Settings {
     /// Those of the organization that a first start makes: the original's rules of passwords.
     pub fn seeded() -> Self {
-        let password = Password { min_length: Some(12), composition: true, strength: 0 };
+        let password = Password { min_length: Some(12), composition: true, strength: 2 };
         Self { password, ..Self::default() }
     }
 
@@ -66,8 +66,8 @@ impl Settings {
         if self.password.min_length.is_some_and(|length| !(12..=128).contains(&length)) {
             return Err(("password.minLength", "12 to 128".to_owned()));
         }
-        if self.password.strength > 4 {
-            return Err(("password.strength", "0 to 4".to_owned()));
+        if !(2..=4).contains(&self.password.strength) {
+            return Err(("password.strength", "2 to 4".to_owned()));
         }
         Ok(())
     }

@@ -138,7 +138,8 @@ mod tests {
     fn list(lines: &[String], end: &str) -> Result<Breached, BadList> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("list");
-        let text: String = lines.iter().map(|line| format!("{line}{end}")).collect();
+        let mut text = lines.join(end);
+        text.push_str(if lines.is_empty() { "" } else { end });
         std::fs::write(&file, text).unwrap();
         Breached::open(&file)
     }
@@ -148,9 +149,8 @@ mod tests {
         let passwords: Vec<String> = (0..2000).map(|n| format!("secret-{n}")).collect();
         let mut plain = passwords.clone();
         plain.sort();
-        let hash = |text: &String| {
-            hex::encode_upper(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
-        };
+        let hash =
+            |text: &String| hex::encode_upper(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()));
         let mut hashed: Vec<_> = passwords.iter().map(|text| format!("{}:7", hash(text))).collect();
         hashed.sort();
         for list in [

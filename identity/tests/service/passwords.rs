@@ -21,7 +21,7 @@ async fn e_the_first_organization_has_the_originals_rules_and_decides_for_itself
     let service = Service::start().await;
     let admin = service.admin().await;
     let held = service.get("/v1/settings", &admin).await.expect(200);
-    let original = json!({"minLength": 12, "composition": true, "strength": 0});
+    let original = json!({"minLength": 12, "composition": true, "strength": 2});
     assert_eq!(held["password"], original);
     let told = make(&service, &admin, "ana", "Sturdy-Hor5").await.refused(400, "IDE-0020");
     assert!(told["message"].as_str().unwrap().contains("12"), "{told}");
@@ -40,6 +40,7 @@ async fn e_the_first_organization_has_the_originals_rules_and_decides_for_itself
         (json!({"minLength": 11}), "IDE-0007"),
         (json!({"minLength": 129}), "IDE-0007"),
         (json!({"strength": 5}), "IDE-0007"),
+        (json!({"strength": 1}), "IDE-0007"),
         (json!({"strength": -1}), "IDE-0002"),
         (json!({"composition": 1}), "IDE-0002"),
         (json!({"pepper": "x"}), "IDE-0004"),
@@ -55,14 +56,13 @@ async fn e_the_first_organization_has_the_originals_rules_and_decides_for_itself
 async fn e_a_password_is_neither_common_nor_ones_own_name_nor_known_from_a_breach() {
     let list = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(list.path(), "Falcon-River-8\nSturdy-Horse-9\nzebra\n").unwrap();
-    let config = Config {
-        breached_passwords_file: Some(list.path().to_owned()),
-        ..Config::default()
-    };
+    let config =
+        Config { breached_passwords_file: Some(list.path().to_owned()), ..Config::default() };
     let service = Service::start_with(config).await;
     let admin = service.admin().await;
     for (password, word) in [
-        ("P@sword-12345", "most"),
+        ("Iloveyou@2024", "most"),
+        ("Mar-Mar-Mar-1", "guess"),
         ("Leopoldine-1X", "name"),
         ("1-Leopoldine@Example", "name"),
         ("Sturdy-Horse-9", "breach"),
