@@ -18,6 +18,8 @@ mod sqlite {
     mod attacks;
     mod code;
     mod defence;
+    mod factor_page;
+    mod factors;
     mod files;
     mod guests;
     mod harness;
@@ -40,6 +42,8 @@ mod postgres {
     mod attacks;
     mod code;
     mod defence;
+    mod factor_page;
+    mod factors;
     mod guests;
     mod harness;
     mod hostile;
