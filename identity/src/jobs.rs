@@ -1,7 +1,8 @@
 //! What has to be done whether or not anybody asks.
 //!
-//! Of all processes on a database one leads, and does what [`JOBS`] lists; when it is gone, another one
-//! does within seconds. A job may be begun twice in a row, by two leaders, and must stand that.
+//! Each process looks after what it has in memory. What is done once for all processes on a database is
+//! done by the one of them that leads; when it is gone, another one leads within seconds. A job may be
+//! begun twice in a row, by two leaders, and must stand that.
 
 use std::{
     pin::Pin,
@@ -11,27 +12,43 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{app::App, error::Error, problem::chain};
+use crate::{app::App, audit, error::Error, problem::chain};
 
 /// How often it is looked who leads, and what is due.
 const TICK: Duration = Duration::from_secs(2);
-/// How often each process forgets what nobody needs to be told any more.
-const FORGET: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_mins(1);
 
 type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
-/// Something that the leader does.
+/// Something that has to be done.
 struct Job {
     /// What the log calls it.
     name: &'static str,
+    by: By,
     /// How long after its end it is done again.
     every: Duration,
     work: fn(&App) -> Work<'_>,
 }
 
-/// All that the leader does.
-const JOBS: &[Job] =
-    &[Job { name: "clean-up", every: Duration::from_mins(1), work: |app| Box::pin(clean(app)) }];
+/// Who does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Each,
+    Leader,
+}
+
+/// All that has to be done.
+const JOBS: &[Job] = &[
+    Job { name: "forgetting", by: By::Each, every: MINUTE, work: |app| Box::pin(forget(app)) },
+    Job { name: "noting failures", by: By::Each, every: MINUTE, work: |app| Box::pin(note(app)) },
+    Job { name: "clean-up", by: By::Leader, every: MINUTE, work: |app| Box::pin(clean(app)) },
+    Job {
+        name: "trimming the audit log",
+        by: By::Leader,
+        every: MINUTE,
+        work: |app| Box::pin(audit::trim(app)),
+    },
+];
 
 /// Whether this process leads.
 #[derive(Debug, Default)]
@@ -48,13 +65,8 @@ impl Leads {
 pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
     let mut candidate = app.store.candidate();
     let mut due = vec![Instant::now(); JOBS.len()];
-    let mut forget = Instant::now();
     let mut heard = true;
     loop {
-        if forget <= Instant::now() {
-            app.changes.forget(app.clock.certain());
-            forget = Instant::now() + FORGET;
-        }
         let leads = candidate.leads().await;
         if let Err(error) = &leads
             && heard
@@ -69,7 +81,8 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
             tracing::info!(leads, "this process {what}");
         }
         for (job, due) in JOBS.iter().zip(&mut due) {
-            if leads && *due <= Instant::now() && !*stop.borrow() {
+            let mine = leads || job.by == By::Each;
+            if mine && *due <= Instant::now() && !*stop.borrow() {
                 if let Err(error) = (job.work)(&app).await {
                     let (job, error) = (job.name, chain(&error));
                     tracing::warn!(job, error, "{job} failed; it is tried again later");
@@ -83,6 +96,22 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
         }
     }
     app.leads.0.store(false, Ordering::Release);
+    // What has only been counted would be forgotten.
+    if let Err(error) = audit::sweep(&app, u64::MAX).await {
+        tracing::warn!(error = %chain(&error), "failures of the last minute are not in the audit log");
+    }
+}
+
+/// Forget changes that no token is old enough to need.
+#[expect(clippy::unused_async, reason = "as all work is")]
+async fn forget(app: &App) -> Result<(), Error> {
+    app.changes.forget(app.clock.certain());
+    Ok(())
+}
+
+/// Bring the audit log up to the minute.
+async fn note(app: &App) -> Result<(), Error> {
+    audit::sweep(app, app.clock.now() / 60).await
 }
 
 /// Remove what has expired, a batch at a time.

@@ -16,6 +16,7 @@ mod sqlite {
     mod administration;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod defence;
     mod factor_page;
@@ -40,6 +41,7 @@ mod postgres {
     mod administration;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod defence;
     mod factor_page;
