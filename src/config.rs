@@ -307,6 +307,8 @@ const KEYS: [(&str, Kind); 65] = [
     ("identity.audience", Kind::Text),
     ("identity.access_token_secs", Kind::Number),
     ("identity.refresh_token_secs", Kind::Number),
+    ("identity.longest_access_token_secs", Kind::Number),
+    ("identity.longest_refresh_token_secs", Kind::Number),
     ("identity.retrievable_secrets", Kind::Flag),
     ("identity.max_body_bytes", Kind::Number),
     ("identity.max_connections", Kind::Number),

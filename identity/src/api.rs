@@ -2,6 +2,7 @@
 
 mod apps;
 pub mod auth;
+mod credentials;
 pub mod feed;
 mod groups;
 mod page;
@@ -20,5 +21,6 @@ pub fn router() -> Router<App> {
         .merge(groups::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(credentials::router())
         .merge(feed::router())
 }

@@ -19,6 +19,7 @@ use crate::{
     feed::Desk,
     keys::Signer,
     master::{Hasher, MasterKey},
+    model::app::Client,
     passwords::Passwords,
     publish::{Progress, Proposals},
     store::{Committed, Store, Tx},
@@ -93,6 +94,18 @@ impl App {
             .product(product)
             .map(|product| product.applications.clone())
             .unwrap_or_default()
+    }
+
+    /// How long a client's access tokens live, in seconds: as it registered, within today's bounds.
+    pub fn access_secs(&self, client: &Client) -> u64 {
+        let own = client.registration.access_token_secs;
+        own.unwrap_or(self.config.access_token_secs).min(self.config.longest_access_secs())
+    }
+
+    /// The same of its refresh tokens.
+    pub fn refresh_secs(&self, client: &Client) -> u64 {
+        let own = client.registration.refresh_token_secs;
+        own.unwrap_or(self.config.refresh_token_secs).min(self.config.longest_refresh_secs())
     }
 
     /// Note a fact, to be told as long as any token from before it lives.

@@ -10,7 +10,7 @@ use policy::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    admin::{Admin, Reach},
+    admin::{Admin, CREDENTIALS, Reach},
     app::App,
     clock::{self, NoRandom},
     error::Error,
@@ -105,7 +105,7 @@ pub async fn create(
 ) -> Result<Shown, Error> {
     let machine =
         Registration { grant_types: vec![GrantType::ClientCredentials], ..Registration::default() };
-    let registration = asked.onto(machine)?;
+    let registration = asked.onto(machine, &app.config)?;
     named(app, &name, &registration)?;
     words::line(&name).map_err(|rule| Error::rule("name", rule))?;
     words::line(&description).map_err(|rule| Error::rule("description", rule))?;
@@ -125,7 +125,11 @@ pub async fn create(
 }
 
 /// Check that whoever has this reach may let an application do what its roles permit.
-async fn may_empower(
+///
+/// # Errors
+///
+/// Names the first power that is out of reach.
+pub async fn may_empower(
     app: &App,
     by: &Admin,
     tx: &mut Tx,
@@ -161,7 +165,7 @@ pub async fn change(
     let registration = if asked.is_empty() {
         held.registration.clone()
     } else {
-        asked.onto(held.registration.clone())?
+        asked.onto(held.registration.clone(), &app.config)?
     };
     if held.registration.public && !registration.public {
         let rule = "the application was made without a secret and has none; make another";
@@ -211,7 +215,7 @@ pub async fn remove(app: &App, by: &Admin, id: &AppId) -> Result<(), Error> {
 
 /// The applications with their secrets, where the installation allows that and the caller may.
 fn reveal(app: &App, by: &Admin, applications: Vec<Application>) -> Vec<Shown> {
-    let may = app.config.retrievable_secrets && by.may(app, "application-credentials", "get");
+    let may = app.config.retrievable_secrets && by.may(app, CREDENTIALS, "get");
     let secret = |application: &Application| {
         let sealed = application.secret_sealed.as_ref().filter(|_| may)?;
         let open = app.master.open(application.id.as_str(), sealed).ok()?;

@@ -183,6 +183,32 @@ impl Fields {
         }
     }
 
+    /// A whole number from 0 on, if there is one.
+    pub fn number(&mut self, name: &str) -> Option<u64> {
+        match self.members.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(value) => {
+                let number = value.as_u64();
+                if number.is_none() {
+                    self.wrong.push(name.to_owned());
+                }
+                number
+            }
+        }
+    }
+
+    /// An object, if there is one.
+    pub fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
+        match self.members.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(members)) => Some(members),
+            Some(_) => {
+                self.wrong.push(name.to_owned());
+                None
+            }
+        }
+    }
+
     /// A list of texts, if there is one.
     pub fn texts(&mut self, name: &str) -> Option<Vec<String>> {
         let items = match self.members.remove(name) {

@@ -204,7 +204,7 @@ impl Identity {
             None => None,
         };
         let longest_token_secs =
-            store.longest_token(config.access_token_secs, clock.now(), MARGIN).await?;
+            store.longest_token(config.longest_access_secs(), clock.now(), MARGIN).await?;
         let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
         let feed = Desk::of(&master)?;
         turn.end().await;

@@ -70,6 +70,8 @@ pub enum Error {
     NoSuchRole,
     #[error("no such application")]
     NoSuchApplication,
+    #[error("no such credential")]
+    NoSuchCredential,
 
     #[error("the user name is taken")]
     UsernameTaken,
@@ -83,6 +85,10 @@ pub enum Error {
     GroupHasMembers,
     #[error("groups hold the role; take it from them first")]
     RoleHeld,
+    #[error("the credential has ended, or was rotated before; make another")]
+    CredentialEnded,
+    #[error("there are {0} {1} already, which is the most; remove one first")]
+    TooMany(u64, &'static str),
     #[error("it is built in; make one of your own instead")]
     BuiltIn,
     #[error("the default application is needed to sign in")]

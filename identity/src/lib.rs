@@ -20,6 +20,7 @@ mod browsers;
 mod clock;
 mod codes;
 mod config;
+mod credentials;
 mod error;
 mod feed;
 mod grants;

@@ -4,10 +4,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     app::App,
+    credentials,
     error::Error,
     grants::Narrowing,
+    master::same,
     model::{
         app::{Client, GrantType},
+        credential::{self, Proof},
         grant::Grant,
         user::{Credentials, User},
     },
@@ -28,12 +31,20 @@ pub struct ClientCredentials {
 ///
 /// When there is no such client, or the secret is another one; which, is not told.
 pub async fn client(app: &App, said: &ClientCredentials) -> Result<Client, Error> {
-    let known = app.store.client(&said.id).await?;
-    // An unknown client costs the same comparison.
-    let hash = known.as_ref().map(|client| client.secret_hash.as_slice()).unwrap_or_default();
-    let fits = app.secret_hasher.fits(said.secret.expose_secret(), hash);
-    // A public application has no secret that could be known.
-    known.filter(|client| fits && !client.registration.public).ok_or(Error::InvalidClient)
+    let now = app.clock.now();
+    let (known, shown) = app.store.client_with(&said.id, credential::SECRET, now).await?;
+    // An unknown client costs the same questions and the same hash.
+    let hash = app.secret_hasher.hash(said.secret.expose_secret());
+    let fits = |shown: &&credential::Shown| match &shown.proof {
+        Proof::Secret { hash: held, .. } => same(&hash, held),
+        Proof::Key(_) => false,
+    };
+    // Each of them is looked at, whichever fits.
+    let fitting: Vec<_> = shown.iter().filter(fits).collect();
+    let known = known.ok_or(Error::InvalidClient)?;
+    let used = fitting.first().ok_or(Error::InvalidClient)?;
+    credentials::used(app, used).await;
+    Ok(known)
 }
 
 /// The client that a sign-in means which names none.

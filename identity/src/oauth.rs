@@ -2,6 +2,7 @@
 //! `auth`.
 
 mod authorize;
+mod assertion;
 mod client;
 mod discovery;
 mod form;

@@ -34,6 +34,7 @@ mod apps;
 mod browsers;
 mod changes;
 mod codes;
+mod credentials;
 mod database;
 mod groups;
 mod jobs;

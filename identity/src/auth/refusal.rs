@@ -56,7 +56,8 @@ fn code(error: &Error) -> Code {
         | Error::NoSuchUser
         | Error::NoSuchGroup
         | Error::NoSuchRole
-        | Error::NoSuchApplication => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
+        | Error::NoSuchApplication
+        | Error::NoSuchCredential => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
         Error::NoSuchMethod => Code("AUT-9003", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         Error::Conflict
         | Error::UsernameTaken
@@ -65,6 +66,8 @@ fn code(error: &Error) -> Code {
         | Error::RoleTaken
         | Error::GroupHasMembers
         | Error::RoleHeld
+        | Error::CredentialEnded
+        | Error::TooMany(..)
         | Error::BuiltIn
         | Error::DefaultApplication
         | Error::LastAdministrator => Code("AUT-9004", S::CONFLICT, "Conflict"),

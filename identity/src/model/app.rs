@@ -44,6 +44,9 @@ pub struct Registration {
     pub audiences: Vec<String>,
     /// Whether it can keep no secret, as what runs in a browser cannot.
     pub public: bool,
+    /// How long its tokens live, in seconds; `None` as long as the installation's.
+    pub access_token_secs: Option<u64>,
+    pub refresh_token_secs: Option<u64>,
 }
 
 /// An application of one organization.
@@ -54,7 +57,7 @@ pub struct Application {
     pub name: String,
     pub description: String,
     pub client_id: String,
-    /// The secret under the master key, where it may be read back.
+    /// The newest secret without an end, under the master key, where it may be read back.
     pub secret_sealed: Option<Vec<u8>>,
     pub registration: Registration,
     /// Seconds since the epoch.
@@ -73,7 +76,7 @@ pub struct NewApplication {
     pub registration: Registration,
 }
 
-/// A client that asks for a token: whose it is, and how to tell that it is the one.
+/// A client that asks for a token, and whose it is.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_field_names, reason = "`client_id` is RFC 6749's word")]
 pub struct Client {
@@ -81,7 +84,6 @@ pub struct Client {
     pub id: AppId,
     pub name: String,
     pub client_id: String,
-    pub secret_hash: Vec<u8>,
     pub registration: Registration,
 }
 

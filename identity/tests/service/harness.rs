@@ -50,7 +50,7 @@ resources:
   groups: [get, post, patch, delete]
   roles: [get, post, patch, delete]
   applications: [get, post, patch, delete]
-  application-credentials: [get]
+  application-credentials: [get, post, delete]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}

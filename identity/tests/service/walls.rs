@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 11] = [
+const TENANTS: [&str; 13] = [
     "organizations",
     "users",
     "memberships",
@@ -21,6 +21,8 @@ const TENANTS: [&str; 11] = [
     "refresh_tokens",
     "browsers",
     "codes",
+    "credentials",
+    "assertions",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -57,7 +59,9 @@ async fn two_tenants() -> (Service, PgConnection) {
              FROM users WHERE username = '{user}'; \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
-             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'"
+             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO assertions SELECT '{org}'::bytea, '{org}', id, 9000000000 \
+             FROM applications WHERE name = '{app}'"
         ))
         .await;
     }
