@@ -1,5 +1,6 @@
 //! The management API: REST over the rules, a file per noun.
 
+mod app_grants;
 mod apps;
 pub mod auth;
 mod credentials;
@@ -21,6 +22,7 @@ pub fn router() -> Router<App> {
         .merge(groups::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(app_grants::router())
         .merge(credentials::router())
         .merge(feed::router())
 }

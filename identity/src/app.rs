@@ -19,7 +19,7 @@ use crate::{
     feed::Desk,
     keys::Signer,
     master::{Hasher, MasterKey},
-    model::app::Client,
+    model::app::{Client, role_of_permissions},
     passwords::Passwords,
     publish::{Progress, Proposals},
     store::{Committed, Store, Tx},
@@ -94,6 +94,19 @@ impl App {
             .product(product)
             .map(|product| product.applications.clone())
             .unwrap_or_default()
+    }
+
+    /// The roles of a client: those it was given, or those of the product it was made for. One that was
+    /// given as the organization's own, and whose name a product has taken since, opens nothing; nor does
+    /// one that a product has given up.
+    pub fn roles_of(&self, client: &Client) -> Vec<RoleName> {
+        let Some(given) = &client.given else { return self.roles_of_application(&client.name) };
+        let catalog = self.catalog();
+        let same = |(role, own): &&(RoleName, bool)| catalog.role(role).is_none() == *own;
+        let mut products: Vec<_> = given.permissions.iter().map(|(product, _)| product).collect();
+        products.dedup();
+        let made = products.iter().filter_map(|product| role_of_permissions(&client.id, product));
+        given.roles.iter().filter(same).map(|(role, _)| role.clone()).chain(made).collect()
     }
 
     /// How long a client's access tokens live, in seconds: as it registered, within today's bounds.

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     admin::{Admin, CREDENTIALS, Reach},
     app::App,
+    app_grants,
     clock::{self, NoRandom},
     error::Error,
     holdings::Holdings,
@@ -125,11 +126,7 @@ pub async fn create(
 }
 
 /// Check that whoever has this reach may let an application do what its roles permit.
-///
-/// # Errors
-///
-/// Names the first power that is out of reach.
-pub async fn may_empower(
+async fn may_empower(
     app: &App,
     by: &Admin,
     tx: &mut Tx,
@@ -173,8 +170,8 @@ pub async fn change(
     }
     if acts(&registration) && !acts(&held.registration) {
         named(app, &held.name, &registration)?;
-        let roles = app.roles_of_application(&held.name);
-        may_empower(app, by, &mut tx, &reach, id, &roles).await?;
+        let client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
+        app_grants::within(app, &mut tx, &reach, &client).await?;
     }
     let description = description.unwrap_or(held.description);
     tx.change_application(id, &description, &registration).await?;

@@ -12,12 +12,9 @@ use uuid::Uuid;
 use crate::{
     admin::{Admin, CREDENTIALS},
     app::App,
-    apps, clock,
+    app_grants, clock,
     error::Error,
-    model::{
-        app::Application,
-        credential::{Credential, Proof, Shown},
-    },
+    model::credential::{Credential, Proof, Shown},
     problem::chain,
     store::Tx,
     words,
@@ -80,7 +77,7 @@ pub async fn get(app: &App, by: &Admin, id: &AppId, credential: &Uuid) -> Result
 /// Make a credential. Whoever has it may do what the application may: no more than the caller.
 pub async fn create(app: &App, by: &Admin, id: &AppId, asked: Asked) -> Result<Told, Error> {
     let (mut credential, secret) = made(app, id, asked)?;
-    let (mut tx, _) = begin(app, by, id).await?;
+    let mut tx = begin(app, by, id).await?;
     let held = tx.credentials_of(id).await?;
     fits(app, &mut credential, &held)?;
     tx.add_credential(&credential).await?;
@@ -104,7 +101,7 @@ pub async fn rotate(
         return Err(Error::rule("overlapSecs", format!("it is at most {LONGEST_OVERLAP}")));
     }
     let now = app.clock.now();
-    let (mut tx, _) = begin(app, by, id).await?;
+    let mut tx = begin(app, by, id).await?;
     let held = tx.credentials_of(id).await?;
     let old = held.iter().find(|held| held.id == *old).ok_or(Error::NoSuchCredential)?;
     let replaced = old.successor.is_some_and(|next| held.iter().any(|held| held.id == next));
@@ -184,16 +181,17 @@ pub async fn used(app: &App, shown: &Shown) {
 }
 
 /// Start to give somebody a way to be an application: the caller must hold what it holds.
-async fn begin(app: &App, by: &Admin, id: &AppId) -> Result<(Tx, Application), Error> {
+async fn begin(app: &App, by: &Admin, id: &AppId) -> Result<Tx, Error> {
     let (mut tx, reach) = by.begin(app).await?;
     let application = tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
     if application.registration.public {
-        let rule = "the application is public: it can keep no secret, and proves itself with nothing";
+        let rule =
+            "the application is public: it can keep no secret, and proves itself with nothing";
         return Err(Error::rule("public", rule));
     }
-    let roles = app.roles_of_application(&application.name);
-    apps::may_empower(app, by, &mut tx, &reach, id, &roles).await?;
-    Ok((tx, application))
+    let client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
+    app_grants::within(app, &mut tx, &reach, &client).await?;
+    Ok(tx)
 }
 
 async fn find(tx: &mut Tx, id: &AppId, credential: &Uuid) -> Result<Credential, Error> {
@@ -260,7 +258,8 @@ fn public_key(mut jwk: Map<String, Value>, id: &Uuid) -> Result<Value, Error> {
         return Err(rule(&format!("`{link}` is not followed; leave it out")));
     }
     jwk.entry("kid").or_insert_with(|| json!(id.to_string()));
-    let good = |kid: &str| (1..=128).contains(&kid.len()) && kid.bytes().all(|b| b.is_ascii_graphic());
+    let good =
+        |kid: &str| (1..=128).contains(&kid.len()) && kid.bytes().all(|b| b.is_ascii_graphic());
     if !jwk["kid"].as_str().is_some_and(good) {
         return Err(rule("`kid` is 1 to 128 visible ASCII characters"));
     }

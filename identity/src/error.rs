@@ -83,7 +83,7 @@ pub enum Error {
     RoleTaken,
     #[error("the group has members; move them out first")]
     GroupHasMembers,
-    #[error("groups hold the role; take it from them first")]
+    #[error("groups or applications hold the role; take it from them first")]
     RoleHeld,
     #[error("the credential has ended, or was rotated before; make another")]
     CredentialEnded,

@@ -16,7 +16,7 @@ use policy::{
 use crate::{
     app::App,
     error::Error,
-    model::{group::Group, role::Role},
+    model::{app::Client, group::Group, role::Role},
     store::Tx,
 };
 
@@ -103,6 +103,19 @@ impl<'a> Holdings<'a> {
             powers.extend(self.of_built_in_role(name).ok_or(Error::NoSuchRole)?);
         }
         Ok(powers)
+    }
+
+    /// What a client may do, by what it was given or by its product. A role that nobody declares any more
+    /// permits nothing.
+    pub fn of_client(&self, app: &App, client: &Client) -> BTreeSet<Power> {
+        let of = |role: &RoleName| self.of_built_in_role(role).or_else(|| self.of_role(role));
+        let given = client.given.iter().flat_map(|given| given.permissions.iter().cloned());
+        let declared = |(product, permission): &Power| {
+            let manifest = self.catalog.product(product.as_str());
+            manifest.is_some_and(|manifest| manifest.declares(permission))
+        };
+        let roles = app.roles_of(client);
+        roles.iter().filter_map(of).flatten().chain(given.filter(declared)).collect()
     }
 
     /// What these roles permit together.

@@ -10,6 +10,7 @@
 mod admin;
 mod api;
 mod app;
+mod app_grants;
 mod apps;
 mod auth;
 mod bearer;

@@ -1,8 +1,8 @@
 //! OAuth 2.1 and OpenID Connect as they are written: a file per endpoint. The original's dialect is
 //! `auth`.
 
-mod authorize;
 mod assertion;
+mod authorize;
 mod client;
 mod discovery;
 mod form;

@@ -10,7 +10,7 @@ use crate::{
     app::App,
     error::Error,
     holdings::{Holdings, Power},
-    model::role::Role,
+    model::{app::ROLES_OF_PERMISSIONS, role::Role},
     words,
 };
 
@@ -67,6 +67,10 @@ pub async fn create(
     words::line(&title).map_err(|rule| Error::rule("name", rule))?;
     let product = product_named(app, product)?;
     let permissions = declared(app, &product, permissions)?;
+    if name.as_str().starts_with(ROLES_OF_PERMISSIONS) {
+        let rule = format!("names that begin with `{ROLES_OF_PERMISSIONS}` are the applications'");
+        return Err(Error::rule("id", rule));
+    }
     let then = Foreseen::role(app, by.org(), &name, &product).await?;
     let (mut tx, reach) = by.begin(app).await?;
     reach.gives(&powers(&product, &permissions))?;

@@ -30,6 +30,7 @@ macro_rules! run {
     };
 }
 
+mod app_grants;
 mod apps;
 mod browsers;
 mod changes;

@@ -190,7 +190,7 @@ pub fn for_application(
     claims.owner = Some(claims::APPLICATION_OWNER.to_owned());
     claims.name = Some(client.id.to_string());
     claims.display_name = Some(client.name.clone());
-    claims.roles = app.roles_of_application(&client.name);
+    claims.roles = app.roles_of(client);
     let expires_in = app.access_secs(client);
     let access = match audiences {
         None => app.signer.sign(Typ::Jwt, &claims)?,

@@ -12,9 +12,11 @@ mod sqlite {
     const ON_POSTGRES: bool = false;
 
     mod administration;
+    mod app_grants;
     mod at_once;
     mod attacks;
     mod code;
+    mod credentials;
     mod files;
     mod harness;
     mod hostile;
@@ -30,9 +32,11 @@ mod postgres {
     const ON_POSTGRES: bool = true;
 
     mod administration;
+    mod app_grants;
     mod at_once;
     mod attacks;
     mod code;
+    mod credentials;
     mod harness;
     mod hostile;
     mod oauth;

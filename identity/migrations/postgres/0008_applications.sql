@@ -45,11 +45,32 @@ CREATE TABLE assertions (
 CREATE INDEX assertions_of_app ON assertions (org_id, app_id);
 CREATE INDEX assertions_by_end ON assertions (forget_at);
 
+-- What an application was given that does not simply hold its product's roles.
+ALTER TABLE applications ADD COLUMN own_grants BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE application_roles (
+    org_id    TEXT COLLATE "C" NOT NULL,
+    app_id    TEXT COLLATE "C" NOT NULL,
+    role_name TEXT COLLATE "C" NOT NULL,
+    -- 1 for a role of the organization's own: a name that changes hands opens nothing.
+    is_own    BIGINT NOT NULL,
+    PRIMARY KEY (org_id, app_id, role_name),
+    FOREIGN KEY (org_id, app_id) REFERENCES applications (org_id, id) ON DELETE CASCADE
+);
+CREATE INDEX application_roles_of_role ON application_roles (org_id, role_name);
+CREATE TABLE application_permissions (
+    org_id     TEXT COLLATE "C" NOT NULL,
+    app_id     TEXT COLLATE "C" NOT NULL,
+    product    TEXT COLLATE "C" NOT NULL,
+    permission TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (org_id, app_id, product, permission),
+    FOREIGN KEY (org_id, app_id) REFERENCES applications (org_id, id) ON DELETE CASCADE
+);
+
 DO $$
 DECLARE
     tenants TEXT;
 BEGIN
-    FOREACH tenants IN ARRAY ARRAY['credentials', 'assertions']
+    FOREACH tenants IN ARRAY ARRAY['credentials', 'assertions', 'application_roles', 'application_permissions']
     LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', tenants);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', tenants);

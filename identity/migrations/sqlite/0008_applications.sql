@@ -43,3 +43,24 @@ CREATE TABLE assertions (
 );
 CREATE INDEX assertions_of_app ON assertions (org_id, app_id);
 CREATE INDEX assertions_by_end ON assertions (forget_at);
+
+-- What an application was given that does not simply hold its product's roles.
+ALTER TABLE applications ADD COLUMN own_grants BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE application_roles (
+    org_id    TEXT NOT NULL,
+    app_id    TEXT NOT NULL,
+    role_name TEXT NOT NULL,
+    -- 1 for a role of the organization's own: a name that changes hands opens nothing.
+    is_own    BIGINT NOT NULL,
+    PRIMARY KEY (org_id, app_id, role_name),
+    FOREIGN KEY (org_id, app_id) REFERENCES applications (org_id, id) ON DELETE CASCADE
+);
+CREATE INDEX application_roles_of_role ON application_roles (org_id, role_name);
+CREATE TABLE application_permissions (
+    org_id     TEXT NOT NULL,
+    app_id     TEXT NOT NULL,
+    product    TEXT NOT NULL,
+    permission TEXT NOT NULL,
+    PRIMARY KEY (org_id, app_id, product, permission),
+    FOREIGN KEY (org_id, app_id) REFERENCES applications (org_id, id) ON DELETE CASCADE
+);

@@ -1,6 +1,10 @@
 //! Applications: machines with credentials of their own, and what people sign in through.
 
-use policy::model::name::{AppId, OrgId};
+use std::collections::BTreeSet;
+
+use policy::model::name::{AppId, OrgId, ProductName, RoleName};
+
+use crate::holdings::Power;
 
 /// How a token may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,25 @@ pub struct Client {
     pub name: String,
     pub client_id: String,
     pub registration: Registration,
+    /// What it was given; `None` for one that holds what its product's manifest says.
+    pub given: Option<Given>,
+}
+
+/// What an application was given of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Roles, and whether each is one of the organization's own.
+    pub roles: BTreeSet<(RoleName, bool)>,
+    pub permissions: BTreeSet<Power>,
+}
+
+/// How the names of roles begin that are made of an application's single permissions.
+pub const ROLES_OF_PERMISSIONS: &str = "app:";
+
+/// The role that an application's single permissions of one product make. Its own, for its name holds its
+/// id; no organization can make a role of such a name.
+pub fn role_of_permissions(app: &AppId, product: &ProductName) -> Option<RoleName> {
+    format!("{ROLES_OF_PERMISSIONS}{app}:{product}").parse().ok()
 }
 
 impl Client {

@@ -121,7 +121,8 @@ fn opened<'k>(text: &str, keys: &'k [Shown]) -> Result<(Vec<u8>, &'k Shown), &'s
     }
     // Which one it was: the one that opens it alone.
     let fits = |shown: &&Shown| {
-        let alone = jwk(shown).and_then(|jwk| Keys::read(&json!({"keys": [jwk]}), &ALGORITHMS).ok());
+        let alone =
+            jwk(shown).and_then(|jwk| Keys::read(&json!({"keys": [jwk]}), &ALGORITHMS).ok());
         alone.is_some_and(|key| key.open(text).is_ok())
     };
     Ok((opened.payload, keys.iter().find(fits).ok_or(none)?))

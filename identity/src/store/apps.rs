@@ -2,7 +2,7 @@
 
 use policy::model::name::{AppId, OrgId, SessionId};
 
-use super::{Access, Conn, Store, StoreError, Tx, Window, count, sql};
+use super::{Access, Conn, Store, StoreError, Tx, Window, app_grants, count, sql};
 use crate::model::app::{Application, Client, GrantType, NewApplication, Registration};
 
 #[derive(sqlx::FromRow)]
@@ -73,15 +73,19 @@ struct ClientRow {
     id: AppId,
     name: String,
     client_id: String,
+    own_grants: i64,
     #[sqlx(flatten)]
     registration: RegistrationRow,
 }
 
-impl From<ClientRow> for Client {
-    fn from(row: ClientRow) -> Self {
-        let ClientRow { org_id, id, name, client_id, registration } = row;
+impl ClientRow {
+    /// The client, with what it was given.
+    async fn client(self, conn: &mut Conn) -> Result<Client, StoreError> {
+        let Self { org_id: org, id, name, client_id, own_grants, registration } = self;
         let registration = registration.into();
-        Self { org: org_id, id, name, client_id, registration }
+        let given =
+            if own_grants != 0 { Some(app_grants::of(conn, &org, &id).await?) } else { None };
+        Ok(Client { org, id, name, client_id, registration, given })
     }
 }
 
@@ -119,23 +123,29 @@ impl Store {
 
 /// The client of that id.
 pub(super) async fn client(conn: &mut Conn, client_id: &str) -> Result<Option<Client>, StoreError> {
-    const SQL: &str = select!("org_id, id, name, client_id", "WHERE client_id = $1");
+    const SQL: &str = select!("org_id, id, name, client_id, own_grants", "WHERE client_id = $1");
     let row: Option<ClientRow> =
         on!(*conn, |c| sqlx::query_as(SQL).bind(client_id).fetch_optional(c).await?);
-    Ok(row.map(Client::from))
+    match row {
+        Some(row) => Ok(Some(row.client(conn).await?)),
+        None => Ok(None),
+    }
 }
 
 impl Tx {
     /// An application as a client.
     pub async fn client_of(&mut self, id: &AppId) -> Result<Option<Client>, StoreError> {
         const SQL: &str =
-            select!("org_id, id, name, client_id", "WHERE org_id = $1 AND id = $2");
+            select!("org_id, id, name, client_id, own_grants", "WHERE org_id = $1 AND id = $2");
         let row: Option<ClientRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
             .fetch_optional(c)
             .await?);
-        Ok(row.map(Client::from))
+        match row {
+            Some(row) => Ok(Some(row.client(&mut self.conn).await?)),
+            None => Ok(None),
+        }
     }
 
     /// An application.

@@ -5,7 +5,7 @@ use policy::{
     model::{decision::Revision, grant},
 };
 
-use super::{Access, Store, StoreError, Tx, count, groups, roles, sql};
+use super::{Access, Store, StoreError, Tx, app_grants, count, groups, roles, sql};
 
 /// How far the database has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -102,7 +102,8 @@ impl Store {
         let mut conn = self.whole(Access::Read).await?;
         let revision: i64 =
             on!(conn, |c| sqlx::query_scalar(COUNTER).bind("revision").fetch_one(c).await?);
-        let roles = roles::all(&mut conn).await?;
+        let mut roles = roles::all(&mut conn).await?;
+        roles.extend(app_grants::all(&mut conn).await?);
         let groups = groups::all(&mut conn).await?;
         Ok(Additions { revision: Revision(count(revision)), roles, groups })
     }

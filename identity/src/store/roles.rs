@@ -92,9 +92,12 @@ impl Tx {
         Ok(())
     }
 
-    /// How many of the organization's own groups hold a role.
+    /// How many of the organization's own groups and applications hold a role.
     pub async fn holder_count(&mut self, name: &RoleName) -> Result<u64, StoreError> {
-        const SQL: &str = "SELECT COUNT(*) FROM group_roles WHERE org_id = $1 AND role_name = $2";
+        const SQL: &str = "SELECT (SELECT COUNT(*) FROM group_roles \
+                           WHERE org_id = $1 AND role_name = $2) \
+                           + (SELECT COUNT(*) FROM application_roles \
+                           WHERE org_id = $1 AND role_name = $2 AND is_own = 1)";
         let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(name.as_str())

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 13] = [
+const TENANTS: [&str; 15] = [
     "organizations",
     "users",
     "memberships",
@@ -23,6 +23,8 @@ const TENANTS: [&str; 13] = [
     "codes",
     "credentials",
     "assertions",
+    "application_roles",
+    "application_permissions",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -48,8 +50,8 @@ async fn two_tenants() -> (Service, PgConnection) {
     let mut db = service.database().await;
     for (org, user, app) in [("lerian", "admin", "app-lerian"), ("acme", "eve", "demo")] {
         db.run(&format!(
-            "INSERT INTO roles VALUES ('{org}', 'r', 'r', 'demo', '', '[]', 0); \
-             INSERT INTO groups VALUES ('{org}', 'g', 'g', '', 0); \
+            "INSERT INTO roles (org_id, name, name_key, product, title, permissions, created_at) VALUES ('{org}', 'r', 'r', 'demo', '', '[]', 0); \
+             INSERT INTO groups (org_id, name, name_key, title, created_at) VALUES ('{org}', 'g', 'g', '', 0); \
              INSERT INTO group_roles VALUES ('{org}', 'g', 'r'); \
              INSERT INTO sessions SELECT 's-{org}', '{org}', u.id, a.id, 0, 9000000000, NULL \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
@@ -61,6 +63,10 @@ async fn two_tenants() -> (Service, PgConnection) {
              '', '', 0, 9000000000, 9000000000 \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
              INSERT INTO assertions SELECT '{org}'::bytea, '{org}', id, 9000000000 \
+             FROM applications WHERE name = '{app}'; \
+             INSERT INTO application_roles SELECT '{org}', id, 'r', 1 \
+             FROM applications WHERE name = '{app}'; \
+             INSERT INTO application_permissions SELECT '{org}', id, 'demo', 'things:get' \
              FROM applications WHERE name = '{app}'"
         ))
         .await;
