@@ -1,6 +1,7 @@
 //! Rules of what applications prove themselves with: several secrets and public keys, each with an end,
 //! rotated with an overlap.
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use policy::{
     model::name::AppId,
     token::{Algorithm, Keys},
@@ -262,6 +263,13 @@ fn public_key(mut jwk: Map<String, Value>, id: &Uuid) -> Result<Value, Error> {
         |kid: &str| (1..=128).contains(&kid.len()) && kid.bytes().all(|b| b.is_ascii_graphic());
     if !jwk["kid"].as_str().is_some_and(good) {
         return Err(rule("`kid` is 1 to 128 visible ASCII characters"));
+    }
+    // Both curves have coordinates of 32 bytes; nothing below looks at them before a signature comes.
+    let curved = jwk.get("kty").is_some_and(|kind| kind == "EC" || kind == "OKP");
+    let bytes = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).is_ok_and(|x| x.len() == 32);
+    let good = |name: &str| jwk.get(name).is_none_or(|x| x.as_str().is_some_and(bytes));
+    if curved && !(good("x") && good("y")) {
+        return Err(rule("`x` and `y` are 32 bytes each, in base64url without padding"));
     }
     let jwk = Value::Object(jwk);
     if jwk.to_string().len() > LARGEST_KEY {
