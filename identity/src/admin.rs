@@ -48,6 +48,10 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/groups/{id}", "groups", "get"),
     ("PATCH", "/v1/groups/{id}", "groups", "patch"),
     ("DELETE", "/v1/groups/{id}", "groups", "delete"),
+    ("GET", "/v1/guests", "guests", "get"),
+    ("GET", "/v1/guests/{id}", "guests", "get"),
+    ("PUT", "/v1/guests/{id}", "guests", "put"),
+    ("DELETE", "/v1/guests/{id}", "guests", "delete"),
     ("GET", "/v1/roles", "roles", "get"),
     ("POST", "/v1/roles", "roles", "post"),
     ("GET", "/v1/roles/{id}", "roles", "get"),
@@ -67,6 +71,8 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("DELETE", "/v1/applications/{id}/credentials/{credential}", CREDENTIALS, "delete"),
     ("POST", "/v1/applications/{id}/credentials/{credential}/rotate", CREDENTIALS, "post"),
     ("POST", "/v1/applications/{id}/credentials/{credential}/retire", CREDENTIALS, "delete"),
+    ("GET", "/v1/settings", "settings", "get"),
+    ("PATCH", "/v1/settings", "settings", "patch"),
 ];
 
 /// Proof that the caller may do what the route does.

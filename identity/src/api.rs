@@ -6,9 +6,11 @@ pub mod auth;
 mod credentials;
 pub mod feed;
 mod groups;
+mod guests;
 mod page;
 pub mod problem;
 mod roles;
+mod settings;
 mod users;
 
 use axum::Router;
@@ -20,9 +22,11 @@ pub fn router() -> Router<App> {
     Router::new()
         .merge(users::router())
         .merge(groups::router())
+        .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
         .merge(app_grants::router())
         .merge(credentials::router())
+        .merge(settings::router())
         .merge(feed::router())
 }

@@ -206,7 +206,7 @@ fn fits(app: &App, new: &mut Credential, held: &[Credential]) -> Result<(), Erro
     let now = app.clock.now();
     let living: Vec<_> = held.iter().filter(|held| !held.has_ended(now)).collect();
     if u64::try_from(living.len()).unwrap_or(u64::MAX) >= MOST {
-        return Err(Error::TooMany(MOST, "credentials of the application"));
+        return Err(Error::Full { what: "credentials of the application", most: MOST });
     }
     let kid = new.proof.kid().map(str::to_owned);
     if kid.is_some() && living.iter().any(|held| held.proof.kid() == kid.as_deref()) {

@@ -72,6 +72,8 @@ pub enum Error {
     NoSuchApplication,
     #[error("no such credential")]
     NoSuchCredential,
+    #[error("nobody of that id is listed")]
+    NoSuchGuest,
 
     #[error("the user name is taken")]
     UsernameTaken,
@@ -87,14 +89,14 @@ pub enum Error {
     RoleHeld,
     #[error("the credential has ended, or was rotated before; make another")]
     CredentialEnded,
-    #[error("there are {0} {1} already, which is the most; remove one first")]
-    TooMany(u64, &'static str),
     #[error("it is built in; make one of your own instead")]
     BuiltIn,
     #[error("the default application is needed to sign in")]
     DefaultApplication,
     #[error("nobody would be left to administer the organization")]
     LastAdministrator,
+    #[error("there are {most} {what} already, and there may not be more; remove one first")]
+    Full { what: &'static str, most: u64 },
     #[error("somebody else changed the same thing; look at it again")]
     Conflict,
 

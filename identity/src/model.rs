@@ -6,6 +6,8 @@ pub mod code;
 pub mod credential;
 pub mod grant;
 pub mod group;
+pub mod guest;
 pub mod role;
 pub mod session;
+pub mod settings;
 pub mod user;

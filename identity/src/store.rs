@@ -38,12 +38,14 @@ mod codes;
 mod credentials;
 mod database;
 mod groups;
+mod guests;
 mod jobs;
 mod keys;
 mod orgs;
 mod postgres;
 mod roles;
 mod sessions;
+mod settings;
 mod sqlite;
 #[cfg(test)]
 mod tests;

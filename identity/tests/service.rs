@@ -18,10 +18,12 @@ mod sqlite {
     mod code;
     mod credentials;
     mod files;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
     mod policies;
+    mod settings;
     mod sign_in;
     mod start;
     mod tenants;
@@ -37,11 +39,13 @@ mod postgres {
     mod attacks;
     mod code;
     mod credentials;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
     mod policies;
     mod replicas;
+    mod settings;
     mod sign_in;
     mod start;
     mod tenants;

@@ -3,9 +3,10 @@
 use policy::{
     changes::{Change, Fact, Sequence},
     model::{decision::Revision, grant},
+    snapshot,
 };
 
-use super::{Access, Store, StoreError, Tx, app_grants, count, groups, roles, sql};
+use super::{Access, Store, StoreError, Tx, app_grants, count, groups, guests, roles, sql};
 
 /// How far the database has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub struct Additions {
     pub revision: Revision,
     pub roles: Vec<grant::Role>,
     pub groups: Vec<grant::Group>,
+    pub guests: Vec<snapshot::Guest>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -97,7 +99,7 @@ impl Store {
         Ok(longest)
     }
 
-    /// The organizations' own roles and groups, with the revision they are of.
+    /// The organizations' own roles, groups and guests, with the revision they are of.
     pub async fn additions(&self) -> Result<Additions, StoreError> {
         let mut conn = self.whole(Access::Read).await?;
         let revision: i64 =
@@ -105,7 +107,8 @@ impl Store {
         let mut roles = roles::all(&mut conn).await?;
         roles.extend(app_grants::all(&mut conn).await?);
         let groups = groups::all(&mut conn).await?;
-        Ok(Additions { revision: Revision(count(revision)), roles, groups })
+        let guests = guests::all(&mut conn).await?;
+        Ok(Additions { revision: Revision(count(revision)), roles, groups, guests })
     }
 }
 

@@ -347,7 +347,7 @@ async fn a_credential_that_is_not_right_is_not_made() {
     for _ in 2..20 {
         service.post(&app.path(""), &admin, json!({})).await.expect(201);
     }
-    service.post(&app.path(""), &admin, json!({})).await.refused(409, "IDE-9042");
+    service.post(&app.path(""), &admin, json!({})).await.refused(409, "IDE-9031");
     // A public application proves itself with nothing.
     let body = json!({
         "name": "Page", "description": "p", "public": true, "grantTypes": ["authorization_code"],

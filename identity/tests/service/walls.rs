@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 15] = [
+const TENANTS: [&str; 17] = [
     "organizations",
     "users",
     "memberships",
@@ -25,6 +25,8 @@ const TENANTS: [&str; 15] = [
     "assertions",
     "application_roles",
     "application_permissions",
+    "guests",
+    "guest_groups",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -59,6 +61,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              ('t-{org}', '{org}', 's-{org}', '{org}'::bytea, 0, 9000000000, NULL, NULL); \
              INSERT INTO browsers SELECT 'b-{org}', '{org}', id, '{org}'::bytea, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
+             INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
+             INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
