@@ -498,11 +498,20 @@ async fn an_assertion_that_is_not_to_be_believed_is_not() {
     app.asserted(&service, &signed).await.refused_as(401, "invalid_client");
     service.clock.advance(1);
     app.asserted(&service, &signed).await.refused_as(401, "invalid_client");
-    // One way to authenticate at a time, and a whole one.
+}
+
+#[tokio::test]
+async fn a_client_authenticates_in_one_way_at_a_time_and_in_a_whole_one() {
+    let service = Service::start().await;
+    let admin = service.admin().await;
+    let app = App::make(&service, &admin).await;
+    let other = App::make(&service, &admin).await;
+    let key = Key::ec();
+    service.post(&app.path(""), &admin, json!({"jwk": key.jwk("k")})).await.expect(201);
     let assertion = key.sign(
         "k",
         &json!({
-            "iss": app.client_id, "sub": app.client_id, "aud": ISSUER, "exp": NOW + 130, "jti": "n",
+            "iss": app.client_id, "sub": app.client_id, "aud": ISSUER, "exp": NOW + 60, "jti": "n",
         }),
     );
     let basic = format!(
@@ -536,8 +545,8 @@ async fn an_assertion_that_comes_many_times_at_once_is_good_once() {
     for round in 0..4 {
         let assertion = key.sign("k", &app.claims(&format!("race-{round}")));
         let ask = || app.asserted(&service, &assertion);
-        let (a, b, c, d, e, f) = tokio::join!(ask(), ask(), ask(), ask(), ask(), ask());
-        let good = [a, b, c, d, e, f].iter().filter(|answer| answer.status == 200).count();
+        let (a, b, c, d) = tokio::join!(ask(), ask(), ask(), ask());
+        let good = [a, b, c, d].iter().filter(|answer| answer.status == 200).count();
         assert_eq!(good, 1);
     }
 }

@@ -1,7 +1,7 @@
 //! What a service publishes of itself at its start: the same manifest as JSON, with the hash by which a
 //! manifest that has not changed is known.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
@@ -114,7 +114,11 @@ impl Published {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// What is larger than anybody needs.
