@@ -17,6 +17,7 @@ mod sqlite {
     mod attacks;
     mod code;
     mod credentials;
+    mod defence;
     mod files;
     mod guests;
     mod harness;
@@ -39,6 +40,7 @@ mod postgres {
     mod attacks;
     mod code;
     mod credentials;
+    mod defence;
     mod guests;
     mod harness;
     mod hostile;

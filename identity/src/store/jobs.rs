@@ -35,6 +35,7 @@ macro_rules! purges {
             purge!("codes", "hash", "forget_at", $rest),
             purge!("assertions", "hash", "forget_at", $rest),
             purge!("browsers", "id", "expires_at", $rest),
+            purge!("familiar_networks", "hash", "expires_at", $rest),
         ]
     };
 }
