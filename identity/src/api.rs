@@ -4,6 +4,7 @@ mod app_grants;
 mod apps;
 pub mod auth;
 mod credentials;
+mod declarations;
 pub mod feed;
 mod groups;
 mod guests;
@@ -27,6 +28,7 @@ pub fn router() -> Router<App> {
         .merge(apps::router())
         .merge(app_grants::router())
         .merge(credentials::router())
+        .merge(declarations::router())
         .merge(settings::router())
         .merge(feed::router())
 }

@@ -58,6 +58,8 @@ pub struct Parts {
     pub secret_hasher: Hasher,
     /// The organization that a sign-in without a client means.
     pub home: OrgId,
+    /// The products and policies of the folder, without what products declare of themselves.
+    pub folder: ArcSwap<Catalog>,
     /// The engine in force here.
     pub live: ArcSwap<Engine>,
     /// What has happened since the oldest living token was made.
@@ -105,7 +107,14 @@ impl App {
     /// given as the organization's own, and whose name a product has taken since, opens nothing; nor does
     /// one that a product has given up.
     pub fn roles_of(&self, client: &Client) -> Vec<RoleName> {
-        let Some(given) = &client.given else { return self.roles_of_application(&client.name) };
+        let Some(given) = &client.given else {
+            let mut roles = self.roles_of_application(&client.name);
+            let folder = self.folder.load();
+            // As with those that were given: a name that the folder has taken since opens nothing.
+            let declared = client.declared.iter().filter(|role| folder.role(role).is_none());
+            roles.extend(declared.cloned());
+            return roles;
+        };
         let catalog = self.catalog();
         let same = |(role, own): &&(RoleName, bool)| catalog.role(role).is_none() == *own;
         let mut products: Vec<_> = given.permissions.iter().map(|(product, _)| product).collect();

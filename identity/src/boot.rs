@@ -233,6 +233,7 @@ impl Identity {
             device_hasher,
             secret_hasher,
             home,
+            folder: ArcSwap::from_pointee(catalog),
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
             progress: Progress::default(),

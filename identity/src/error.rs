@@ -51,6 +51,11 @@ pub enum Error {
     BadQuery(&'static str),
     #[error("`{field}` is not valid: {rule}")]
     Rule { field: &'static str, rule: String },
+    /// Everything that is wrong with a product's declaration of itself.
+    #[error("{}", .0.join("; "))]
+    Declaration(Vec<String>),
+    #[error("{0}")]
+    NotTheService(&'static str),
     #[error("`{0}` cannot be changed")]
     Immutable(&'static str),
     #[error(transparent)]

@@ -23,6 +23,8 @@ mod clock;
 mod codes;
 mod config;
 mod credentials;
+mod declarations;
+mod declared;
 mod defence;
 mod devices;
 mod error;

@@ -4,6 +4,7 @@ pub mod app;
 pub mod browser;
 pub mod code;
 pub mod credential;
+pub mod declaration;
 pub mod grant;
 pub mod group;
 pub mod guest;

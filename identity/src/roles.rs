@@ -28,9 +28,9 @@ pub struct Shown {
 
 impl From<Role> for Shown {
     fn from(role: Role) -> Self {
-        let Role { name, product, title, permissions, created_at } = role;
+        let Role { name, product, title, permissions, created_at, declared: built_in } = role;
         let permissions = permissions.iter().map(Permission::to_string).collect();
-        Self { name, product, title, permissions, built_in: false, created_at: Some(created_at) }
+        Self { name, product, title, permissions, built_in, created_at: Some(created_at) }
     }
 }
 
@@ -78,7 +78,8 @@ pub async fn create(
         return Err(Error::RoleTaken);
     }
     reach.shapes(by.org(), &then)?;
-    let role = Role { name, product, title, permissions, created_at: app.clock.now() };
+    let created_at = app.clock.now();
+    let role = Role { name, product, title, permissions, created_at, declared: false };
     tx.add_role(&role).await?;
     tx.move_revision().await?;
     app.commit(tx).await?;
@@ -139,7 +140,8 @@ fn own(app: &App, holdings: &Holdings<'_>, name: &RoleName) -> Result<Role, Erro
     if app.catalog().role(name).is_some() {
         return Err(Error::BuiltIn);
     }
-    holdings.own_role(name).cloned().ok_or(Error::NoSuchRole)
+    let role = holdings.own_role(name).cloned().ok_or(Error::NoSuchRole)?;
+    if role.declared { Err(Error::BuiltIn) } else { Ok(role) }
 }
 
 /// Whether people could take a role for one of the products'.

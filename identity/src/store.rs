@@ -37,6 +37,7 @@ mod changes;
 mod codes;
 mod credentials;
 mod database;
+mod declarations;
 mod familiar;
 mod groups;
 mod guests;

@@ -17,6 +17,7 @@ mod sqlite {
     mod attacks;
     mod code;
     mod credentials;
+    mod declarations;
     mod defence;
     mod files;
     mod guests;
@@ -40,6 +41,7 @@ mod postgres {
     mod attacks;
     mod code;
     mod credentials;
+    mod declarations;
     mod defence;
     mod guests;
     mod harness;

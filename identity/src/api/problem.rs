@@ -49,6 +49,8 @@ fn code(error: &Error) -> Code {
         Error::NoSuchUser => Code("IDE-1003", S::NOT_FOUND, "User Not Found"),
         Error::NoSuchGroup => Code("IDE-1006", S::NOT_FOUND, "Group Not Found"),
         Error::NoSuchApplication => Code("IDE-1001", S::NOT_FOUND, "Application Not Found"),
+        Error::NotTheService(_) => Code("IDE-9042", S::FORBIDDEN, "Not The Service"),
+        Error::Declaration(_) => Code("IDE-9043", S::UNPROCESSABLE_ENTITY, "Invalid Declaration"),
         Error::NoSuchCredential => Code("IDE-9040", S::NOT_FOUND, "Credential Not Found"),
         Error::CredentialEnded => Code("IDE-9041", S::CONFLICT, "Credential Has Ended"),
         Error::NoSuchRole => Code("IDE-9003", S::NOT_FOUND, "Role Not Found"),

@@ -49,7 +49,7 @@ fn code(error: &Error) -> Code {
             Code("AUT-0009", S::PAYLOAD_TOO_LARGE, "Body Too Large")
         }
         Error::Body(BodyFault::TooSlow) => Code("AUT-0009", S::REQUEST_TIMEOUT, "Body Too Slow"),
-        Error::Forbidden { .. } | Error::Exceeds(_) => {
+        Error::Forbidden { .. } | Error::Exceeds(_) | Error::NotTheService(_) => {
             Code("AUT-9001", S::FORBIDDEN, "Permission Denied")
         }
         Error::NoSuchPath
@@ -77,6 +77,7 @@ fn code(error: &Error) -> Code {
         Error::Fault(_) => Code("AUT-0005", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
         Error::Body(BodyFault::WrongType(_) | BodyFault::Unreadable(_))
         | Error::Rule { .. }
+        | Error::Declaration(_)
         | Error::Immutable(_)
         | Error::WeakPassword(_)
         | Error::WrongPassword

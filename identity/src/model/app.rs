@@ -91,6 +91,8 @@ pub struct Client {
     pub registration: Registration,
     /// What it was given; `None` for one that holds what its product's manifest says.
     pub given: Option<Given>,
+    /// The roles that its product declares of itself, and its applications hold who were given no others.
+    pub declared: Vec<RoleName>,
 }
 
 /// What an application was given of its own.

@@ -2,7 +2,7 @@
 
 use policy::model::name::{AppId, OrgId, SessionId};
 
-use super::{Access, Conn, Store, StoreError, Tx, Window, app_grants, count, sql};
+use super::{Access, Conn, Store, StoreError, Tx, Window, app_grants, count, declarations, sql};
 use crate::model::app::{Application, Client, GrantType, NewApplication, Registration};
 
 #[derive(sqlx::FromRow)]
@@ -85,7 +85,12 @@ impl ClientRow {
         let registration = registration.into();
         let given =
             if own_grants != 0 { Some(app_grants::of(conn, &org, &id).await?) } else { None };
-        Ok(Client { org, id, name, client_id, registration, given })
+        let declared = if given.is_none() {
+            declarations::machine_roles(conn, &org, &name).await?
+        } else {
+            Vec::new()
+        };
+        Ok(Client { org, id, name, client_id, registration, given, declared })
     }
 }
 

@@ -21,20 +21,21 @@ struct Row {
     permissions: String,
     #[sqlx(try_from = "i64")]
     created_at: u64,
+    service: Option<String>,
 }
 
 impl Row {
     fn role(self) -> Result<Role, StoreError> {
         let permissions: Vec<Permission> = serde_json::from_str(&self.permissions)?;
-        let Self { name, product, title, created_at, .. } = self;
-        Ok(Role { name, product, title, permissions, created_at })
+        let Self { name, product, title, created_at, service, .. } = self;
+        Ok(Role { name, product, title, permissions, created_at, declared: service.is_some() })
     }
 }
 
 impl Tx {
     /// The organization's own roles, in the order of their names.
     pub async fn own_roles(&mut self) -> Result<Vec<Role>, StoreError> {
-        const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at \
+        const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at, service \
                            FROM roles WHERE org_id = $1 ORDER BY name";
         let rows: Vec<Row> =
             on!(self.conn, |c| sqlx::query_as(SQL).bind(self.org.as_str()).fetch_all(c).await?);
@@ -109,7 +110,7 @@ impl Tx {
 
 /// Every organization's own roles, for the snapshot.
 pub(super) async fn all(conn: &mut Conn) -> Result<Vec<grant::Role>, StoreError> {
-    const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at \
+    const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at, service \
                        FROM roles ORDER BY org_id, name";
     let rows: Vec<Row> = on!(*conn, |c| sqlx::query_as(SQL).fetch_all(c).await?);
     let role = |row: Row| {

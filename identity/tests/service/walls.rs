@@ -25,6 +25,8 @@ const TENANTS: &[&str] = &[
     "assertions",
     "application_roles",
     "application_permissions",
+    "declarations",
+    "declared_grants",
     "familiar_networks",
     "guests",
     "guest_groups",
@@ -73,6 +75,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              FROM applications WHERE name = '{app}'; \
              INSERT INTO application_roles SELECT '{org}', id, 'r', 1 \
              FROM applications WHERE name = '{app}'; \
+             INSERT INTO declarations VALUES ('{org}', 's', 1, '', '', '[]', 'a', 0); \
+             INSERT INTO declared_grants VALUES ('{org}', 'g', 'r'); \
              INSERT INTO application_permissions SELECT '{org}', id, 'demo', 'things:get' \
              FROM applications WHERE name = '{app}'"
         ))
