@@ -8,6 +8,7 @@ mod declarations;
 pub mod feed;
 mod groups;
 mod guests;
+pub mod mfa;
 mod page;
 pub mod problem;
 mod roles;
@@ -30,5 +31,6 @@ pub fn router() -> Router<App> {
         .merge(credentials::router())
         .merge(declarations::router())
         .merge(settings::router())
+        .merge(mfa::router())
         .merge(feed::router())
 }

@@ -117,7 +117,8 @@ pub async fn create(
     let new =
         credentials.application((name, description), registration, &app.secret_hasher, vault)?;
     let (mut tx, reach) = by.begin(app).await?;
-    may_empower(app, by, &mut tx, &reach, &new.id, &roles).await?;
+    let declared = tx.machine_roles(&new.name).await?;
+    may_empower(app, by, &mut tx, &reach, &new.id, (&roles, &declared)).await?;
     tx.add_application(&new, app.clock.now()).await?;
     let made = tx.application(&new.id).await?.ok_or(Error::NoSuchApplication)?;
     app.commit(tx).await?;
@@ -125,22 +126,25 @@ pub async fn create(
     Ok((made, Some(credentials.secret).filter(|_| !public)))
 }
 
-/// Check that whoever has this reach may let an application do what its roles permit.
+/// Check that whoever has this reach may let an application do what its roles permit: those that the
+/// folder gives it, and those that its product declares.
 async fn may_empower(
     app: &App,
     by: &Admin,
     tx: &mut Tx,
     reach: &Reach,
     id: &AppId,
-    roles: &[RoleName],
+    (roles, declared): (&[RoleName], &[RoleName]),
 ) -> Result<(), Error> {
-    reach.gives(&Holdings::read(app, tx).await?.of_application(roles)?)?;
+    let holdings = Holdings::read(app, tx).await?;
+    reach.gives(&holdings.of_application(roles)?)?;
+    reach.gives(&holdings.of_roles(declared)?)?;
     let machine = |roles: &[RoleName]| Subject {
         principal: principal(by.org(), id),
         groups: [].into(),
         roles: roles.into(),
     };
-    reach.makes(&machine(&[]), &machine(roles))
+    reach.makes(&machine(&[]), &machine(&[roles, declared].concat()))
 }
 
 /// Describe an application anew, or register it anew. One that is let act for itself from now on may

@@ -39,6 +39,7 @@ mod jobs;
 mod keys;
 mod login;
 mod master;
+mod mfa;
 mod model;
 mod oauth;
 mod origin;

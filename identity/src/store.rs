@@ -33,11 +33,13 @@ macro_rules! run {
 mod app_grants;
 mod apps;
 mod browsers;
+mod challenges;
 mod changes;
 mod codes;
 mod credentials;
 mod database;
 mod declarations;
+mod factors;
 mod familiar;
 mod groups;
 mod guests;
@@ -62,6 +64,7 @@ use policy::{
 use sqlx::{Sqlite, Transaction, migrate::MigrateError};
 use thiserror::Error;
 
+pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 

@@ -19,6 +19,8 @@ mod sqlite {
     mod credentials;
     mod declarations;
     mod defence;
+    mod factor_page;
+    mod factors;
     mod files;
     mod guests;
     mod harness;
@@ -43,6 +45,8 @@ mod postgres {
     mod credentials;
     mod declarations;
     mod defence;
+    mod factor_page;
+    mod factors;
     mod guests;
     mod harness;
     mod hostile;

@@ -85,6 +85,12 @@ pub(super) async fn machine_roles(
 }
 
 impl Tx {
+    /// The declared roles that the applications of a service hold.
+    pub async fn machine_roles(&mut self, service: &str) -> Result<Vec<RoleName>, StoreError> {
+        let org = self.org.clone();
+        machine_roles(&mut self.conn, &org, service).await
+    }
+
     /// The hash of what a service has declared.
     pub async fn declared_hash(&mut self, service: &str) -> Result<Option<String>, StoreError> {
         const SQL: &str = "SELECT hash FROM declarations WHERE org_id = $1 AND service = $2";

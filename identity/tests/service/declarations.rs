@@ -167,6 +167,12 @@ async fn a_new_product_s_people_and_machines_are_decided_on_right_after_it_has_d
     let own = json!({"id": "mine", "product": NEW, "name": "M", "permissions": ["transfers:get"]});
     service.post("/v1/roles", &admin, own).await.expect(201);
 
+    // Who holds nothing of it makes no application that would.
+    service.person(&admin, "hal", &["helper-group"]).await;
+    let helper = access(&service.sign_in("hal", PASSWORD).await);
+    let body = json!({"name": NEW, "description": "another"});
+    service.post("/v1/applications", &helper, body).await.refused(403, "IDE-9002");
+
     // After a restart it is as it was.
     let service = service.restart().await;
     service.admin().await;
