@@ -274,7 +274,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 68] = [
+const KEYS: [(&str, Kind); 70] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -309,6 +309,8 @@ const KEYS: [(&str, Kind); 68] = [
     ("identity.refresh_token_secs", Kind::Number),
     ("identity.longest_access_token_secs", Kind::Number),
     ("identity.longest_refresh_token_secs", Kind::Number),
+    ("identity.max_own_roles", Kind::Number),
+    ("identity.max_own_groups", Kind::Number),
     ("identity.retrievable_secrets", Kind::Flag),
     ("identity.max_body_bytes", Kind::Number),
     ("identity.max_connections", Kind::Number),

@@ -30,6 +30,11 @@ pub struct Config {
     pub longest_access_token_secs: Option<u64>,
     /// The same of `refreshTokenSecs`.
     pub longest_refresh_token_secs: Option<u64>,
+    /// The most roles of its own that one organization has, those included that its products declare.
+    /// Default: 500.
+    pub max_own_roles: u64,
+    /// The same of groups. Default: 500.
+    pub max_own_groups: u64,
     /// Whether the secrets of applications made from now on can be read back, by whoever holds
     /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
     pub retrievable_secrets: bool,
@@ -69,6 +74,8 @@ impl Default for Config {
             refresh_token_secs: 86_400,
             longest_access_token_secs: None,
             longest_refresh_token_secs: None,
+            max_own_roles: 500,
+            max_own_groups: 500,
             retrievable_secrets: false,
             max_body_bytes: 65_536,
             max_connections: 1024,
@@ -119,6 +126,8 @@ impl Config {
                 self.longest_refresh_token_secs.is_none_or(|secs| lifetime.contains(&secs)),
                 "1 to 31536000",
             ),
+            ("max_own_roles", (1..=100_000).contains(&self.max_own_roles), "1 to 100000"),
+            ("max_own_groups", (1..=100_000).contains(&self.max_own_groups), "1 to 100000"),
             ("max_body_bytes", self.max_body_bytes >= 1024, "at least 1024"),
             ("max_connections", (1..=1_000_000).contains(&self.max_connections), "1 to 1000000"),
             ("read_timeout_secs", (1..=3600).contains(&self.read_timeout_secs), "1 to 3600"),

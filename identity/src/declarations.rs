@@ -28,6 +28,7 @@ use crate::{
     app::App,
     bearer::{self, Bearer},
     clock,
+    config::Config,
     declared::OURS,
     error::Error,
     holdings::Power,
@@ -159,6 +160,16 @@ impl Wanted {
                 violations.push(format!("roles: group `{name}` looks like one that there is"));
             }
             new_groups.push(name.clone());
+        }
+        let len = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let kept = tx.own_role_count().await?.saturating_sub(len(before.len()));
+        let Config { max_own_roles, max_own_groups, .. } = app.config;
+        if kept + len(published.roles.len()) > max_own_roles {
+            violations
+                .push(format!("roles: the organization would have more than {max_own_roles}"));
+        }
+        if len(own.len()) + len(new_groups.len()) > max_own_groups {
+            violations.push(format!("roles: there would be more than {max_own_groups} groups"));
         }
         if !violations.is_empty() {
             return Err(Error::Declaration(violations));

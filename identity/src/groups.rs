@@ -60,6 +60,10 @@ pub async fn create(
     if imitates(app, &name, &title) || tx.group_taken(&name).await? {
         return Err(Error::GroupTaken);
     }
+    let most = app.config.max_own_groups;
+    if tx.own_group_count().await? >= most {
+        return Err(Error::Full { what: "groups of the organization's own", most });
+    }
     reach.gives(&holdings.of_roles(&roles)?)?;
     reach.shapes(by.org(), &then)?;
     let group = Group { name, title, roles, built_in: false, created_at: app.clock.now() };

@@ -77,6 +77,10 @@ pub async fn create(
     if imitates(app, &name) || tx.role_taken(&name).await? {
         return Err(Error::RoleTaken);
     }
+    let most = app.config.max_own_roles;
+    if tx.own_role_count().await? >= most {
+        return Err(Error::Full { what: "roles of the organization's own", most });
+    }
     reach.shapes(by.org(), &then)?;
     let created_at = app.clock.now();
     let role = Role { name, product, title, permissions, created_at, declared: false };

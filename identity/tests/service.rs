@@ -26,6 +26,7 @@ mod sqlite {
     mod harness;
     mod hostile;
     mod oauth;
+    mod own_roles;
     mod policies;
     mod settings;
     mod sign_in;
@@ -51,6 +52,7 @@ mod postgres {
     mod harness;
     mod hostile;
     mod oauth;
+    mod own_roles;
     mod policies;
     mod replicas;
     mod settings;

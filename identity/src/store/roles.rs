@@ -42,6 +42,16 @@ impl Tx {
         rows.into_iter().map(Row::role).collect()
     }
 
+    /// How many roles of its own the organization has.
+    pub async fn own_role_count(&mut self) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT COUNT(*) FROM roles WHERE org_id = $1";
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .fetch_one(c)
+            .await?);
+        Ok(count(number))
+    }
+
     /// Whether the organization has a role of that name, in any case.
     pub async fn role_taken(&mut self, name: &RoleName) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM roles WHERE org_id = $1 AND name_key = $2";
