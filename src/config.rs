@@ -274,7 +274,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 70] = [
+const KEYS: &[(&str, Kind)] = &[
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -312,6 +312,7 @@ const KEYS: [(&str, Kind); 70] = [
     ("identity.max_own_roles", Kind::Number),
     ("identity.max_own_groups", Kind::Number),
     ("identity.retrievable_secrets", Kind::Flag),
+    ("identity.audit_retention_days", Kind::Number),
     ("identity.max_body_bytes", Kind::Number),
     ("identity.max_connections", Kind::Number),
     ("identity.read_timeout_secs", Kind::Number),
@@ -645,6 +646,7 @@ mod tests {
     #[test]
     fn every_key_can_be_set_by_a_variable() {
         for (key, kind) in KEYS {
+            let key = *key;
             let value = match kind {
                 Kind::Number => "2000",
                 Kind::Flag => "true",

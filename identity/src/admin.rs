@@ -72,6 +72,7 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("DELETE", "/v1/applications/{id}/credentials/{credential}", CREDENTIALS, "delete"),
     ("POST", "/v1/applications/{id}/credentials/{credential}/rotate", CREDENTIALS, "post"),
     ("POST", "/v1/applications/{id}/credentials/{credential}/retire", CREDENTIALS, "delete"),
+    ("GET", "/v1/audit", "audit", "get"),
     ("GET", "/v1/settings", "settings", "get"),
     ("PATCH", "/v1/settings", "settings", "patch"),
 ];

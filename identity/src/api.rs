@@ -2,6 +2,7 @@
 
 mod app_grants;
 mod apps;
+mod audit;
 pub mod auth;
 mod credentials;
 mod declarations;
@@ -30,6 +31,7 @@ pub fn router() -> Router<App> {
         .merge(app_grants::router())
         .merge(credentials::router())
         .merge(declarations::router())
+        .merge(audit::router())
         .merge(settings::router())
         .merge(mfa::router())
         .merge(feed::router())

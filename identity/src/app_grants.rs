@@ -13,13 +13,17 @@ use policy::{
         name::{AppId, OrgId, RoleName},
     },
 };
+use serde_json::{Value, json};
 
 use crate::{
     admin::{Admin, Reach},
     app::App,
     error::Error,
     holdings::{Holdings, Power},
-    model::app::{Client, Given},
+    model::{
+        app::{Client, Given},
+        event::{Change, Event},
+    },
     store::Tx,
 };
 
@@ -82,6 +86,7 @@ async fn give(
     let mut client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
     let holdings = Holdings::read(app, &mut tx).await?;
     let (before, held) = (app.roles_of(&client), holdings.of_client(app, &client));
+    let was = shown(app, &client);
     client.given = match wanted {
         None => None,
         Some((roles, permissions)) => {
@@ -104,6 +109,8 @@ async fn give(
     // Tokens that are about name the roles of before; the permissions of a role are the policy's.
     let (principal, groups) = (principal(by.org(), id), Vec::new());
     app.record(&mut tx, Fact::Holds { principal, groups, roles: after }).await?;
+    let change = Change::between(&told(&was), &told(&shown(app, &client)));
+    app.audit(&mut tx, by, Event::GrantsChanged, id, change);
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %id, "gave an application other rights");
@@ -120,6 +127,17 @@ pub async fn within(app: &App, tx: &mut Tx, reach: &Reach, client: &Client) -> R
     reach.gives(&Holdings::read(app, tx).await?.of_client(app, client))?;
     let roles = app.roles_of(client);
     reach.makes(&subject(&client.org, &client.id, &[]), &subject(&client.org, &client.id, &roles))
+}
+
+/// What an application holds, as it is recorded.
+fn told(shown: &Shown) -> Value {
+    let permission = |(product, permission): &Power| format!("{product}/{permission}");
+    let Shown { given, by_default } = shown;
+    json!({
+        "roles": given.roles.iter().map(|(role, _)| role).collect::<Vec<_>>(),
+        "permissions": given.permissions.iter().map(permission).collect::<Vec<_>>(),
+        "byDefault": by_default,
+    })
 }
 
 fn subject(org: &OrgId, id: &AppId, roles: &[RoleName]) -> Subject {

@@ -15,7 +15,10 @@ use crate::{
     app::App,
     app_grants, clock,
     error::Error,
-    model::credential::{Credential, Proof, Shown},
+    model::{
+        credential::{Credential, Proof, Shown},
+        event::{Change, Event},
+    },
     problem::chain,
     store::Tx,
     words,
@@ -65,11 +68,16 @@ pub async fn list(app: &App, by: &Admin, id: &AppId) -> Result<Vec<Credential>, 
 pub async fn get(app: &App, by: &Admin, id: &AppId, credential: &Uuid) -> Result<Told, Error> {
     let mut tx = app.store.read(by.org()).await?;
     let found = find(&mut tx, id, credential).await?;
+    drop(tx);
     let may = app.config.retrievable_secrets && by.may(app, CREDENTIALS, "get");
     let Proof::Secret { sealed: Some(sealed), .. } = &found.proof else { return Ok((found, None)) };
     let open = app.master.open(id.as_str(), sealed).ok().filter(|_| may);
     let secret = open.map(|open| SecretString::from(String::from_utf8_lossy(&open).into_owned()));
     if secret.is_some() {
+        // Recorded before anything is shown.
+        let mut tx = app.store.begin_beside(by.org()).await?;
+        app.audit(&mut tx, by, Event::SecretRead, id, Change::made(&told(&found)));
+        app.commit(tx).await?;
         tracing::info!(by = %by.principal(), app.id = %id, credential.id = %credential, "showed a client secret");
     }
     Ok((found, secret))
@@ -82,6 +90,7 @@ pub async fn create(app: &App, by: &Admin, id: &AppId, asked: Asked) -> Result<T
     let held = tx.credentials_of(id).await?;
     fits(app, &mut credential, &held)?;
     tx.add_credential(&credential).await?;
+    app.audit(&mut tx, by, Event::CredentialCreated, id, Change::made(&told(&credential)));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %id, credential.id = %credential.id, "made a credential");
     Ok((credential, secret))
@@ -127,6 +136,8 @@ pub async fn rotate(
     tx.add_credential(&new).await?;
     let end = old.expires_at.unwrap_or(u64::MAX).min(now + overlap);
     tx.end_credential(&old.id, end, Some(&new.id)).await?;
+    let change = Change::between(&told(old), &told(&new));
+    app.audit(&mut tx, by, Event::CredentialRotated, id, change);
     app.commit(tx).await?;
     tracing::info!(
         by = %by.principal(), app.id = %id, credential.id = %old.id, successor.id = %new.id,
@@ -146,8 +157,11 @@ pub async fn retire(
     let mut found = find(&mut tx, id, credential).await?;
     let now = app.clock.now();
     if !found.has_ended(now) {
+        let was = told(&found);
         found.expires_at = Some(now);
         tx.end_credential(credential, now, found.successor.as_ref()).await?;
+        let change = Change::between(&was, &told(&found));
+        app.audit(&mut tx, by, Event::CredentialRetired, id, change);
         app.commit(tx).await?;
         tracing::info!(by = %by.principal(), app.id = %id, credential.id = %credential, "retired a credential");
     }
@@ -157,8 +171,9 @@ pub async fn retire(
 /// Remove a credential.
 pub async fn remove(app: &App, by: &Admin, id: &AppId, credential: &Uuid) -> Result<(), Error> {
     let (mut tx, _) = by.begin(app).await?;
-    find(&mut tx, id, credential).await?;
+    let found = find(&mut tx, id, credential).await?;
     tx.remove_credential(credential).await?;
+    app.audit(&mut tx, by, Event::CredentialRemoved, id, Change::lost(&told(&found)));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %id, credential.id = %credential, "removed a credential");
     Ok(())
@@ -193,6 +208,16 @@ async fn begin(app: &App, by: &Admin, id: &AppId) -> Result<Tx, Error> {
     let client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
     app_grants::within(app, &mut tx, &reach, &client).await?;
     Ok(tx)
+}
+
+/// A credential as it is recorded.
+fn told(credential: &Credential) -> Value {
+    json!({
+        "id": credential.id,
+        "name": credential.name,
+        "type": credential.proof.kind(),
+        "expiresAt": credential.expires_at,
+    })
 }
 
 async fn find(tx: &mut Tx, id: &AppId, credential: &Uuid) -> Result<Credential, Error> {

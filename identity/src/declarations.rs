@@ -21,7 +21,7 @@ use policy::{
         query::Facts,
     },
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
     admin::person,
@@ -34,6 +34,7 @@ use crate::{
     holdings::Power,
     model::{
         declaration::{Declaration, DeclaredGrant, Vocabulary},
+        event::{Change, Event},
         role::Role,
     },
     publish,
@@ -73,7 +74,8 @@ pub async fn put(
     }
     let published = Published::read(&Value::Object(manifest)).map_err(Error::Declaration)?;
     let mut tx = app.store.read(org).await?;
-    if tx.declared_hash(service).await?.as_ref() == Some(&published.hash) {
+    let before = tx.declared_hash(service).await?;
+    if before.as_ref() == Some(&published.hash) {
         return Ok(Outcome { published, changed: false });
     }
     let wanted = Wanted::check(app, &mut tx, org, &published).await?;
@@ -93,6 +95,10 @@ pub async fn put(
         let principal = Principal::Application { org: org.clone(), id };
         app.record(&mut tx, Fact::Holds { principal, groups, roles }).await?;
     }
+    let of = ("product", service);
+    let told = json!({"version": published.version, "hash": published.hash});
+    let change = Change { before: before.map(|hash| json!({"hash": hash})), after: Some(told) };
+    app.audit(&mut tx, &by.caller.subject.principal, Event::Declared, of, change);
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(

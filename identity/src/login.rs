@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     app::App,
+    audit::{self, Account},
     credentials,
     defence::Target,
     error::Error,
@@ -17,6 +18,7 @@ use crate::{
     model::{
         app::{Client, GrantType},
         credential::{self, Proof},
+        event::Event,
         grant::Grant,
         user::{Credentials, User},
     },
@@ -53,6 +55,7 @@ pub async fn client(app: &App, said: &ClientCredentials, origin: &Origin) -> Res
     };
     // Each of them is looked at, whichever fits.
     let fitting: Vec<_> = shown.iter().filter(fits).collect();
+    let meant = known.as_ref().map(|client| (client.org.clone(), client.id.clone()));
     let client = known.zip(fitting.first());
     // Nobody comes upon a long one by guessing, so whoever has it is not held up by those who try.
     if said.secret.expose_secret().len() >= UNGUESSABLE
@@ -68,6 +71,9 @@ pub async fn client(app: &App, said: &ClientCredentials, origin: &Origin) -> Res
         Ok(client)
     } else {
         app.defence.failed(guess).await;
+        if let Some(meant) = meant {
+            audit::refused(app, meant).await?;
+        }
         Err(Error::InvalidClient)
     }
 }
@@ -178,6 +184,8 @@ pub async fn prove(
         // By id alone: what was typed as a user name may be a password.
         let user = known.as_ref().map_or("unknown", |known| known.id.as_str());
         tracing::info!(user.id = user, client = client.client_id, "a sign-in failed");
+        let account = known.as_ref().map_or(Account::Unknown, |known| Account::User(&known.id));
+        audit::failed(app, org, Event::SignInFailed, account, Some(&client.id)).await?;
         return Err(Error::InvalidCredentials);
     }
     app.defence.succeeded(guess).await;

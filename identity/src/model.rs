@@ -5,6 +5,7 @@ pub mod browser;
 pub mod code;
 pub mod credential;
 pub mod declaration;
+pub mod event;
 pub mod factor;
 pub mod grant;
 pub mod group;

@@ -15,6 +15,7 @@ mod sqlite {
     mod app_grants;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod credentials;
     mod declarations;
@@ -42,6 +43,7 @@ mod postgres {
     mod app_grants;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod credentials;
     mod declarations;

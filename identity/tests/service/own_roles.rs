@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 
 use super::harness::Service;
 
-fn role(id: &str, permissions: Value) -> Value {
+fn role(id: &str, permissions: &Value) -> Value {
     json!({"id": id, "product": "demo", "name": "R", "permissions": permissions})
 }
 
-fn group(id: &str, roles: Value) -> Value {
+fn group(id: &str, roles: &Value) -> Value {
     json!({"id": id, "name": format!("Group {id}"), "roles": roles})
 }
 
@@ -40,15 +40,15 @@ async fn there_is_an_end_to_roles_and_groups_and_room_again_once_one_is_gone() {
     let service = Service::start_with(config).await;
     let admin = service.admin().await;
     for id in ["a", "b"] {
-        service.post("/v1/roles", &admin, role(id, json!(["parts:get"]))).await.expect(201);
+        service.post("/v1/roles", &admin, role(id, &json!(["parts:get"]))).await.expect(201);
     }
-    let one_more = role("c", json!(["parts:get"]));
+    let one_more = role("c", &json!(["parts:get"]));
     let told = service.post("/v1/roles", &admin, one_more.clone()).await.refused(409, "IDE-9031");
     assert!(told["message"].as_str().unwrap().contains("2 roles"), "{told}");
     service.delete("/v1/roles/a", &admin).await.expect(204);
     service.post("/v1/roles", &admin, one_more).await.expect(201);
-    service.post("/v1/groups", &admin, group("g", json!(["b"]))).await.expect(201);
-    service.post("/v1/groups", &admin, group("h", json!(["b"]))).await.refused(409, "IDE-9031");
+    service.post("/v1/groups", &admin, group("g", &json!(["b"]))).await.expect(201);
+    service.post("/v1/groups", &admin, group("h", &json!(["b"]))).await.refused(409, "IDE-9031");
 }
 
 #[tokio::test]
@@ -57,14 +57,14 @@ async fn a_role_permits_what_it_names_has_a_name_of_its_own_and_stays_while_it_i
     let admin = service.admin().await;
     // Stars would give what a later release brings.
     for star in ["things:*", "*:get", "*:*", "*"] {
-        service.post("/v1/roles", &admin, role("r", json!([star]))).await.refused(400, "IDE-0007");
+        service.post("/v1/roles", &admin, role("r", &json!([star]))).await.refused(400, "IDE-0007");
     }
-    service.post("/v1/roles", &admin, role("Reader", json!(["things:get"]))).await.expect(201);
+    service.post("/v1/roles", &admin, role("Reader", &json!(["things:get"]))).await.expect(201);
     for alike in ["reader", "READER", "Reader", "demo-EDITOR-role", "demo-editor-role"] {
-        let body = role(alike, json!(["things:get"]));
+        let body = role(alike, &json!(["things:get"]));
         service.post("/v1/roles", &admin, body).await.refused(409, "IDE-9007");
     }
-    service.post("/v1/groups", &admin, group("readers", json!(["Reader"]))).await.expect(201);
+    service.post("/v1/groups", &admin, group("readers", &json!(["Reader"]))).await.expect(201);
     service.delete("/v1/roles/Reader", &admin).await.refused(409, "IDE-9008");
     assert_eq!(held(&service, "readers"), 1);
 }
@@ -84,8 +84,8 @@ async fn with_many_roles_a_permission_that_is_taken_is_gone_before_the_answer() 
     ))
     .await;
     let both = json!(["things:get", "parts:get"]);
-    service.post("/v1/roles", &admin, role("one", both)).await.expect(201);
-    service.post("/v1/groups", &admin, group("holders", json!(["one"]))).await.expect(201);
+    service.post("/v1/roles", &admin, role("one", &both)).await.expect(201);
+    service.post("/v1/groups", &admin, group("holders", &json!(["one"]))).await.expect(201);
     assert_eq!(held(&service, "holders"), 2);
     let less = json!({"permissions": ["parts:get"]});
     service.patch("/v1/roles/one", &admin, less).await.expect(200);

@@ -27,6 +27,9 @@ const TENANTS: &[&str] = &[
     "application_permissions",
     "declarations",
     "declared_grants",
+    "audit",
+    "audit_heads",
+    "audit_failures",
     "factors",
     "recovery_codes",
     "enrolments",
@@ -87,6 +90,10 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO declared_grants VALUES ('{org}', 'g', 'r'); \
              INSERT INTO application_permissions SELECT '{org}', id, 'demo', 'things:get' \
              FROM applications WHERE name = '{app}'; \
+             INSERT INTO audit SELECT '{org}', 1000, 0, 'e', 'user', 'u', '', '', NULL, NULL, NULL, \
+             NULL, NULL, 1, '{org}'::bytea; \
+             INSERT INTO audit_failures VALUES ('{org}', 'e', '', 0, 1); \
+             INSERT INTO audit_heads VALUES ('{org}', 0, '', 0, '', '') ON CONFLICT DO NOTHING; \
              INSERT INTO factors SELECT '{org}', id, 'app', '', 0, 1, 0 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO recovery_codes SELECT org_id, user_id, '' FROM factors WHERE org_id = '{org}'; \
