@@ -12,6 +12,7 @@ mod guests;
 pub mod mfa;
 mod page;
 pub mod problem;
+mod providers;
 mod roles;
 mod settings;
 mod users;
@@ -34,5 +35,6 @@ pub fn router() -> Router<App> {
         .merge(audit::router())
         .merge(settings::router())
         .merge(mfa::router())
+        .merge(providers::router())
         .merge(feed::router())
 }

@@ -188,7 +188,7 @@ impl Fields {
         }
     }
 
-    /// A whole number from 0 on, if there is one.
+    /// A whole number that is not negative, if it is said.
     pub fn number(&mut self, name: &str) -> Option<u64> {
         match self.members.remove(name) {
             None | Some(Value::Null) => None,

@@ -29,6 +29,7 @@ mod sqlite {
     mod oauth;
     mod own_roles;
     mod policies;
+    mod providers;
     mod settings;
     mod sign_in;
     mod start;
@@ -56,6 +57,7 @@ mod postgres {
     mod oauth;
     mod own_roles;
     mod policies;
+    mod providers;
     mod replicas;
     mod settings;
     mod sign_in;
