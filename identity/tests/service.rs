@@ -14,10 +14,13 @@ mod sqlite {
     const ON_POSTGRES: bool = false;
 
     mod administration;
+    mod app_grants;
     mod at_once;
     mod attacks;
     mod audit;
     mod code;
+    mod credentials;
+    mod declarations;
     mod defence;
     mod factor_page;
     mod factors;
@@ -26,6 +29,7 @@ mod sqlite {
     mod harness;
     mod hostile;
     mod oauth;
+    mod own_roles;
     mod passwords;
     mod policies;
     mod providers;
@@ -40,10 +44,13 @@ mod postgres {
     const ON_POSTGRES: bool = true;
 
     mod administration;
+    mod app_grants;
     mod at_once;
     mod attacks;
     mod audit;
     mod code;
+    mod credentials;
+    mod declarations;
     mod defence;
     mod factor_page;
     mod factors;
@@ -51,6 +58,7 @@ mod postgres {
     mod harness;
     mod hostile;
     mod oauth;
+    mod own_roles;
     mod passwords;
     mod policies;
     mod providers;
