@@ -274,7 +274,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 65] = [
+const KEYS: [(&str, Kind); 66] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -307,6 +307,7 @@ const KEYS: [(&str, Kind); 65] = [
     ("identity.audience", Kind::Text),
     ("identity.access_token_secs", Kind::Number),
     ("identity.refresh_token_secs", Kind::Number),
+    ("identity.signing_algorithm", Kind::Text),
     ("identity.retrievable_secrets", Kind::Flag),
     ("identity.max_body_bytes", Kind::Number),
     ("identity.max_connections", Kind::Number),
@@ -651,6 +652,7 @@ mod tests {
                     "127.0.0.1:0"
                 }
                 _ if key == "log.format" => "json",
+                _ if key == "identity.signing_algorithm" => "ES256",
                 _ if key == "product.upstream" => "http://a",
                 _ if key == "product.prefix" => "/a",
                 _ if key == "product.mode" => "monitor",

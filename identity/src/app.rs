@@ -8,16 +8,14 @@ use policy::{
     changes::{Changes, Fact},
     engine::Engine,
     model::name::{OrgId, RoleName},
-    token::Verifier,
 };
-use serde_json::Value;
 
 use crate::{
     clock::Clock,
     config::Config,
     error::Error,
     feed::Desk,
-    keys::Signer,
+    keys::Ring,
     master::{Hasher, MasterKey},
     passwords::Passwords,
     publish::{Progress, Proposals},
@@ -38,9 +36,8 @@ pub struct Parts {
     pub clock: Clock,
     pub master: MasterKey,
     pub passwords: Passwords,
-    pub signer: Signer,
-    pub verifier: Verifier,
-    pub jwks: Value,
+    /// What tokens are signed and verified with here.
+    pub ring: ArcSwap<Ring>,
     /// Hashes refresh tokens.
     pub refresh_hasher: Hasher,
     /// Hashes authorization codes.

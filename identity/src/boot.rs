@@ -4,7 +4,7 @@
 //! go another way. Processes that start together take turns: at a lock file in the data folder, and where
 //! the database is a server's, at a lock of its own.
 
-mod database;
+pub mod database;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,14 +13,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use policy::{
-    catalog::Catalog,
-    changes::Changes,
-    complaint::Complaints,
-    engine::Engine,
-    feed::Publisher,
+    catalog::Catalog, changes::Changes, complaint::Complaints, engine::Engine, feed::Publisher,
     signed::BadKey,
-    snapshot::Issuer,
-    token::{BadKeys, Verifier},
 };
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::MigrateError;
@@ -36,7 +30,7 @@ use crate::{
     error::Error as RuleError,
     feed::Desk,
     http, jobs, keys,
-    keys::{KeyError, SealedKey, Signer},
+    keys::{KeyError, Ring, SealedKey, State},
     master::{Hasher, MasterError, MasterKey},
     model::{
         app::{GrantType, NewApplication, Registration},
@@ -74,6 +68,10 @@ pub enum OpenError {
         "{0} was last used by a newer version; run that version, or restore a backup from before it"
     )]
     Newer(String),
+    #[error("{0} was last used by an older version; start Postern once to bring it up to this one")]
+    Older(String),
+    #[error("{0} holds no installation yet; start Postern once, and it makes one")]
+    Empty(String),
     #[error("{0} cannot be used: it {1}")]
     Unfit(String, &'static str),
     #[error("{0} could not be opened")]
@@ -98,8 +96,6 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("a signing key could not be made or used")]
     Key(#[from] KeyError),
-    #[error("the signing keys cannot verify tokens")]
-    Verifier(#[from] BadKeys),
     #[error("the key of the feed cannot be used")]
     FeedKey(#[from] BadKey),
     #[error("passwords cannot be hashed")]
@@ -112,6 +108,19 @@ pub enum OpenError {
     Application(#[source] RuleError),
     #[error("a task was given up half-way")]
     Abandoned(#[from] tokio::task::JoinError),
+}
+
+impl OpenError {
+    /// Why the signing keys of that database cannot be used.
+    pub(crate) fn keys(error: KeyError, data_dir: &Path, database: String) -> Self {
+        match error {
+            KeyError::Unsealed(_) => {
+                Self::WrongMasterKey { key: data_dir.join(MASTER_KEY), database }
+            }
+            KeyError::None => Self::NoSigningKey(database),
+            other => Self::Key(other),
+        }
+    }
 }
 
 /// Why the service stopped, other than by the order to.
@@ -168,7 +177,8 @@ impl Identity {
         let seed = if store.seeded().await? {
             None
         } else {
-            let wanted = Wanted { config: &config, bootstrap: &bootstrap, secrets: &secrets };
+            let now = clock.now();
+            let wanted = Wanted { config: &config, bootstrap: &bootstrap, secrets: &secrets, now };
             Some(wanted.seed(&master, &passwords, &secret_hasher).await?)
         };
 
@@ -176,16 +186,9 @@ impl Identity {
             Some(seed) => vec![seed.key.clone()],
             None => store.keys().await?,
         };
-        let newest = sealed.first().ok_or_else(|| OpenError::NoSigningKey(place.clone()))?;
-        let signer = Signer::open(&master, newest).map_err(|error| match error {
-            KeyError::Unsealed(_) => {
-                OpenError::WrongMasterKey { key: data_dir.join(MASTER_KEY), database: place }
-            }
-            other => OpenError::Key(other),
-        })?;
-        let jwks = keys::jwks(&sealed);
-        let verifier = Verifier::new(&config.issuer, &config.audience, &jwks)?;
-        let issuer = Issuer { issuer: config.issuer.clone(), jwks: jwks.clone() };
+        let ring = Ring::open(&master, &config, &sealed)
+            .map_err(|error| OpenError::keys(error, data_dir, place))?;
+        let issuer = ring.issuer(&config);
         // The folder may be another one since the last start, and a revision means one thing only.
         if let Some(org) = store.first_org().await? {
             let mut tx = store.begin(&org).await?;
@@ -218,9 +221,7 @@ impl Identity {
             clock,
             master,
             passwords,
-            signer,
-            verifier,
-            jwks,
+            ring: ArcSwap::from_pointee(ring),
             refresh_hasher,
             code_hasher,
             cookie_hasher,
@@ -312,7 +313,7 @@ fn check(secrets: &Secrets) -> Result<(), OpenError> {
 }
 
 /// The master key. A new one only for a database that nothing was sealed in.
-async fn master_key(store: &Store, folder: &Path) -> Result<MasterKey, OpenError> {
+pub async fn master_key(store: &Store, folder: &Path) -> Result<MasterKey, OpenError> {
     let file = folder.join(MASTER_KEY);
     let seeded = store.seeded().await?;
     Ok(if seeded { MasterKey::load(&file)? } else { MasterKey::load_or_make(&file)? })
@@ -323,6 +324,7 @@ struct Wanted<'a> {
     config: &'a Config,
     bootstrap: &'a Bootstrap,
     secrets: &'a Secrets,
+    now: u64,
 }
 
 /// What a first start is about to write.
@@ -376,7 +378,9 @@ impl Wanted<'_> {
             )
             .map_err(OpenError::Application)?;
         let sealing = master.again();
-        let key = tokio::task::spawn_blocking(move || keys::make(&sealing)).await??;
+        let (algorithm, now) = (self.config.signing_algorithm, self.now);
+        let make = move || keys::make(&sealing, algorithm, State::Signing, now);
+        let key = tokio::task::spawn_blocking(make).await??;
         let told = FirstStart {
             organization: self.bootstrap.organization.id.clone(),
             username: user.username.clone(),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use policy::model::decision::OnError;
 use serde::Deserialize;
 
-use crate::store::Database;
+use crate::{keys::Algorithm, store::Database};
 
 /// The `[identity]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +24,10 @@ pub struct Config {
     /// How long a refresh token waits to be used, in seconds; a sign-in ends when none was used in
     /// that time. Default: 86400.
     pub refresh_token_secs: u64,
+    /// What tokens are signed with: `RS256`, which every client knows, `ES256` or `EdDSA`, which cost
+    /// a twentieth. When it is changed, the new key is published at once and signs a day later.
+    /// Default: RS256.
+    pub signing_algorithm: Algorithm,
     /// Whether the secrets of applications made from now on can be read back, by whoever holds
     /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
     pub retrievable_secrets: bool,
@@ -55,6 +59,7 @@ impl Default for Config {
             audience: "postern".to_owned(),
             access_token_secs: 3600,
             refresh_token_secs: 86_400,
+            signing_algorithm: Algorithm::default(),
             retrievable_secrets: false,
             max_body_bytes: 65_536,
             max_connections: 1024,

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     app::App,
+    keys::{self, KeyError, Ring},
     problem::chain,
     store::{Additions, Committed, Marks, Store, StoreError},
 };
@@ -44,6 +45,8 @@ enum PublishError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Gone(#[from] Gone),
+    #[error("the signing keys of the database cannot be used")]
+    Keys(#[from] KeyError),
     #[error("a compilation was given up half-way")]
     Abandoned(#[from] tokio::task::JoinError),
 }
@@ -338,6 +341,13 @@ async fn tell_policy(
     if told >= newest && app.progress.compiles() {
         return Ok(());
     }
+    // A key that was dropped is refused here before anything is compiled.
+    let keys = app.store.keys().await?;
+    let other = !app.ring.load().is_of(&keys);
+    if other {
+        let ring = app.ring.load().following(&app.master, &app.config, &keys)?;
+        app.ring.store(Arc::new(ring));
+    }
     let in_force = app.live.load_full();
     let mut adopted = None;
     let engine = if in_force.revision() >= newest {
@@ -380,6 +390,10 @@ async fn tell_policy(
     app.live.store(Arc::clone(&engine));
     app.progress.compiled();
     publisher.send(News::Engine(Arc::clone(&engine))).await?;
+    if other {
+        app.ring.store(Arc::new(Ring::open(&app.master, &app.config, &keys)?));
+        tracing::info!(revision = %engine.revision(), "the signing keys are others");
+    }
     app.progress.reach(|marks| marks.revision = engine.revision());
     if let Some(reply) = adopted {
         let _ = reply.send(Ok(engine.revision()));
@@ -404,11 +418,13 @@ fn with(catalog: Catalog, before: &Snapshot) -> Snapshot {
     Snapshot { products, policies, ..before.clone() }
 }
 
-/// The snapshot of what the database holds now, on the products of `before`.
+/// The snapshot of what the database holds now, keys included, on the products of `before`.
 fn snapshot(additions: Additions, before: &Snapshot) -> Snapshot {
-    let Additions { revision, roles, groups } = additions;
+    let Additions { revision, roles, groups, keys } = additions;
+    let issuer =
+        before.issuer.as_ref().map(|own| Issuer { jwks: keys::jwks(&keys), ..own.clone() });
     let roles = roles.into_iter().filter_map(|role| declared(&before.products, role)).collect();
-    Snapshot { revision, roles, groups, ..before.clone() }
+    Snapshot { revision, roles, groups, issuer, ..before.clone() }
 }
 
 /// A role without what its product no longer declares; manifests change between starts, and an
@@ -435,9 +451,10 @@ pub async fn first_snapshot(
         roles: Vec::new(),
         groups: Vec::new(),
         policies: catalog.policies.clone(),
-        issuer: Some(issuer),
+        issuer: None,
     };
-    Ok(snapshot(store.additions().await?, &base))
+    // On a first start the keys are not in the database yet.
+    Ok(Snapshot { issuer: Some(issuer), ..snapshot(store.additions().await?, &base) })
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod browsers;
 mod changes;
 mod codes;
 mod database;
+mod fitness;
 mod groups;
 mod jobs;
 mod keys;
@@ -58,6 +59,7 @@ use thiserror::Error;
 
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
+pub use fitness::Fitness;
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -287,14 +289,14 @@ impl Store {
     }
 
     /// Call `wake` whenever another process may have committed what this one must hear of, until the
-    /// connection is lost. A file has no other process.
+    /// connection is lost: a replica, or an operator's command.
     ///
     /// # Errors
     ///
     /// When it is.
     pub async fn hear(&self, wake: impl Fn()) -> Result<std::convert::Infallible, StoreError> {
         match &self.0 {
-            Pools::Sqlite(_) => std::future::pending().await,
+            Pools::Sqlite(file) => Ok(file.hear(wake).await?),
             Pools::Postgres(pools) => Ok(pools.hear(wake).await?),
         }
     }

@@ -18,6 +18,7 @@ mod sqlite {
     mod files;
     mod harness;
     mod hostile;
+    mod keys;
     mod oauth;
     mod policies;
     mod sign_in;
@@ -35,6 +36,7 @@ mod postgres {
     mod code;
     mod harness;
     mod hostile;
+    mod keys;
     mod oauth;
     mod policies;
     mod replicas;

@@ -5,7 +5,8 @@ use policy::{
     model::{decision::Revision, grant},
 };
 
-use super::{Access, Store, StoreError, Tx, count, groups, roles, sql};
+use super::{Access, Store, StoreError, Tx, count, groups, keys, roles, sql};
+use crate::keys::SealedKey;
 
 /// How far the database has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,12 +15,13 @@ pub struct Marks {
     pub revision: Revision,
 }
 
-/// What organizations added to the policy, at one revision.
+/// What organizations added to the policy, and who signs tokens, at one revision.
 #[derive(Debug)]
 pub struct Additions {
     pub revision: Revision,
     pub roles: Vec<grant::Role>,
     pub groups: Vec<grant::Group>,
+    pub keys: Vec<SealedKey>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -97,6 +99,18 @@ impl Store {
         Ok(longest)
     }
 
+    /// The lifetime of the longest access token that any process on this database makes, in seconds.
+    pub async fn kept_longest_token(&self) -> Result<u64, StoreError> {
+        let mut conn = self.whole(Access::Read).await?;
+        let mut longest = 0;
+        for name in ["longest_token_secs", "last_token_secs"] {
+            let value: i64 =
+                on!(conn, |c| sqlx::query_scalar(COUNTER).bind(name).fetch_one(c).await?);
+            longest = longest.max(count(value));
+        }
+        Ok(longest)
+    }
+
     /// The organizations' own roles and groups, with the revision they are of.
     pub async fn additions(&self) -> Result<Additions, StoreError> {
         let mut conn = self.whole(Access::Read).await?;
@@ -104,7 +118,8 @@ impl Store {
             on!(conn, |c| sqlx::query_scalar(COUNTER).bind("revision").fetch_one(c).await?);
         let roles = roles::all(&mut conn).await?;
         let groups = groups::all(&mut conn).await?;
-        Ok(Additions { revision: Revision(count(revision)), roles, groups })
+        let keys = keys::all(&mut conn).await?;
+        Ok(Additions { revision: Revision(count(revision)), roles, groups, keys })
     }
 }
 
