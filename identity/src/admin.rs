@@ -55,6 +55,8 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/applications/{id}", "applications", "get"),
     ("PATCH", "/v1/applications/{id}", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}", "applications", "delete"),
+    ("GET", "/v1/settings", "settings", "get"),
+    ("PATCH", "/v1/settings", "settings", "patch"),
 ];
 
 /// Proof that the caller may do what the route does.

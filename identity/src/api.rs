@@ -7,6 +7,7 @@ mod groups;
 mod page;
 pub mod problem;
 mod roles;
+mod settings;
 mod users;
 
 use axum::Router;
@@ -20,5 +21,6 @@ pub fn router() -> Router<App> {
         .merge(groups::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(settings::router())
         .merge(feed::router())
 }

@@ -40,6 +40,7 @@ mod publish;
 mod registration;
 mod roles;
 mod sessions;
+mod settings;
 mod store;
 mod tokens;
 mod users;

@@ -7,4 +7,5 @@ pub mod grant;
 pub mod group;
 pub mod role;
 pub mod session;
+pub mod settings;
 pub mod user;

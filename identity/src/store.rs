@@ -43,6 +43,7 @@ mod orgs;
 mod postgres;
 mod roles;
 mod sessions;
+mod settings;
 mod sqlite;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ mod sqlite {
     mod keys;
     mod oauth;
     mod policies;
+    mod settings;
     mod sign_in;
     mod start;
     mod tenants;
@@ -40,6 +41,7 @@ mod postgres {
     mod oauth;
     mod policies;
     mod replicas;
+    mod settings;
     mod sign_in;
     mod start;
     mod tenants;

@@ -51,6 +51,7 @@ resources:
   roles: [get, post, patch, delete]
   applications: [get, post, patch, delete]
   application-credentials: [get]
+  settings: [get, patch]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
