@@ -227,13 +227,12 @@ impl Rule {
         spare: SealedKey,
     ) -> Result<Vec<Happened>, StoreError> {
         let next = keys.iter().find(|key| key.state == State::Published);
-        let kid = match next {
-            Some(next) => next.kid.clone(),
-            None => {
-                let key = SealedKey { state: State::Published, ..spare };
-                tx.add_key(&key, self.now).await?;
-                key.kid
-            }
+        let kid = if let Some(next) = next {
+            next.kid.clone()
+        } else {
+            let key = SealedKey { state: State::Published, ..spare };
+            tx.add_key(&key, self.now).await?;
+            key.kid
         };
         self.sign(tx, &kid).await
     }

@@ -22,7 +22,7 @@ const READERS: u32 = 4;
 pub struct File {
     pub writer: SqlitePool,
     readers: SqlitePool,
-    options: SqliteConnectOptions,
+    options: Box<SqliteConnectOptions>,
 }
 
 impl File {
@@ -44,7 +44,7 @@ impl File {
             .max_connections(READERS)
             .acquire_timeout(PATIENCE)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-        Ok(Self { writer, readers, options })
+        Ok(Self { writer, readers, options: Box::new(options) })
     }
 
     /// What is wrong with the file, if anything.
@@ -68,7 +68,7 @@ impl File {
 
     /// Call `wake` now, and whenever another connection, of this process or another, has committed.
     pub async fn hear(&self, wake: impl Fn()) -> Result<std::convert::Infallible, sqlx::Error> {
-        let mut conn = self.options.clone().pragma("query_only", "ON").connect().await?;
+        let mut conn = (*self.options).clone().pragma("query_only", "ON").connect().await?;
         let mut seen = None;
         loop {
             let version: i64 =
