@@ -4,6 +4,7 @@ mod apps;
 pub mod auth;
 pub mod feed;
 mod groups;
+mod guests;
 mod page;
 pub mod problem;
 mod roles;
@@ -19,6 +20,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .merge(users::router())
         .merge(groups::router())
+        .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
         .merge(settings::router())

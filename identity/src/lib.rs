@@ -24,6 +24,7 @@ mod error;
 mod feed;
 mod grants;
 mod groups;
+mod guests;
 mod hearing;
 mod holdings;
 mod http;

@@ -420,11 +420,11 @@ fn with(catalog: Catalog, before: &Snapshot) -> Snapshot {
 
 /// The snapshot of what the database holds now, keys included, on the products of `before`.
 fn snapshot(additions: Additions, before: &Snapshot) -> Snapshot {
-    let Additions { revision, roles, groups, keys } = additions;
+    let Additions { revision, roles, groups, keys, guests } = additions;
     let issuer =
         before.issuer.as_ref().map(|own| Issuer { jwks: keys::jwks(&keys), ..own.clone() });
     let roles = roles.into_iter().filter_map(|role| declared(&before.products, role)).collect();
-    Snapshot { revision, roles, groups, issuer, ..before.clone() }
+    Snapshot { revision, roles, groups, issuer, guests, ..before.clone() }
 }
 
 /// A role without what its product no longer declares; manifests change between starts, and an
@@ -452,6 +452,7 @@ pub async fn first_snapshot(
         groups: Vec::new(),
         policies: catalog.policies.clone(),
         issuer: None,
+        guests: Vec::new(),
     };
     // On a first start the keys are not in the database yet.
     Ok(Snapshot { issuer: Some(issuer), ..snapshot(store.additions().await?, &base) })

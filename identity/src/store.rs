@@ -37,6 +37,7 @@ mod codes;
 mod database;
 mod fitness;
 mod groups;
+mod guests;
 mod jobs;
 mod keys;
 mod orgs;

@@ -16,6 +16,7 @@ mod sqlite {
     mod attacks;
     mod code;
     mod files;
+    mod guests;
     mod harness;
     mod hostile;
     mod keys;
@@ -35,6 +36,7 @@ mod postgres {
     mod at_once;
     mod attacks;
     mod code;
+    mod guests;
     mod harness;
     mod hostile;
     mod keys;

@@ -3,9 +3,10 @@
 use policy::{
     changes::{Change, Fact, Sequence},
     model::{decision::Revision, grant},
+    snapshot,
 };
 
-use super::{Access, Store, StoreError, Tx, count, groups, keys, roles, sql};
+use super::{Access, Store, StoreError, Tx, count, groups, guests, keys, roles, sql};
 use crate::keys::SealedKey;
 
 /// How far the database has come.
@@ -22,6 +23,7 @@ pub struct Additions {
     pub roles: Vec<grant::Role>,
     pub groups: Vec<grant::Group>,
     pub keys: Vec<SealedKey>,
+    pub guests: Vec<snapshot::Guest>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -111,7 +113,7 @@ impl Store {
         Ok(longest)
     }
 
-    /// The organizations' own roles and groups, with the revision they are of.
+    /// The organizations' own roles, groups and guests, with the revision they are of.
     pub async fn additions(&self) -> Result<Additions, StoreError> {
         let mut conn = self.whole(Access::Read).await?;
         let revision: i64 =
@@ -119,7 +121,8 @@ impl Store {
         let roles = roles::all(&mut conn).await?;
         let groups = groups::all(&mut conn).await?;
         let keys = keys::all(&mut conn).await?;
-        Ok(Additions { revision: Revision(count(revision)), roles, groups, keys })
+        let guests = guests::all(&mut conn).await?;
+        Ok(Additions { revision: Revision(count(revision)), roles, groups, keys, guests })
     }
 }
 
