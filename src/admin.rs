@@ -3,6 +3,7 @@
 //! They work on the database directly, with the installation's own configuration, whether or not a
 //! service runs; one that does hears of it at once. 0: done. 1: the check failed. 2: could not run.
 
+mod backup;
 mod keys;
 
 use std::{future::Future, path::PathBuf, process::ExitCode};
@@ -27,8 +28,12 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The keys that tokens are signed with
+    /// The keys that tokens are signed with, and the one that everything is sealed with
     Keys(keys::Args),
+    /// Copy the database of SQLite into a file, whether or not it is served
+    Backup(backup::BackupArgs),
+    /// Put a copy in the place of the database, while nobody uses it
+    Restore(backup::RestoreArgs),
 }
 
 /// Could not run.
@@ -39,6 +44,8 @@ const FAILED: u8 = 2;
 pub fn run(args: &Args) -> ExitCode {
     let outcome = match &args.command {
         Command::Keys(keys) => keys::run(args, keys),
+        Command::Backup(backup) => backup::back_up(args, backup),
+        Command::Restore(restore) => backup::restore(args, restore),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("postern: {error:#}");
@@ -53,7 +60,7 @@ impl Args {
         // Standard output is for what was asked; the log says what else there is, on standard error.
         config.log.filter = format!("warn,{}", config.log.filter.replace("info", "warn"));
         process::log(&config.log)?;
-        config.identity.database = config.database.resolve()?;
+        config.resolve()?;
         Ok(config)
     }
 

@@ -40,6 +40,8 @@ pub struct Config {
     pub log: Log,
     /// The database.
     pub database: Database,
+    /// Where the master key comes from.
+    pub master_key: MasterKey,
     /// What the first start makes, where the operator will not have it made up.
     pub bootstrap: Bootstrap,
     /// How policies are put to use, by the proxy and by identity.
@@ -70,6 +72,7 @@ impl Default for Config {
             policies: "./policies".into(),
             log: Log::default(),
             database: Database::default(),
+            master_key: MasterKey::default(),
             bootstrap: Bootstrap::default(),
             decisions: Decisions::default(),
             issuer: Issuer::default(),
@@ -207,6 +210,52 @@ impl Database {
     }
 }
 
+/// Where the master key comes from: one of these, or `master.key` in the data folder.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MasterKey {
+    /// A file with its 64 hexadecimal digits, which its owner alone may read.
+    file: Option<PathBuf>,
+    /// The digits themselves.
+    value: Option<SecretString>,
+    /// A program that prints them, and its arguments; no shell reads it.
+    command: Vec<String>,
+    /// How long the program may take, in seconds. Default: 10.
+    timeout_secs: u64,
+}
+
+impl Default for MasterKey {
+    fn default() -> Self {
+        Self { file: None, value: None, command: Vec::new(), timeout_secs: 10 }
+    }
+}
+
+impl MasterKey {
+    /// The place that is meant.
+    ///
+    /// # Errors
+    ///
+    /// When several are.
+    fn resolve(&self) -> Result<identity::MasterSource> {
+        use identity::MasterSource::{Command, File, Folder, Given};
+
+        if !(1..=300).contains(&self.timeout_secs) {
+            bail!("configuration: `master_key.timeout_secs` cannot be used; it must be: 1 to 300");
+        }
+        let timeout = std::time::Duration::from_secs(self.timeout_secs);
+        let program = Some(self.command.clone()).filter(|words| !words.is_empty());
+        Ok(match (&self.file, &self.value, program) {
+            (None, None, None) => Folder,
+            (Some(file), None, None) => File(file.clone()),
+            (None, Some(value), None) => Given(value.clone()),
+            (None, None, Some(program)) => Command { program, timeout },
+            _ => bail!(
+                "configuration: `master_key` has several of `file`, `value` and `command`; keep one"
+            ),
+        })
+    }
+}
+
 /// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts have no
 /// use for them, so the files may be gone by then.
 #[derive(Debug, Default, Deserialize)]
@@ -274,7 +323,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 66] = [
+const KEYS: [(&str, Kind); 70] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -284,6 +333,10 @@ const KEYS: [(&str, Kind); 66] = [
     ("database.password", Kind::Text),
     ("database.password_file", Kind::Text),
     ("database.max_connections", Kind::Number),
+    ("master_key.file", Kind::Text),
+    ("master_key.value", Kind::Text),
+    ("master_key.command", Kind::List),
+    ("master_key.timeout_secs", Kind::Number),
     ("bootstrap.admin_password", Kind::Text),
     ("bootstrap.admin_password_file", Kind::Text),
     ("bootstrap.client_id", Kind::Text),
@@ -393,6 +446,17 @@ impl Config {
         config.identity.on_error = config.decisions.errors;
         config.proxy.on_error = config.decisions.errors;
         Ok(config)
+    }
+
+    /// Read what stands elsewhere: the database's address, and where the master key comes from.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with either.
+    pub fn resolve(&mut self) -> Result<()> {
+        self.identity.database = self.database.resolve()?;
+        self.identity.master = self.master_key.resolve()?;
+        Ok(())
     }
 
     /// Refuse what `postern serve` and `postern identity` would pass over: it has an issuer and an identity of its own.

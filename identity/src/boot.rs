@@ -29,9 +29,10 @@ use crate::{
     config::Config,
     error::Error as RuleError,
     feed::Desk,
+    hold::{Held, Hold},
     http, jobs, keys,
     keys::{KeyError, Ring, SealedKey, State},
-    master::{Hasher, MasterError, MasterKey},
+    master::{Hasher, MASTER_KEY, Master, MasterError, MasterKey, SealedDataKey, Unsealed},
     model::{
         app::{GrantType, NewApplication, Registration},
         user::NewUser,
@@ -41,9 +42,6 @@ use crate::{
     store::{Committed, Store, StoreError},
     words,
 };
-
-/// The master key's file in the data folder.
-pub const MASTER_KEY: &str = "master.key";
 
 /// The grants of the application that people sign in through.
 const SIGN_IN: [GrantType; 3] =
@@ -80,8 +78,12 @@ pub enum OpenError {
     Migrate(String, #[source] MigrateError),
     #[error(transparent)]
     Master(#[from] MasterError),
-    #[error("{} does not fit {database}, which was sealed with another key; put the right one back", .key.display())]
-    WrongMasterKey { key: PathBuf, database: String },
+    #[error(
+        "{key} does not fit {database}, which was sealed with another key; put the right one back"
+    )]
+    WrongMasterKey { key: String, database: String },
+    #[error("{} is being exchanged for another one; try again when that is done", .0.display())]
+    Exchanged(PathBuf),
     #[error("{0} holds no signing key; restore it from a backup")]
     NoSigningKey(String),
     #[error("`identity.{0}` is not valid: {1}")]
@@ -112,13 +114,23 @@ pub enum OpenError {
 
 impl OpenError {
     /// Why the signing keys of that database cannot be used.
-    pub(crate) fn keys(error: KeyError, data_dir: &Path, database: String) -> Self {
+    pub(crate) fn keys(error: KeyError, config: &Config, data_dir: &Path) -> Self {
+        let database = config.database.place(data_dir);
         match error {
             KeyError::Unsealed(_) => {
-                Self::WrongMasterKey { key: data_dir.join(MASTER_KEY), database }
+                Self::WrongMasterKey { key: config.master.place(data_dir), database }
             }
             KeyError::None => Self::NoSigningKey(database),
             other => Self::Key(other),
+        }
+    }
+}
+
+impl From<Held> for OpenError {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::InUse(file) => Self::Exchanged(file),
+            Held::Failed(file, error) => Self::File(file, error),
         }
     }
 }
@@ -135,6 +147,8 @@ pub enum ServeError {
 /// The service, open and not yet serving.
 pub struct Identity {
     app: App,
+    /// Of a database's file, to the end of the service.
+    hold: Option<Hold>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -169,9 +183,9 @@ impl Identity {
         check(&secrets)?;
         // Held to the end: who starts at the same time finds everything done.
         let _folder = database::turn(data_dir).await?;
+        let hold = config.database.file(data_dir).as_deref().map(Hold::shared).transpose()?;
         let (store, turn) = database::open(&config.database, data_dir).await?;
-        let place = config.database.place(data_dir);
-        let master = master_key(&store, data_dir).await?;
+        let (data_keys, master) = master_key(&store, &config, data_dir).await?;
         let passwords = Passwords::new(&master).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
         let seed = if store.seeded().await? {
@@ -187,7 +201,7 @@ impl Identity {
             None => store.keys().await?,
         };
         let ring = Ring::open(&master, &config, &sealed)
-            .map_err(|error| OpenError::keys(error, data_dir, place))?;
+            .map_err(|error| OpenError::keys(error, &config, data_dir))?;
         let issuer = ring.issuer(&config);
         // The folder may be another one since the last start, and a revision means one thing only.
         if let Some(org) = store.first_org().await? {
@@ -203,7 +217,7 @@ impl Identity {
         // Last of all: a start that fails has filled nothing, and the secrets of one that succeeds
         // are told.
         let first = match seed {
-            Some(seed) => Some(seed.plant(&store, &bootstrap, clock.now()).await?),
+            Some(seed) => Some(seed.plant(&store, &bootstrap, &data_keys, clock.now()).await?),
             None => None,
         };
         let longest_token_secs =
@@ -235,7 +249,7 @@ impl Identity {
             feed,
             longest_token_secs,
         });
-        Ok((Self { app }, first))
+        Ok((Self { app, hold }, first))
     }
 
     /// Its handles, for tests of rules.
@@ -266,7 +280,7 @@ impl Identity {
         publisher: Publisher,
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<(), ServeError> {
-        let app = self.app;
+        let (app, _hold) = (self.app, self.hold);
         listener.set_nonblocking(true).map_err(ServeError::Listener)?;
         let listener = TcpListener::from_std(listener).map_err(ServeError::Listener)?;
         let marks = app.store.marks().await?;
@@ -312,11 +326,52 @@ fn check(secrets: &Secrets) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The master key. A new one only for a database that nothing was sealed in.
-pub async fn master_key(store: &Store, folder: &Path) -> Result<MasterKey, OpenError> {
-    let file = folder.join(MASTER_KEY);
-    let seeded = store.seeded().await?;
-    Ok(if seeded { MasterKey::load(&file)? } else { MasterKey::load_or_make(&file)? })
+/// The master key, and every data key that it opens. A new one only for a database that nothing was
+/// sealed in; then the data keys are new, too, and have yet to be kept.
+async fn master_key(
+    store: &Store,
+    config: &Config,
+    folder: &Path,
+) -> Result<(Vec<SealedDataKey>, MasterKey), OpenError> {
+    let wrong = |_| OpenError::keys(KeyError::Unsealed(Unsealed), config, folder);
+    if !store.seeded().await? {
+        let master = config.master.get(folder, true).await?;
+        let new = master.adopt(None)?;
+        let keys = master.unlock(&new).map_err(wrong)?;
+        return Ok((new, keys));
+    }
+    let (master, keys) = unlocked(store, config, folder).await?;
+    let mut rows = store.data_keys().await?;
+    if rows.is_empty() {
+        // From a version that had none.
+        Ring::open(&keys, config, &store.keys().await?)
+            .map_err(|error| OpenError::keys(error, config, folder))?;
+        rows = master.adopt(Some(&keys))?;
+        if let Some(home) = store.first_org().await? {
+            let mut tx = store.begin_installation(&home).await?;
+            tx.put_data_keys(&rows).await?;
+            tx.commit().await?;
+        }
+    }
+    let keys = master.unlock(&rows).map_err(wrong)?;
+    Ok((rows, keys))
+}
+
+/// The master key of an installation, and the data keys that it opens.
+pub async fn unlocked(
+    store: &Store,
+    config: &Config,
+    folder: &Path,
+) -> Result<(Master, MasterKey), OpenError> {
+    let master = config.master.get(folder, false).await?;
+    let rows = store.data_keys().await?;
+    if rows.is_empty() {
+        let alone = master.alone();
+        return Ok((master, alone));
+    }
+    let keys = master.unlock(&rows);
+    let keys = keys.map_err(|e| OpenError::keys(KeyError::Unsealed(e), config, folder))?;
+    Ok((master, keys))
 }
 
 /// What a first start is asked to make.
@@ -341,6 +396,7 @@ impl Seed {
         self,
         store: &Store,
         bootstrap: &Bootstrap,
+        data_keys: &[SealedDataKey],
         now: u64,
     ) -> Result<FirstStart, OpenError> {
         let organization = &bootstrap.organization;
@@ -353,6 +409,9 @@ impl Seed {
         tx.add_application(&self.application, now).await?;
         tx.add_user(&self.user, now).await?;
         tx.add_key(&self.key, now).await?;
+        // Those of a start that failed have sealed nothing.
+        tx.clear_data_keys().await?;
+        tx.put_data_keys(data_keys).await?;
         tx.commit().await?;
         Ok(self.told)
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use policy::model::decision::OnError;
 use serde::Deserialize;
 
-use crate::{keys::Algorithm, store::Database};
+use crate::{keys::Algorithm, master::MasterSource, store::Database};
 
 /// The `[identity]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,6 +45,10 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
+    /// Where the master key comes from. It may be a secret, so it has a section of its own
+    /// (`[master_key]`). Default: a file in the data folder.
+    #[serde(skip)]
+    pub master: MasterSource,
     /// Where everything is kept. It may hold a password, so it has a section of its own
     /// (`[database]`). Default: in a file in the data folder.
     #[serde(skip)]
@@ -66,6 +70,7 @@ impl Default for Config {
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
             on_error: OnError::default(),
+            master: MasterSource::default(),
             database: Database::default(),
         }
     }

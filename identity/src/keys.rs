@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 pub use self::ring::{Ring, Typ};
 use crate::{
     clock::{self, NoRandom},
-    master::{MasterKey, Unsealed},
+    master::{MasterKey, Purpose, Unsealed},
 };
 
 /// What tokens are signed with (RFC 7518, section 3.1; RFC 8037).
@@ -141,7 +141,7 @@ pub fn make(
     if let (Some(jwk), Value::Object(public)) = (jwk.as_object_mut(), public) {
         jwk.extend(public);
     }
-    let sealed = master.seal(&kid, &private)?;
+    let sealed = master.seal_for(Purpose::SigningKeys, &kid, &private)?;
     Ok(SealedKey { kid, algorithm, sealed, jwk, state, since: now, until: None })
 }
 

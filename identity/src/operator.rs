@@ -6,9 +6,10 @@ use std::path::Path;
 use policy::model::name::OrgId;
 
 use crate::{
-    boot::{OpenError, database, master_key},
+    boot::{OpenError, database, unlocked},
     clock::Clock,
     config::Config,
+    hold::Hold,
     keys::{
         self, Ring, SealedKey, State,
         life::{Happened, Refused, Rule},
@@ -24,6 +25,8 @@ pub struct Operator {
     config: Config,
     clock: Clock,
     home: OrgId,
+    /// To the end of the command.
+    _hold: Option<Hold>,
 }
 
 impl std::fmt::Debug for Operator {
@@ -68,13 +71,14 @@ impl Operator {
     pub async fn open(config: Config, data_dir: &Path, clock: Clock) -> Result<Self, OpenError> {
         config.check().map_err(|(key, rule)| OpenError::Config(key, rule))?;
         let store = database::open_beside(&config.database, data_dir).await?;
+        let hold = config.database.file(data_dir).as_deref().map(Hold::shared).transpose()?;
         let place = || config.database.place(data_dir);
         let home = store.first_org().await?.ok_or(OpenError::Empty(place()))?;
-        let master = master_key(&store, data_dir).await?;
+        let (_, master) = unlocked(&store, &config, data_dir).await?;
         // What is sealed with another key than the service has, it could never open again.
-        let fault = |error| OpenError::keys(error, data_dir, place());
+        let fault = |error| OpenError::keys(error, &config, data_dir);
         Ring::open(&master, &config, &store.keys().await?).map_err(fault)?;
-        Ok(Self { store, master, config, clock, home })
+        Ok(Self { store, master, config, clock, home, _hold: hold })
     }
 
     /// Every signing key, the newest first.

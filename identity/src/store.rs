@@ -34,6 +34,8 @@ mod apps;
 mod browsers;
 mod changes;
 mod codes;
+mod copy;
+mod data_keys;
 mod database;
 mod fitness;
 mod groups;

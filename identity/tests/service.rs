@@ -14,6 +14,7 @@ mod sqlite {
     mod administration;
     mod at_once;
     mod attacks;
+    mod backup;
     mod code;
     mod files;
     mod guests;
@@ -22,6 +23,7 @@ mod sqlite {
     mod keys;
     mod oauth;
     mod policies;
+    mod rekey;
     mod settings;
     mod sign_in;
     mod start;
@@ -42,7 +44,9 @@ mod postgres {
     mod keys;
     mod oauth;
     mod policies;
+    mod rekey;
     mod replicas;
+    mod restored;
     mod settings;
     mod sign_in;
     mod start;

@@ -1,10 +1,16 @@
 //! `postern admin keys`: the life of signing keys, by hand.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::{Args as ClapArgs, Subcommand};
-use identity::Happened;
+use identity::{Clock, Happened, rekey};
+
+use crate::process;
 
 #[derive(ClapArgs)]
 pub struct Args {
@@ -33,6 +39,15 @@ enum Command {
         /// The key's id
         kid: String,
     },
+    /// Let another master key take over, and seal everything anew, while nobody uses the database
+    ReEncrypt {
+        /// A file with the new master key; made where there is none
+        #[arg(long, value_name = "FILE", required_unless_present = "finish")]
+        new_master: Option<PathBuf>,
+        /// Postern has the new master key by now: let the old one open nothing any more
+        #[arg(long, conflicts_with = "new_master")]
+        finish: bool,
+    },
 }
 
 /// Carry it out.
@@ -58,10 +73,11 @@ pub fn run(admin: &super::Args, args: &Args) -> Result<ExitCode> {
                 )?;
             }
         }
+        Command::ReEncrypt { new_master, .. } => re_encrypt(admin, new_master.as_deref())?,
         command => {
             let happened: Vec<Happened> = admin.operate(async |operator| {
                 let happened = match command {
-                    Command::List => Vec::new(),
+                    Command::List | Command::ReEncrypt { .. } => Vec::new(),
                     Command::Rotate { now } => operator.rotate(*now).await?,
                     Command::Retire { kid } => operator.retire(kid).await?,
                     Command::Revoke { kid } => operator.revoke(kid).await?,
@@ -75,4 +91,34 @@ pub fn run(admin: &super::Args, args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Exchange the master key, or finish that.
+fn re_encrypt(admin: &super::Args, new: Option<&Path>) -> Result<()> {
+    let config = admin.load()?;
+    let (identity, data_dir) = (&config.identity, &config.data_dir);
+    let runtime = process::runtime("admin", 2)?;
+    let mut out = std::io::stdout().lock();
+    let Some(new) = new else {
+        runtime.block_on(rekey::finish(identity, data_dir)).map_err(Error::new)?;
+        writeln!(out, "the master key that Postern has now is the only one that opens anything")?;
+        return Ok(());
+    };
+    let clock = Clock::machine();
+    let done = rekey::re_encrypt(identity, data_dir, &clock, new);
+    let done = runtime.block_on(done).map_err(Error::new)?;
+    writeln!(out, "{} secrets are sealed anew", done.resealed)?;
+    match done.before {
+        Some(before) => writeln!(
+            out,
+            "the old master key is now {}: backups from before need it, nothing else does",
+            before.display()
+        )?,
+        None => writeln!(
+            out,
+            "both master keys work; give Postern the one in {}, then run `postern admin keys re-encrypt --finish`",
+            new.display()
+        )?,
+    }
+    Ok(())
 }
