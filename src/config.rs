@@ -323,7 +323,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 70] = [
+const KEYS: [(&str, Kind); 71] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -366,6 +366,7 @@ const KEYS: [(&str, Kind); 70] = [
     ("identity.max_connections", Kind::Number),
     ("identity.read_timeout_secs", Kind::Number),
     ("identity.shutdown_timeout_secs", Kind::Number),
+    ("identity.trusted_proxies", Kind::List),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),
     ("proxy.ext_authz", Kind::Text),
@@ -723,7 +724,7 @@ mod tests {
                 _ if key == "product.unmatched" => "authenticated",
                 _ if key == "product.encoded_slash" => "keep",
                 _ if key == "product.reasons" => "id",
-                _ if key == "proxy.trusted_proxies" => "127.0.0.1",
+                _ if key.ends_with(".trusted_proxies") => "127.0.0.1",
                 _ if key == "proxy.identity_names" => "postern, remote",
                 _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
                 _ if key == "identity.issuer" || key == "authzen.url" => "https://a",

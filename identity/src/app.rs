@@ -13,6 +13,7 @@ use policy::{
 use crate::{
     clock::Clock,
     config::Config,
+    defence::Defence,
     error::Error,
     feed::Desk,
     keys::Ring,
@@ -36,6 +37,8 @@ pub struct Parts {
     pub clock: Clock,
     pub master: MasterKey,
     pub passwords: Passwords,
+    /// Counts guesses.
+    pub defence: Defence,
     /// What tokens are signed and verified with here.
     pub ring: ArcSwap<Ring>,
     /// Hashes refresh tokens.
@@ -45,6 +48,8 @@ pub struct Parts {
     /// Hashes the cookies of browsers, and ties forms to them.
     pub cookie_hasher: Hasher,
     pub form_hasher: Hasher,
+    /// Ties browsers to whom they are known by.
+    pub device_hasher: Hasher,
     /// Hashes client secrets.
     pub secret_hasher: Hasher,
     /// The organization that a sign-in without a client means.

@@ -25,8 +25,10 @@ use crate::{
     app::{App, MARGIN, Parts},
     apps::Credentials,
     bootstrap::{Bootstrap, FirstStart, Secrets},
+    cache::Cache,
     clock::{self, Clock, NoRandom},
     config::Config,
+    defence::Defence,
     error::Error as RuleError,
     feed::Desk,
     hold::{Held, Hold},
@@ -229,17 +231,21 @@ impl Identity {
         let code_hasher = Hasher::new(&master, "codes/1");
         let cookie_hasher = Hasher::new(&master, "browsers/1");
         let form_hasher = Hasher::new(&master, "forms/1");
+        let device_hasher = Hasher::new(&master, "devices/1");
+        let defence = Defence::new(Cache::default(), &master);
         let app = App::new(Parts {
             config,
             store,
             clock,
             master,
             passwords,
+            defence,
             ring: ArcSwap::from_pointee(ring),
             refresh_hasher,
             code_hasher,
             cookie_hasher,
             form_hasher,
+            device_hasher,
             secret_hasher,
             home,
             live: ArcSwap::from_pointee(engine),

@@ -37,6 +37,7 @@ mod codes;
 mod copy;
 mod data_keys;
 mod database;
+mod familiar;
 mod fitness;
 mod groups;
 mod guests;

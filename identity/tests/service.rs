@@ -16,6 +16,7 @@ mod sqlite {
     mod attacks;
     mod backup;
     mod code;
+    mod defence;
     mod files;
     mod guests;
     mod harness;
@@ -38,6 +39,7 @@ mod postgres {
     mod at_once;
     mod attacks;
     mod code;
+    mod defence;
     mod guests;
     mod harness;
     mod hostile;

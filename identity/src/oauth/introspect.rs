@@ -10,17 +10,18 @@ use super::{
     form::Form,
     refusal::{Refusal, unkept},
 };
-use crate::{app::App, bearer, error::Error, model::app::Client, sessions};
+use crate::{app::App, bearer, error::Error, model::app::Client, origin::Origin, sessions};
 
 /// Tell an application about a token of its organization. An access token is told to each of them, for
 /// it is shown to each; a refresh token to its own client alone.
 pub async fn introspect(
     State(app): State<App>,
+    origin: Origin,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let form = Form::of_body(&app, &headers, body).await?;
-    let client = client::authenticated(&app, &headers, &form).await?;
+    let client = client::authenticated(&app, &origin, &headers, &form).await?;
     let token = form.need("token")?;
     let mut told = access(&app, &client, token).await?;
     if told.is_none() {

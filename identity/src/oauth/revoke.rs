@@ -9,17 +9,18 @@ use super::{
     form::Form,
     refusal::{Refusal, unkept},
 };
-use crate::{app::App, bearer, error::Error, model::app::Client, sessions};
+use crate::{app::App, bearer, error::Error, model::app::Client, origin::Origin, sessions};
 
 /// Give up a token. A refresh token takes its whole sign-in with it, and every access token of that;
 /// an access token goes alone. One that stands for nothing is as good as given up.
 pub async fn revoke(
     State(app): State<App>,
+    origin: Origin,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let form = Form::of_body(&app, &headers, body).await?;
-    let client = client::identified(&app, &headers, &form).await?;
+    let client = client::identified(&app, &origin, &headers, &form).await?;
     let token = form.need("token")?;
     if let Some((_, session)) = sessions::of_refresh(&app, &client, token).await? {
         let mut tx = app.store.begin_beside(&client.org).await.map_err(Error::from)?;
