@@ -3,18 +3,21 @@
 //! They work on the database directly, with the installation's own configuration, whether or not a
 //! service runs; one that does hears of it at once. 0: done. 1: the check failed. 2: could not run.
 
+mod apply;
 mod backup;
 mod keys;
+mod org;
+mod users;
 
 use std::{future::Future, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
-use identity::{Clock, Operator};
+use identity::{Clock, Operator, operator::registry::Registry};
 
 use crate::{
     config::{Config, DEFAULT_FILE},
-    process,
+    process, watch,
 };
 
 #[derive(ClapArgs)]
@@ -30,6 +33,12 @@ pub struct Args {
 enum Command {
     /// The keys that tokens are signed with, and the one that everything is sealed with
     Keys(keys::Args),
+    /// Bring organizations, roles, groups, people and applications to a declared state
+    Apply(apply::Args),
+    /// Organizations: the tenants of this installation
+    Org(org::Args),
+    /// People, when nobody can sign in to look after them
+    Users(users::Args),
     /// Copy the database of SQLite into a file, whether or not it is served
     Backup(backup::BackupArgs),
     /// Put a copy in the place of the database, while nobody uses it
@@ -41,11 +50,15 @@ const FAILED: u8 = 2;
 
 /// Carry it out.
 #[expect(clippy::print_stderr, reason = "a failure is told on the command line")]
-pub fn run(args: &Args) -> ExitCode {
-    let outcome = match &args.command {
-        Command::Keys(keys) => keys::run(args, keys),
-        Command::Backup(backup) => backup::back_up(args, backup),
-        Command::Restore(restore) => backup::restore(args, restore),
+pub fn run(Args { config, command }: Args) -> ExitCode {
+    let admin = Installation { config };
+    let outcome = match command {
+        Command::Keys(args) => keys::run(&admin, &args),
+        Command::Apply(args) => apply::run(&admin, &args),
+        Command::Org(args) => org::run(&admin, args),
+        Command::Users(args) => users::run(&admin, args),
+        Command::Backup(args) => backup::back_up(&admin, &args),
+        Command::Restore(args) => backup::restore(&admin, &args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("postern: {error:#}");
@@ -53,7 +66,12 @@ pub fn run(args: &Args) -> ExitCode {
     })
 }
 
-impl Args {
+/// The installation that a command is about.
+struct Installation {
+    config: Option<PathBuf>,
+}
+
+impl Installation {
     /// The installation's configuration, with its database.
     fn load(&self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref(), crate::config::environment())?;
@@ -62,6 +80,20 @@ impl Args {
         process::log(&config.log)?;
         config.resolve()?;
         Ok(config)
+    }
+
+    /// Do something by the ordinary rules, with products and policies in force.
+    fn register<T>(&self, work: impl AsyncFnOnce(&Registry) -> Result<T>) -> Result<T> {
+        let config = self.load()?;
+        let catalog = watch::read(&config.policies).map_err(anyhow::Error::msg)?.catalog;
+        process::runtime("admin", 2)?.block_on(async {
+            let (folder, clock) = (&config.data_dir, Clock::machine());
+            let opened = Registry::open(config.identity, folder, catalog, clock).await;
+            let registry = opened.map_err(anyhow::Error::new)?;
+            let done = work(&registry).await;
+            registry.close().await;
+            done
+        })
     }
 
     /// Do something as the operator of the installation.

@@ -39,7 +39,7 @@ enum Command {
     /// Run the proxy alone: with an identity service elsewhere, or with a policy folder and tokens
     /// of any issuer
     Proxy(Box<proxy::Args>),
-    /// What an operator does to an installation: its keys, its backups
+    /// What an operator does to an installation: its keys, its backups, its tenants
     Admin(admin::Args),
     /// The policy author's tools
     Policy(Box<policy::Args>),
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Identity(args) => identity::run(&args),
-        Command::Admin(args) => return admin::run(&args),
+        Command::Admin(args) => return admin::run(args),
         Command::Policy(args) => return policy::run(*args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),

@@ -180,22 +180,67 @@ impl Identity {
         secrets: Secrets,
         clock: Clock,
     ) -> Result<(Self, Option<FirstStart>), OpenError> {
-        config.check().map_err(|(key, rule)| OpenError::Config(key, rule))?;
         bootstrap.check(&catalog).map_err(OpenError::Bootstrap)?;
         check(&secrets)?;
+        Self::open_as(config, data_dir, catalog, Some((bootstrap, secrets)), clock).await
+    }
+
+    /// Open what a service has made and may be using: for commands of its operator. Nothing is made, and
+    /// the revision stays.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, and what to do about it.
+    pub(crate) async fn beside(
+        config: Config,
+        data_dir: &Path,
+        catalog: Catalog,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        Ok(Self::open_as(config, data_dir, catalog, None, clock).await?.0)
+    }
+
+    /// Its handles.
+    pub(crate) fn handles(&self) -> App {
+        self.app.clone()
+    }
+
+    /// `start`: what a service takes to its first start; `None` for a command beside one.
+    async fn open_as(
+        config: Config,
+        data_dir: &Path,
+        catalog: Catalog,
+        start: Option<(Bootstrap, Secrets)>,
+        clock: Clock,
+    ) -> Result<(Self, Option<FirstStart>), OpenError> {
+        config.check().map_err(|(key, rule)| OpenError::Config(key, rule))?;
+        let place = || config.database.place(data_dir);
         // Held to the end: who starts at the same time finds everything done.
-        let _folder = database::turn(data_dir).await?;
+        let _folder = match &start {
+            Some(_) => Some(database::turn(data_dir).await?),
+            None => None,
+        };
         let hold = config.database.file(data_dir).as_deref().map(Hold::shared).transpose()?;
-        let (store, turn) = database::open(&config.database, data_dir).await?;
+        let (store, turn) = match &start {
+            Some(_) => {
+                let (store, turn) = database::open(&config.database, data_dir).await?;
+                (store, Some(turn))
+            }
+            None => (database::open_beside(&config.database, data_dir).await?, None),
+        };
+        if start.is_none() && !store.seeded().await? {
+            return Err(OpenError::Empty(place()));
+        }
         let (data_keys, master) = master_key(&store, &config, data_dir).await?;
         let passwords = Passwords::new(&master).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
-        let seed = if store.seeded().await? {
-            None
-        } else {
-            let now = clock.now();
-            let wanted = Wanted { config: &config, bootstrap: &bootstrap, secrets: &secrets, now };
-            Some(wanted.seed(&master, &passwords, &secret_hasher).await?)
+        let seed = match &start {
+            Some((bootstrap, secrets)) if !store.seeded().await? => {
+                let now = clock.now();
+                let wanted = Wanted { config: &config, bootstrap, secrets, now };
+                Some(wanted.seed(&master, &passwords, &secret_hasher).await?)
+            }
+            _ => None,
         };
 
         let sealed = match &seed {
@@ -206,7 +251,7 @@ impl Identity {
             .map_err(|error| OpenError::keys(error, &config, data_dir))?;
         let issuer = ring.issuer(&config);
         // The folder may be another one since the last start, and a revision means one thing only.
-        if let Some(org) = store.first_org().await? {
+        if let Some(org) = store.first_org().await?.filter(|_| start.is_some()) {
             let mut tx = store.begin(&org).await?;
             tx.move_revision().await?;
             tx.commit().await?;
@@ -218,15 +263,21 @@ impl Identity {
         let engine = engine.map_err(OpenError::Policy)?;
         // Last of all: a start that fails has filled nothing, and the secrets of one that succeeds
         // are told.
-        let first = match seed {
-            Some(seed) => Some(seed.plant(&store, &bootstrap, &data_keys, clock.now()).await?),
-            None => None,
+        let first = match (seed, &start) {
+            (Some(seed), Some((bootstrap, _))) => {
+                Some(seed.plant(&store, bootstrap, &data_keys, clock.now()).await?)
+            }
+            _ => None,
         };
-        let longest_token_secs =
-            store.longest_token(config.access_token_secs, clock.now(), MARGIN).await?;
-        let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
+        let longest_token_secs = match &start {
+            Some(_) => store.longest_token(config.access_token_secs, clock.now(), MARGIN).await?,
+            None => store.kept_longest_token().await?.max(config.access_token_secs),
+        };
+        let home = store.first_org().await?.ok_or_else(|| OpenError::Empty(place()))?;
         let feed = Desk::of(&master)?;
-        turn.end().await;
+        if let Some(turn) = turn {
+            turn.end().await;
+        }
         let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
         let code_hasher = Hasher::new(&master, "codes/1");
         let cookie_hasher = Hasher::new(&master, "browsers/1");

@@ -39,7 +39,7 @@ mod login;
 mod master;
 mod model;
 mod oauth;
-mod operator;
+pub mod operator;
 mod origin;
 mod passwords;
 mod problem;

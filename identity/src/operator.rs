@@ -1,6 +1,10 @@
 //! What an operator does from the command line, on the database itself: whether or not a service
 //! runs. One that does hears of the commit and follows it.
 
+pub mod apply;
+pub mod declared;
+pub mod registry;
+
 use std::path::Path;
 
 use policy::model::name::OrgId;

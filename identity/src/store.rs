@@ -44,6 +44,7 @@ mod guests;
 mod jobs;
 mod keys;
 mod orgs;
+mod owned;
 mod postgres;
 mod roles;
 mod sessions;

@@ -165,7 +165,7 @@ pub async fn update_password(
         return Err(Error::Conflict);
     }
     tx.set_password_hash(id, &hash).await?;
-    end_sessions(app, &mut tx, id, by.bearer().caller.session.as_ref()).await?;
+    end_sessions(app, &mut tx, id, by.session()).await?;
     app.commit(tx).await?;
     tracing::info!(user.id = %id, "user {id} changed the password");
     Ok(())

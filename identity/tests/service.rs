@@ -12,6 +12,7 @@ mod sqlite {
     const ON_POSTGRES: bool = false;
 
     mod administration;
+    mod apply;
     mod at_once;
     mod attacks;
     mod backup;
@@ -36,6 +37,7 @@ mod postgres {
     const ON_POSTGRES: bool = true;
 
     mod administration;
+    mod apply;
     mod at_once;
     mod attacks;
     mod code;

@@ -29,7 +29,7 @@ pub struct RestoreArgs {
 }
 
 /// Copy the database, whether or not it is served.
-pub fn back_up(admin: &super::Args, args: &BackupArgs) -> Result<ExitCode> {
+pub fn back_up(admin: &super::Installation, args: &BackupArgs) -> Result<ExitCode> {
     let config = admin.load()?;
     let BackupArgs { file, force } = args;
     let copying = backup::back_up(&config.identity, &config.data_dir, file, *force);
@@ -44,7 +44,7 @@ pub fn back_up(admin: &super::Args, args: &BackupArgs) -> Result<ExitCode> {
 }
 
 /// Put a copy in the database's place.
-pub fn restore(admin: &super::Args, args: &RestoreArgs) -> Result<ExitCode> {
+pub fn restore(admin: &super::Installation, args: &RestoreArgs) -> Result<ExitCode> {
     let config = admin.load()?;
     let (identity, data_dir, clock) = (&config.identity, &config.data_dir, Clock::machine());
     let runtime = process::runtime("admin", 2)?;

@@ -51,7 +51,7 @@ enum Command {
 }
 
 /// Carry it out.
-pub fn run(admin: &super::Args, args: &Args) -> Result<ExitCode> {
+pub fn run(admin: &super::Installation, args: &Args) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match &args.command {
         Command::List => {
@@ -94,7 +94,7 @@ pub fn run(admin: &super::Args, args: &Args) -> Result<ExitCode> {
 }
 
 /// Exchange the master key, or finish that.
-fn re_encrypt(admin: &super::Args, new: Option<&Path>) -> Result<()> {
+fn re_encrypt(admin: &super::Installation, new: Option<&Path>) -> Result<()> {
     let config = admin.load()?;
     let (identity, data_dir) = (&config.identity, &config.data_dir);
     let runtime = process::runtime("admin", 2)?;
