@@ -2,6 +2,7 @@
 //! per endpoint. The standard one is `oauth`.
 
 mod logout;
+mod mfa;
 mod permissions;
 pub mod refusal;
 mod token;
@@ -32,6 +33,8 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/v1/login/oauth/access_token", post(token::grant))
         .route("/v1/login/oauth/refresh_token", post(token::refresh))
+        .route("/v1/login/mfa/challenge", post(mfa::choose))
+        .route("/v1/login/mfa/verify", post(mfa::verify))
         .route("/v1/logout", post(logout::log_out))
         .route("/v1/userinfo", get(userinfo::show))
         .route("/v1/permissions", get(permissions::list))

@@ -37,6 +37,7 @@ mod jobs;
 mod keys;
 mod login;
 mod master;
+mod mfa;
 mod model;
 mod oauth;
 pub mod operator;

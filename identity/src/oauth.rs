@@ -4,6 +4,7 @@
 mod authorize;
 mod client;
 mod discovery;
+mod factor;
 mod form;
 mod introspect;
 mod logout;
@@ -30,6 +31,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/oauth2/authorize", get(authorize::ask).post(authorize::ask_again))
         .route("/oauth2/sign-in", post(authorize::sign_in))
+        .route("/oauth2/second-factor", post(factor::sign_in))
         .route("/oauth2/logout", get(logout::by_link).post(logout::by_form))
         .route("/oauth2/token", post(token::grant))
         .route("/oauth2/introspect", post(introspect::introspect))

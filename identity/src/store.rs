@@ -32,11 +32,13 @@ macro_rules! run {
 
 mod apps;
 mod browsers;
+mod challenges;
 mod changes;
 mod codes;
 mod copy;
 mod data_keys;
 mod database;
+mod factors;
 mod familiar;
 mod fitness;
 mod groups;
@@ -63,6 +65,7 @@ use policy::{
 use sqlx::{Sqlite, Transaction, migrate::MigrateError};
 use thiserror::Error;
 
+pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 pub use fitness::Fitness;

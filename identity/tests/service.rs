@@ -18,6 +18,8 @@ mod sqlite {
     mod backup;
     mod code;
     mod defence;
+    mod factor_page;
+    mod factors;
     mod files;
     mod guests;
     mod harness;
@@ -42,6 +44,8 @@ mod postgres {
     mod attacks;
     mod code;
     mod defence;
+    mod factor_page;
+    mod factors;
     mod guests;
     mod harness;
     mod hostile;

@@ -205,9 +205,9 @@ impl Reader<'_> {
         let title = raw.title.map_or_else(|| raw.id.value.clone(), |title| title.value);
         let roles = raw.roles.into_iter().filter_map(|role| self.role(role)).collect::<Vec<_>>();
         let groups = raw.groups.into_iter().filter_map(|g| self.group(g)).collect::<Vec<_>>();
-        let users = raw.users.into_iter().filter_map(|user| self.user(user)).collect::<Vec<_>>();
+        let users = raw.users.into_iter().map(|user| self.user(user)).collect::<Vec<_>>();
         let applications: Vec<_> =
-            raw.applications.into_iter().filter_map(|app| self.application(app)).collect();
+            raw.applications.into_iter().map(|app| self.application(app)).collect();
         self.twice("role", roles.iter().map(|role| (role.name.as_str(), &role.place)));
         self.twice("group", groups.iter().map(|group| (group.name.as_str(), &group.place)));
         self.twice("user", users.iter().map(|user| (user.username.as_str(), &user.place)));
@@ -232,7 +232,7 @@ impl Reader<'_> {
         Some(Group { name: name?, title: raw.title, roles, place: self.place(&raw.name) })
     }
 
-    fn user(&mut self, raw: RawUser) -> Option<User> {
+    fn user(&mut self, raw: RawUser) -> User {
         let RawUser { username, email, first_name, last_name, groups } = raw;
         self.keeps(&username, "users.username", words::username);
         self.keeps(&email, "users.email", words::email);
@@ -242,14 +242,14 @@ impl Reader<'_> {
         groups.dedup();
         let place = self.place(&username);
         let (username, email) = (username.value, email.value);
-        Some(User { username, email, first_name, last_name, groups, place })
+        User { username, email, first_name, last_name, groups, place }
     }
 
-    fn application(&mut self, raw: RawApplication) -> Option<Application> {
+    fn application(&mut self, raw: RawApplication) -> Application {
         let RawApplication { name, product, description } = raw;
         self.keeps(&name, "applications.name", words::line);
         let place = self.place(&name);
-        Some(Application { name: name.value, product: product.value, description, place })
+        Application { name: name.value, product: product.value, description, place }
     }
 
     fn twice<'a>(&mut self, kind: &str, names: impl Iterator<Item = (&'a str, &'a Place)>) {
@@ -267,7 +267,7 @@ impl Reader<'_> {
         field: &str,
     ) -> Option<N> {
         let complain = |error: N::Err| {
-            self.complaints.push(self.place(text).complain(format!("`{field}`: {error}")))
+            self.complaints.push(self.place(text).complain(format!("`{field}`: {error}")));
         };
         text.value.parse().map_err(complain).ok()
     }

@@ -56,13 +56,13 @@ pub struct Refusal(pub(crate) String);
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self(chain(&error).to_string())
+        Self(chain(&error))
     }
 }
 
 impl From<crate::store::StoreError> for Refusal {
     fn from(error: crate::store::StoreError) -> Self {
-        Self(chain(&error).to_string())
+        Self(chain(&error))
     }
 }
 

@@ -15,7 +15,7 @@ struct Row {
 /// Where sealed values lie: what they are for, the name that each is bound to with the value, and how
 /// another one takes its place. What does not stand here stays readable under the keys it was
 /// sealed with.
-const SEALED: [(Purpose, &str, &str); 2] = [
+const SEALED: [(Purpose, &str, &str); 3] = [
     (
         Purpose::SigningKeys,
         "SELECT kid AS name, sealed FROM signing_keys",
@@ -26,6 +26,13 @@ const SEALED: [(Purpose, &str, &str); 2] = [
         "SELECT id AS name, secret_sealed AS sealed FROM applications \
          WHERE secret_sealed IS NOT NULL",
         "UPDATE applications SET secret_sealed = $2 WHERE id = $1",
+    ),
+    (
+        Purpose::Secrets,
+        "SELECT 'totp/' || org_id || '/' || user_id AS name, sealed FROM factors \
+         WHERE kind = 'app'",
+        "UPDATE factors SET sealed = $2 \
+         WHERE kind = 'app' AND 'totp/' || org_id || '/' || user_id = $1",
     ),
 ];
 

@@ -112,10 +112,10 @@ organizations:
 ";
     let told = registry.check(&declared(bad)).await.unwrap_err().to_string();
     for expected in [
-        "a.yaml:3:17: `roles.permissions`: `demo` has no permission `things:burn`",
+        "a.yaml:3:18: `roles.permissions`: `demo` has no permission `things:burn`",
         "no permission `*:get`",
         "there is no product `none`",
-        "a.yaml:4:18: `groups.roles`: there is no role `nobody`",
+        "a.yaml:4:19: `groups.roles`: there is no role `nobody`",
         "a.yaml:5:22: `users.groups`: there is no group `nowhere`",
     ] {
         assert!(told.contains(expected), "{told}\nwants {expected}");
@@ -167,7 +167,7 @@ async fn an_organization_is_made_once_with_an_administrator_of_its_own() {
     let home = registry.home().clone();
     let password = registry.reset_password(&home, "admin").await.unwrap();
     let old = json!({"grantType": "password", "username": "admin", "password": ADMIN_PASSWORD});
-    service.token(old).await.refused(401, "AUT-1004");
+    service.token(old).await.refused(401, "AUT-1002");
     service.sign_in("admin", password.expose_secret()).await;
     registry.close().await;
 }
