@@ -122,7 +122,7 @@ organizations:
     }
     // The last administrator is not removed by anybody.
     let last = registry.remove_user(registry.home(), "admin").await.unwrap_err().to_string();
-    assert!(last.contains("administrator"), "{last}");
+    assert!(last.contains("left to administer"), "{last}");
     registry.close().await;
     let nowhere = tempfile::tempdir().unwrap();
     let at: &Path = nowhere.path();
