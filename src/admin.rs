@@ -4,6 +4,7 @@
 //! service runs; one that does hears of it at once. 0: done. 1: the check failed. 2: could not run.
 
 mod apply;
+mod audit;
 mod backup;
 mod keys;
 mod org;
@@ -33,6 +34,9 @@ pub struct Args {
 enum Command {
     /// The keys that tokens are signed with, and the one that everything is sealed with
     Keys(keys::Args),
+    /// The audit log: verify its chains, or take it away
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Bring organizations, roles, groups, people and applications to a declared state
     Apply(apply::Args),
     /// Organizations: the tenants of this installation
@@ -54,6 +58,7 @@ pub fn run(Args { config, command }: Args) -> ExitCode {
     let admin = Installation { config };
     let outcome = match command {
         Command::Keys(args) => keys::run(&admin, &args),
+        Command::Audit(command) => audit::run(&admin, &command),
         Command::Apply(args) => apply::run(&admin, &args),
         Command::Org(args) => org::run(&admin, args),
         Command::Users(args) => users::run(&admin, args),

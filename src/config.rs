@@ -323,7 +323,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 71] = [
+const KEYS: &[(&str, Kind)] = &[
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -362,6 +362,7 @@ const KEYS: [(&str, Kind); 71] = [
     ("identity.refresh_token_secs", Kind::Number),
     ("identity.signing_algorithm", Kind::Text),
     ("identity.retrievable_secrets", Kind::Flag),
+    ("identity.audit_retention_days", Kind::Number),
     ("identity.max_body_bytes", Kind::Number),
     ("identity.max_connections", Kind::Number),
     ("identity.read_timeout_secs", Kind::Number),
@@ -706,6 +707,7 @@ mod tests {
     #[test]
     fn every_key_can_be_set_by_a_variable() {
         for (key, kind) in KEYS {
+            let key = *key;
             let value = match kind {
                 Kind::Number => "2000",
                 Kind::Flag => "true",

@@ -39,7 +39,7 @@ enum Command {
     /// Run the proxy alone: with an identity service elsewhere, or with a policy folder and tokens
     /// of any issuer
     Proxy(Box<proxy::Args>),
-    /// What an operator does to an installation: its keys, its backups, its tenants
+    /// What whoever runs an installation does to it
     Admin(admin::Args),
     /// The policy author's tools
     Policy(Box<policy::Args>),

@@ -60,6 +60,7 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/applications/{id}", "applications", "get"),
     ("PATCH", "/v1/applications/{id}", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}", "applications", "delete"),
+    ("GET", "/v1/audit", "audit", "get"),
     ("GET", "/v1/settings", "settings", "get"),
     ("PATCH", "/v1/settings", "settings", "patch"),
 ];
@@ -200,6 +201,11 @@ impl Admin {
             Who::Bearer(bearer) => &bearer.caller.subject.principal,
             Who::Operator(principal) => principal,
         }
+    }
+
+    /// Whether it is whoever runs the installation.
+    pub fn is_operator(&self) -> bool {
+        matches!(self.who, Who::Operator(_))
     }
 
     /// Whether the caller is that person.

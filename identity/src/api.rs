@@ -1,6 +1,7 @@
 //! The management API: REST over the rules, a file per noun.
 
 mod apps;
+mod audit;
 pub mod auth;
 pub mod feed;
 mod groups;
@@ -24,6 +25,7 @@ pub fn router() -> Router<App> {
         .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(audit::router())
         .merge(settings::router())
         .merge(mfa::router())
         .merge(feed::router())

@@ -17,6 +17,7 @@ use policy::{
     signed::BadKey,
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use sqlx::migrate::MigrateError;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
@@ -24,6 +25,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     app::{App, MARGIN, Parts},
     apps::Credentials,
+    audit::{self, Refusals},
     bootstrap::{Bootstrap, FirstStart, Secrets},
     cache::Cache,
     clock::{self, Clock, NoRandom},
@@ -37,6 +39,7 @@ use crate::{
     master::{Hasher, MASTER_KEY, Master, MasterError, MasterKey, SealedDataKey, Unsealed},
     model::{
         app::{GrantType, NewApplication, Registration},
+        event::{Actor, Change, Event},
         user::NewUser,
     },
     passwords::{self, PasswordError, Passwords},
@@ -234,6 +237,7 @@ impl Identity {
         let (data_keys, master) = master_key(&store, &config, data_dir).await?;
         let passwords = Passwords::new(&master).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
+        let audit_hasher = Hasher::new(&master, audit::SEAL);
         let seed = match &start {
             Some((bootstrap, secrets)) if !store.seeded().await? => {
                 let now = clock.now();
@@ -265,7 +269,9 @@ impl Identity {
         // are told.
         let first = match (seed, &start) {
             (Some(seed), Some((bootstrap, _))) => {
-                Some(seed.plant(&store, bootstrap, &data_keys, clock.now()).await?)
+                // Apart from the rest, which would be as large otherwise for every later start.
+                let (now, audit) = (clock.now(), &audit_hasher);
+                Some(Box::pin(seed.plant(&store, bootstrap, &data_keys, now, audit)).await?)
             }
             _ => None,
         };
@@ -300,6 +306,8 @@ impl Identity {
             factor_hasher,
             device_hasher,
             secret_hasher,
+            audit_hasher,
+            refusals: Refusals::default(),
             home,
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
@@ -457,6 +465,7 @@ impl Seed {
         bootstrap: &Bootstrap,
         data_keys: &[SealedDataKey],
         now: u64,
+        audit: &Hasher,
     ) -> Result<FirstStart, OpenError> {
         let organization = &bootstrap.organization;
         let mut tx = store.begin_first(&organization.id).await?;
@@ -471,6 +480,14 @@ impl Seed {
         // Those of a start that failed have sealed nothing.
         tx.clear_data_keys().await?;
         tx.put_data_keys(data_keys).await?;
+        let made = json!({
+            "title": organization.title,
+            "administrator": {"id": self.user.id, "username": self.user.username, "groups": self.user.groups},
+            "application": {"id": self.application.id, "name": self.application.name},
+        });
+        let (event, change) = (Event::OrganizationCreated, Change::made(&made));
+        let target = Some((&organization.id).into());
+        tx.audit(audit::draft(now, Actor::Operator, event, target, change), audit);
         tx.commit().await?;
         Ok(self.told)
     }

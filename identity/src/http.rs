@@ -31,12 +31,13 @@ use tracing::Instrument;
 use crate::{
     api::{self, feed::Stopping, problem::Problem},
     app::App,
+    asker::Asker,
     auth::{self, refusal::Refusal},
     clock::{self, rfc3339},
     error::Error,
     hearing::Hearing,
     oauth,
-    origin::Peer,
+    origin::{Origin, Peer},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -67,7 +68,7 @@ pub fn router(app: App) -> Router {
         .fallback(async |uri: Uri| refuse(&uri, Error::NoSuchPath))
         .method_not_allowed_fallback(async |uri: Uri| refuse(&uri, Error::NoSuchMethod))
         .layer(panicked)
-        .layer(middleware::from_fn(numbered))
+        .layer(middleware::from_fn_with_state(app.clone(), numbered))
         .with_state(app)
 }
 
@@ -83,12 +84,15 @@ fn refuse(uri: &Uri, error: Error) -> Response {
 }
 
 /// Give the request a number, its caller's or a new one, and answer with it.
-async fn numbered(request: Request, next: Next) -> Response {
+async fn numbered(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).filter(|id| decent(id)).cloned();
     let id = id.or_else(|| HeaderValue::try_from(clock::random_id().ok()?.to_string()).ok());
     let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("request", id = shown, method = %request.method());
-    let mut response = next.run(request).instrument(span).await;
+    let peer = request.extensions().get::<Peer>();
+    let origin = peer.map(|Peer(peer)| Origin::of(&app.config, *peer, request.headers()));
+    let asker = Asker::of(origin.map(|origin| origin.address), request.headers(), shown);
+    let mut response = asker.scope(next.run(request).instrument(span)).await;
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     app::App,
+    audit,
     error::Error,
     keys::{
         self, State,
@@ -28,11 +29,24 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
         if let Err(error) = tend(&app).await {
             tracing::warn!(error = %chain(&error), "signing keys were not looked after; later again");
         }
+        if let Err(error) = settle(&app).await {
+            tracing::warn!(error = %chain(&error), "the audit log waits; it is tried again later");
+        }
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
         }
     }
+    // What has only been counted would be forgotten.
+    if let Err(error) = audit::sweep(&app, u64::MAX).await {
+        tracing::warn!(error = %chain(&error), "failures of the last minute are not in the audit log");
+    }
+}
+
+/// Bring the audit log up to the minute, and let go of what is kept no longer.
+async fn settle(app: &App) -> Result<(), Error> {
+    audit::sweep(app, app.clock.now() / 60).await?;
+    audit::trim(app).await
 }
 
 /// Publish, exchange and forget signing keys when it is time to.

@@ -308,6 +308,7 @@ fn open(key: &Key, of: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unseal
 }
 
 /// A keyed hash for secrets that are random already: tokens and client secrets.
+#[derive(Clone)]
 pub struct Hasher(hmac::Key);
 
 impl std::fmt::Debug for Hasher {

@@ -15,6 +15,7 @@ mod sqlite {
     mod apply;
     mod at_once;
     mod attacks;
+    mod audit;
     mod backup;
     mod code;
     mod defence;
@@ -42,6 +43,7 @@ mod postgres {
     mod apply;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod defence;
     mod factor_page;

@@ -9,6 +9,7 @@ use policy::{
     model::name::{GroupName, OrgId},
 };
 use secrecy::SecretString;
+use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     error::Error,
     model::{
         app::{GrantType, Registration},
+        event::{Actor, Change, Event},
         user::{NewUser, User},
     },
     passwords,
@@ -217,6 +219,13 @@ impl Registry {
         if let Some(person) = &person {
             tx.add_user(person, now).await?;
         }
+        let told = json!({
+            "title": title,
+            "administrator": person.as_ref().map(|person| &person.username),
+            "application": application.id,
+        });
+        let change = Change::made(&told);
+        app.audit(&mut tx, Actor::Operator, Event::OrganizationCreated, &org, change);
         app.commit(tx).await?;
         let Credentials { client_id, secret: client_secret } = credentials;
         Ok(Made { client_id, client_secret, password })
