@@ -9,6 +9,7 @@ mod guests;
 pub mod mfa;
 mod page;
 pub mod problem;
+mod providers;
 mod roles;
 mod settings;
 mod users;
@@ -28,5 +29,6 @@ pub fn router() -> Router<App> {
         .merge(audit::router())
         .merge(settings::router())
         .merge(mfa::router())
+        .merge(providers::router())
         .merge(feed::router())
 }

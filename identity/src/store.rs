@@ -49,6 +49,7 @@ mod keys;
 mod orgs;
 mod owned;
 mod postgres;
+mod providers;
 mod roles;
 mod sessions;
 mod settings;

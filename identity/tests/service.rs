@@ -28,6 +28,7 @@ mod sqlite {
     mod keys;
     mod oauth;
     mod policies;
+    mod providers;
     mod rekey;
     mod settings;
     mod sign_in;
@@ -54,6 +55,7 @@ mod postgres {
     mod keys;
     mod oauth;
     mod policies;
+    mod providers;
     mod rekey;
     mod replicas;
     mod restored;
