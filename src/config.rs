@@ -42,6 +42,8 @@ pub struct Config {
     pub database: Database,
     /// Where guesses are counted.
     pub cache: Cache,
+    /// Where the master key comes from.
+    pub master_key: MasterKey,
     /// What the first start makes, where the operator will not have it made up.
     pub bootstrap: Bootstrap,
     /// How policies are put to use, by the proxy and by identity.
@@ -73,6 +75,7 @@ impl Default for Config {
             log: Log::default(),
             database: Database::default(),
             cache: Cache::default(),
+            master_key: MasterKey::default(),
             bootstrap: Bootstrap::default(),
             decisions: Decisions::default(),
             issuer: Issuer::default(),
@@ -233,6 +236,52 @@ impl Cache {
     }
 }
 
+/// Where the master key comes from: one of these, or `master.key` in the data folder.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MasterKey {
+    /// A file with its 64 hexadecimal digits, which its owner alone may read.
+    file: Option<PathBuf>,
+    /// The digits themselves.
+    value: Option<SecretString>,
+    /// A program that prints them, and its arguments; no shell reads it.
+    command: Vec<String>,
+    /// How long the program may take, in seconds. Default: 10.
+    timeout_secs: u64,
+}
+
+impl Default for MasterKey {
+    fn default() -> Self {
+        Self { file: None, value: None, command: Vec::new(), timeout_secs: 10 }
+    }
+}
+
+impl MasterKey {
+    /// The place that is meant.
+    ///
+    /// # Errors
+    ///
+    /// When several are.
+    fn resolve(&self) -> Result<identity::MasterSource> {
+        use identity::MasterSource::{Command, File, Folder, Given};
+
+        if !(1..=300).contains(&self.timeout_secs) {
+            bail!("configuration: `master_key.timeout_secs` cannot be used; it must be: 1 to 300");
+        }
+        let timeout = std::time::Duration::from_secs(self.timeout_secs);
+        let program = Some(self.command.clone()).filter(|words| !words.is_empty());
+        Ok(match (&self.file, &self.value, program) {
+            (None, None, None) => Folder,
+            (Some(file), None, None) => File(file.clone()),
+            (None, Some(value), None) => Given(value.clone()),
+            (None, None, Some(program)) => Command { program, timeout },
+            _ => bail!(
+                "configuration: `master_key` has several of `file`, `value` and `command`; keep one"
+            ),
+        })
+    }
+}
+
 /// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts have no
 /// use for them, so the files may be gone by then.
 #[derive(Debug, Default, Deserialize)]
@@ -312,6 +361,10 @@ const KEYS: &[(&str, Kind)] = &[
     ("database.max_connections", Kind::Number),
     ("cache.url", Kind::Text),
     ("cache.url_file", Kind::Text),
+    ("master_key.file", Kind::Text),
+    ("master_key.value", Kind::Text),
+    ("master_key.command", Kind::List),
+    ("master_key.timeout_secs", Kind::Number),
     ("bootstrap.admin_password", Kind::Text),
     ("bootstrap.admin_password_file", Kind::Text),
     ("bootstrap.client_id", Kind::Text),
@@ -339,6 +392,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("identity.longest_refresh_token_secs", Kind::Number),
     ("identity.max_own_roles", Kind::Number),
     ("identity.max_own_groups", Kind::Number),
+    ("identity.signing_algorithm", Kind::Text),
     ("identity.retrievable_secrets", Kind::Flag),
     ("identity.audit_retention_days", Kind::Number),
     ("identity.max_body_bytes", Kind::Number),
@@ -430,14 +484,16 @@ impl Config {
         Ok(config)
     }
 
-    /// Tell identity where its database and its cache are, with the secrets read from their files.
+    /// Read what stands elsewhere: where identity's database and its cache are, with the secrets from
+    /// their files, and where the master key comes from.
     ///
     /// # Errors
     ///
-    /// As [`Database::resolve`] and [`Cache::resolve`].
+    /// What is wrong with any of them.
     pub fn resolve(&mut self) -> Result<()> {
         self.identity.database = self.database.resolve()?;
         self.identity.cache = self.cache.resolve()?;
+        self.identity.master = self.master_key.resolve()?;
         Ok(())
     }
 
@@ -699,6 +755,7 @@ mod tests {
                     "127.0.0.1:0"
                 }
                 _ if key == "log.format" => "json",
+                _ if key == "identity.signing_algorithm" => "ES256",
                 _ if key == "product.upstream" => "http://a",
                 _ if key == "product.prefix" => "/a",
                 _ if key == "product.mode" => "monitor",

@@ -16,7 +16,7 @@ use policy::{
     model::{
         caller::{Authentication, Principal, Subject},
         grant,
-        name::{GroupName, OrgId, ProductName, RoleName, UserId},
+        name::{GroupName, OrgId, ProductName, RoleName, SessionId, UserId},
         query::{Facts, Query},
     },
     snapshot::Snapshot,
@@ -90,8 +90,16 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
 /// Proof that the caller may do what the route does.
 #[derive(Debug)]
 pub struct Admin {
-    bearer: Bearer,
+    who: Who,
     need: Need,
+}
+
+/// Who administers.
+#[derive(Debug)]
+enum Who {
+    Bearer(Box<Bearer>),
+    /// Whoever runs the installation, at its command line: everything is in reach.
+    Operator(Principal),
 }
 
 /// A resource and an action of this service's own product.
@@ -105,6 +113,8 @@ pub struct Reach {
     engine: Arc<Engine>,
     now: u64,
     authentication: Authentication,
+    /// Whether there is nothing that may not be given.
+    everything: bool,
 }
 
 impl Admin {
@@ -118,9 +128,23 @@ impl Admin {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let need = NEEDS.iter().find(|(on, at, ..)| method.as_str() == *on && path == *at);
         let &(_, _, resource, action) = need.ok_or(Error::NoSuchPath)?;
-        let admin = Self { bearer, need: (resource, action) };
-        admin.check(&app.live.load(), &admin.bearer.caller.subject, app.clock.now())?;
+        let admin = Self { who: Who::Bearer(Box::new(bearer)), need: (resource, action) };
+        if let Who::Bearer(bearer) = &admin.who {
+            admin.check(&app.live.load(), bearer, &bearer.caller.subject, app.clock.now())?;
+        }
         Ok(admin)
+    }
+
+    /// Whoever runs the installation, as the administrator of an organization. Made by the command line
+    /// alone, which has the database itself.
+    ///
+    /// # Errors
+    ///
+    /// Never, for the name is one.
+    pub fn operator(org: &OrgId) -> Result<Self, Error> {
+        let id = "operator".parse().map_err(|_| Error::BadId("application id"))?;
+        let who = Who::Operator(Principal::Application { org: org.clone(), id });
+        Ok(Self { who, need: ("", "") })
     }
 
     /// Start to change something: the turn to write, and what the caller may do, now that nobody
@@ -146,21 +170,33 @@ impl Admin {
     ///
     /// As [`Admin::begin`].
     pub async fn reach(&self, app: &App, tx: &mut Tx) -> Result<Reach, Error> {
-        let caller = &self.bearer.caller;
+        let Who::Bearer(bearer) = &self.who else {
+            let (engine, now, held) = (app.live.load_full(), app.clock.now(), HashSet::new());
+            let authentication = Authentication::default();
+            return Ok(Reach { held, engine, now, authentication, everything: true });
+        };
+        let caller = &bearer.caller;
         if app.changes.standing(caller) == Standing::Revoked {
             return Err(Error::TokenInvalid);
         }
         let (subject, _) = bearer::present(app, tx, caller).await?;
         let (engine, now) = (app.live.load_full(), app.clock.now());
-        self.check(&engine, &subject, now)?;
-        let held = engine.what_can(&subject, &self.bearer.facts(now)).into_iter().collect();
-        Ok(Reach { held, engine, now, authentication: caller.authentication.clone() })
+        self.check(&engine, bearer, &subject, now)?;
+        let held = engine.what_can(&subject, &bearer.facts(now)).into_iter().collect();
+        let authentication = caller.authentication.clone();
+        Ok(Reach { held, engine, now, authentication, everything: false })
     }
 
     /// Check that the policy lets a subject do what the route does.
-    fn check(&self, engine: &Engine, subject: &Subject, now: u64) -> Result<(), Error> {
+    fn check(
+        &self,
+        engine: &Engine,
+        bearer: &Bearer,
+        subject: &Subject,
+        now: u64,
+    ) -> Result<(), Error> {
         let (resource, action) = self.need;
-        if self.allowed(engine, subject, now, self.need) {
+        if allowed(engine, bearer, subject, now, self.need) {
             return Ok(());
         }
         tracing::info!(
@@ -169,16 +205,11 @@ impl Admin {
         Err(Error::Forbidden { resource, action })
     }
 
-    fn allowed(&self, engine: &Engine, subject: &Subject, now: u64, need: Need) -> bool {
-        let Some(permission) = engine.permission(IDENTITY, need.0, need.1) else { return false };
-        let facts = self.bearer.facts(now);
-        engine.decide(&Query { subject, permission, facts: &facts }).allowed()
-    }
-
     /// Whether the caller may do this, too.
     pub fn may(&self, app: &App, resource: &'static str, action: &'static str) -> bool {
-        let subject = &self.bearer.caller.subject;
-        self.allowed(&app.live.load(), subject, app.clock.now(), (resource, action))
+        let Who::Bearer(bearer) = &self.who else { return true };
+        let (engine, now) = (app.live.load(), app.clock.now());
+        allowed(&engine, bearer, &bearer.caller.subject, now, (resource, action))
     }
 
     /// The organization that is administered.
@@ -188,7 +219,15 @@ impl Admin {
 
     /// Who administers.
     pub fn principal(&self) -> &Principal {
-        &self.bearer.caller.subject.principal
+        match &self.who {
+            Who::Bearer(bearer) => &bearer.caller.subject.principal,
+            Who::Operator(principal) => principal,
+        }
+    }
+
+    /// Whether it is whoever runs the installation.
+    pub fn is_operator(&self) -> bool {
+        matches!(self.who, Who::Operator(_))
     }
 
     /// Whether the caller is that person.
@@ -196,10 +235,19 @@ impl Admin {
         matches!(self.principal(), Principal::User { id, .. } if id == user)
     }
 
-    /// Who asks, with token and session.
-    pub fn bearer(&self) -> &Bearer {
-        &self.bearer
+    /// The sign-in that the caller asks by.
+    pub fn session(&self) -> Option<&SessionId> {
+        match &self.who {
+            Who::Bearer(bearer) => bearer.caller.session.as_ref(),
+            Who::Operator(_) => None,
+        }
     }
+}
+
+fn allowed(engine: &Engine, bearer: &Bearer, subject: &Subject, now: u64, need: Need) -> bool {
+    let Some(permission) = engine.permission(IDENTITY, need.0, need.1) else { return false };
+    let facts = bearer.facts(now);
+    engine.decide(&Query { subject, permission, facts: &facts }).allowed()
 }
 
 impl Reach {
@@ -209,6 +257,9 @@ impl Reach {
     ///
     /// Names the first power that is out of reach.
     pub fn gives(&self, powers: &BTreeSet<Power>) -> Result<(), Error> {
+        if self.everything {
+            return Ok(());
+        }
         match powers.iter().find(|power| !holds(&self.held, power)) {
             None => Ok(()),
             Some((product, permission)) => {
@@ -243,7 +294,7 @@ impl Reach {
     }
 
     fn makes_in(&self, then: &Engine, of: &Subject, would_be: &Subject) -> Result<(), Error> {
-        if self.engine.snapshot().policies.is_empty() {
+        if self.everything || self.engine.snapshot().policies.is_empty() {
             return Ok(());
         }
         let before = self.can(&self.engine, of);

@@ -8,9 +8,7 @@ use policy::{
     changes::{Changes, Fact},
     engine::Engine,
     model::name::{OrgId, RoleName},
-    token::Verifier,
 };
-use serde_json::Value;
 
 use crate::{
     audit::Refusals,
@@ -21,7 +19,7 @@ use crate::{
     error::Error,
     feed::Desk,
     jobs::Leads,
-    keys::Signer,
+    keys::Ring,
     master::{Hasher, MasterKey},
     model::app::{Client, role_of_permissions},
     passwords::Passwords,
@@ -45,9 +43,8 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Counts guesses.
     pub defence: Defence,
-    pub signer: Signer,
-    pub verifier: Verifier,
-    pub jwks: Value,
+    /// What tokens are signed and verified with here.
+    pub ring: ArcSwap<Ring>,
     /// Hashes refresh tokens.
     pub refresh_hasher: Hasher,
     /// Hashes authorization codes.

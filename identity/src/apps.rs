@@ -16,7 +16,7 @@ use crate::{
     clock::{self, NoRandom},
     error::Error,
     holdings::Holdings,
-    master::{Hasher, MasterKey},
+    master::{Hasher, MasterKey, Purpose},
     model::{
         app::{Application, GrantType, NewApplication, Registration},
         event::{Change, Event},
@@ -67,8 +67,9 @@ impl Credentials {
         let id: AppId =
             clock::random_id()?.to_string().parse().map_err(|_| Error::BadId("application id"))?;
         let secret = self.secret.expose_secret();
-        let secret_sealed =
-            vault.map(|vault| vault.seal(id.as_str(), secret.as_bytes())).transpose()?;
+        let secret_sealed = vault
+            .map(|vault| vault.seal_for(Purpose::ClientSecrets, id.as_str(), secret.as_bytes()))
+            .transpose()?;
         let secret_hash = hasher.hash(secret);
         let client_id = self.client_id.clone();
         Ok(NewApplication {

@@ -39,7 +39,7 @@ const BATCH: u64 = 500;
 
 impl From<&Admin> for Actor {
     fn from(by: &Admin) -> Self {
-        by.principal().into()
+        if by.is_operator() { Self::Operator } else { by.principal().into() }
     }
 }
 

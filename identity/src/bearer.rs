@@ -72,7 +72,7 @@ pub async fn of_token(app: &App, token: &str, kind: Kind) -> Result<Bearer, Erro
         tracing::debug!(%error, "a token was refused");
         Error::TokenInvalid
     };
-    let claims = app.verifier.verify(token, kind, now).map_err(invalid)?;
+    let claims = app.ring.load().verifier.verify(token, kind, now).map_err(invalid)?;
     let mut caller = token::caller(&claims).map_err(invalid)?;
     if app.changes.standing(&caller) == Standing::Revoked {
         return Err(Error::TokenInvalid);

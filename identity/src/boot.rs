@@ -4,7 +4,7 @@
 //! go another way. Processes that start together take turns: at a lock file in the data folder, and where
 //! the database is a server's, at a lock of its own.
 
-mod database;
+pub mod database;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,14 +13,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use policy::{
-    catalog::Catalog,
-    changes::Changes,
-    complaint::Complaints,
-    engine::Engine,
-    feed::Publisher,
+    catalog::Catalog, changes::Changes, complaint::Complaints, engine::Engine, feed::Publisher,
     signed::BadKey,
-    snapshot::Issuer,
-    token::{BadKeys, Verifier},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -40,11 +34,12 @@ use crate::{
     egress::Egress,
     error::Error as RuleError,
     feed::Desk,
+    hold::{Held, Hold},
     http,
     jobs::{self, Leads},
     keys,
-    keys::{KeyError, SealedKey, Signer},
-    master::{Hasher, MasterError, MasterKey},
+    keys::{KeyError, Ring, SealedKey, State},
+    master::{Hasher, MASTER_KEY, Master, MasterError, MasterKey, SealedDataKey, Unsealed},
     model::{
         app::{GrantType, NewApplication, Registration},
         event::{Actor, Change, Event},
@@ -56,9 +51,6 @@ use crate::{
     store::{Committed, Store, StoreError},
     words,
 };
-
-/// The master key's file in the data folder.
-pub const MASTER_KEY: &str = "master.key";
 
 /// The grants of the application that people sign in through.
 const SIGN_IN: [GrantType; 3] =
@@ -83,6 +75,10 @@ pub enum OpenError {
         "{0} was last used by a newer version; run that version, or restore a backup from before it"
     )]
     Newer(String),
+    #[error("{0} was last used by an older version; start Postern once to bring it up to this one")]
+    Older(String),
+    #[error("{0} holds no installation yet; start Postern once, and it makes one")]
+    Empty(String),
     #[error("{0} cannot be used: it {1}")]
     Unfit(String, &'static str),
     #[error("{0} could not be opened")]
@@ -91,8 +87,12 @@ pub enum OpenError {
     Migrate(String, #[source] MigrateError),
     #[error(transparent)]
     Master(#[from] MasterError),
-    #[error("{} does not fit {database}, which was sealed with another key; put the right one back", .key.display())]
-    WrongMasterKey { key: PathBuf, database: String },
+    #[error(
+        "{key} does not fit {database}, which was sealed with another key; put the right one back"
+    )]
+    WrongMasterKey { key: String, database: String },
+    #[error("{} is being exchanged for another one; try again when that is done", .0.display())]
+    Exchanged(PathBuf),
     #[error("{0} holds no signing key; restore it from a backup")]
     NoSigningKey(String),
     #[error("`identity.{0}` is not valid: {1}")]
@@ -107,8 +107,6 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("a signing key could not be made or used")]
     Key(#[from] KeyError),
-    #[error("the signing keys cannot verify tokens")]
-    Verifier(#[from] BadKeys),
     #[error("the key of the feed cannot be used")]
     FeedKey(#[from] BadKey),
     #[error("the address of the cache cannot be used")]
@@ -127,6 +125,29 @@ pub enum OpenError {
     Abandoned(#[from] tokio::task::JoinError),
 }
 
+impl OpenError {
+    /// Why the signing keys of that database cannot be used.
+    pub(crate) fn keys(error: KeyError, config: &Config, data_dir: &Path) -> Self {
+        let database = config.database.place(data_dir);
+        match error {
+            KeyError::Unsealed(_) => {
+                Self::WrongMasterKey { key: config.master.place(data_dir), database }
+            }
+            KeyError::None => Self::NoSigningKey(database),
+            other => Self::Key(other),
+        }
+    }
+}
+
+impl From<Held> for OpenError {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::InUse(file) => Self::Exchanged(file),
+            Held::Failed(file, error) => Self::File(file, error),
+        }
+    }
+}
+
 /// Why the service stopped, other than by the order to.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -139,6 +160,8 @@ pub enum ServeError {
 /// The service, open and not yet serving.
 pub struct Identity {
     app: App,
+    /// Of a database's file, to the end of the service.
+    hold: Option<Hold>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -168,41 +191,82 @@ impl Identity {
         secrets: Secrets,
         clock: Clock,
     ) -> Result<(Self, Option<FirstStart>), OpenError> {
-        config.check().map_err(|(key, rule)| OpenError::Config(key, rule))?;
         bootstrap.check(&catalog).map_err(OpenError::Bootstrap)?;
         check(&secrets)?;
+        let start = Some((bootstrap, secrets));
+        // Apart from the rest, which would be as large otherwise for whoever waits for it.
+        Box::pin(Self::open_as(config, data_dir, catalog, start, clock)).await
+    }
+
+    /// Open what a service has made and may be using: for commands of its operator. Nothing is made, and
+    /// the revision stays.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, and what to do about it.
+    pub(crate) async fn beside(
+        config: Config,
+        data_dir: &Path,
+        catalog: Catalog,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        Ok(Box::pin(Self::open_as(config, data_dir, catalog, None, clock)).await?.0)
+    }
+
+    /// Its handles.
+    pub(crate) fn handles(&self) -> App {
+        self.app.clone()
+    }
+
+    /// `start`: what a service takes to its first start; `None` for a command beside one.
+    async fn open_as(
+        config: Config,
+        data_dir: &Path,
+        catalog: Catalog,
+        start: Option<(Bootstrap, Secrets)>,
+        clock: Clock,
+    ) -> Result<(Self, Option<FirstStart>), OpenError> {
+        config.check().map_err(|(key, rule)| OpenError::Config(key, rule))?;
+        let place = || config.database.place(data_dir);
         // Held to the end: who starts at the same time finds everything done.
-        let _folder = database::turn(data_dir).await?;
-        let (store, turn) = database::open(&config.database, data_dir).await?;
-        let place = config.database.place(data_dir);
-        let master = master_key(&store, data_dir).await?;
+        let _folder = match &start {
+            Some(_) => Some(database::turn(data_dir).await?),
+            None => None,
+        };
+        let hold = config.database.file(data_dir).as_deref().map(Hold::shared).transpose()?;
+        let (store, turn) = match &start {
+            Some(_) => {
+                let (store, turn) = database::open(&config.database, data_dir).await?;
+                (store, Some(turn))
+            }
+            None => (database::open_beside(&config.database, data_dir).await?, None),
+        };
+        if start.is_none() && !store.seeded().await? {
+            return Err(OpenError::Empty(place()));
+        }
+        let (data_keys, master) = master_key(&store, &config, data_dir).await?;
         let list = config.breached_passwords_file.as_deref().map(Breached::open).transpose()?;
         let passwords = Passwords::new(&master, list).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
         let audit_hasher = Hasher::new(&master, audit::SEAL);
-        let seed = if store.seeded().await? {
-            None
-        } else {
-            let wanted = Wanted { config: &config, bootstrap: &bootstrap, secrets: &secrets };
-            Some(wanted.seed(&master, &passwords, &secret_hasher).await?)
+        let seed = match &start {
+            Some((bootstrap, secrets)) if !store.seeded().await? => {
+                let now = clock.now();
+                let wanted = Wanted { config: &config, bootstrap, secrets, now };
+                Some(wanted.seed(&master, &passwords, &secret_hasher).await?)
+            }
+            _ => None,
         };
 
         let sealed = match &seed {
             Some(seed) => vec![seed.key.clone()],
             None => store.keys().await?,
         };
-        let newest = sealed.first().ok_or_else(|| OpenError::NoSigningKey(place.clone()))?;
-        let signer = Signer::open(&master, newest).map_err(|error| match error {
-            KeyError::Unsealed(_) => {
-                OpenError::WrongMasterKey { key: data_dir.join(MASTER_KEY), database: place }
-            }
-            other => OpenError::Key(other),
-        })?;
-        let jwks = keys::jwks(&sealed);
-        let verifier = Verifier::new(&config.issuer, &config.audience, &jwks)?;
-        let issuer = Issuer { issuer: config.issuer.clone(), jwks: jwks.clone() };
+        let ring = Ring::open(&master, &config, &sealed)
+            .map_err(|error| OpenError::keys(error, &config, data_dir))?;
+        let issuer = ring.issuer(&config);
         // The folder may be another one since the last start, and a revision means one thing only.
-        if let Some(org) = store.first_org().await? {
+        if let Some(org) = store.first_org().await?.filter(|_| start.is_some()) {
             let mut tx = store.begin(&org).await?;
             tx.move_revision().await?;
             tx.commit().await?;
@@ -214,18 +278,21 @@ impl Identity {
         let engine = engine.map_err(OpenError::Policy)?;
         // Last of all: a start that fails has filled nothing, and the secrets of one that succeeds
         // are told.
-        let first = match seed {
-            Some(seed) => {
+        let first = match (seed, &start) {
+            (Some(seed), Some((bootstrap, _))) => {
                 // Apart from the rest, which would be as large otherwise for every later start.
-                Some(Box::pin(seed.plant(&store, &bootstrap, clock.now(), &audit_hasher)).await?)
+                let (now, audit) = (clock.now(), &audit_hasher);
+                Some(Box::pin(seed.plant(&store, bootstrap, &data_keys, now, audit)).await?)
             }
-            None => None,
+            _ => None,
         };
-        let longest_token_secs =
-            store.longest_token(config.longest_access_secs(), clock.now(), MARGIN).await?;
-        let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
+        let now = start.is_some().then(|| clock.now());
+        let longest_token_secs = longest_token(&store, &config, now).await?;
+        let home = store.first_org().await?.ok_or_else(|| OpenError::Empty(place()))?;
         let feed = Desk::of(&master)?;
-        turn.end().await;
+        if let Some(turn) = turn {
+            turn.end().await;
+        }
         let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
         let code_hasher = Hasher::new(&master, "codes/1");
         let cookie_hasher = Hasher::new(&master, "browsers/1");
@@ -241,9 +308,7 @@ impl Identity {
             master,
             passwords,
             defence,
-            signer,
-            verifier,
-            jwks,
+            ring: ArcSwap::from_pointee(ring),
             refresh_hasher,
             code_hasher,
             cookie_hasher,
@@ -264,7 +329,7 @@ impl Identity {
             feed,
             longest_token_secs,
         });
-        Ok((Self { app }, first))
+        Ok((Self { app, hold }, first))
     }
 
     /// Its handles, for tests of rules.
@@ -295,7 +360,7 @@ impl Identity {
         publisher: Publisher,
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<(), ServeError> {
-        let app = self.app;
+        let (app, _hold) = (self.app, self.hold);
         listener.set_nonblocking(true).map_err(ServeError::Listener)?;
         let listener = TcpListener::from_std(listener).map_err(ServeError::Listener)?;
         let marks = app.store.marks().await?;
@@ -341,11 +406,52 @@ fn check(secrets: &Secrets) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The master key. A new one only for a database that nothing was sealed in.
-async fn master_key(store: &Store, folder: &Path) -> Result<MasterKey, OpenError> {
-    let file = folder.join(MASTER_KEY);
-    let seeded = store.seeded().await?;
-    Ok(if seeded { MasterKey::load(&file)? } else { MasterKey::load_or_make(&file)? })
+/// The master key, and every data key that it opens. A new one only for a database that nothing was
+/// sealed in; then the data keys are new, too, and have yet to be kept.
+async fn master_key(
+    store: &Store,
+    config: &Config,
+    folder: &Path,
+) -> Result<(Vec<SealedDataKey>, MasterKey), OpenError> {
+    let wrong = |_| OpenError::keys(KeyError::Unsealed(Unsealed), config, folder);
+    if !store.seeded().await? {
+        let master = config.master.get(folder, true).await?;
+        let new = master.adopt(None)?;
+        let keys = master.unlock(&new).map_err(wrong)?;
+        return Ok((new, keys));
+    }
+    let (master, keys) = unlocked(store, config, folder).await?;
+    let mut rows = store.data_keys().await?;
+    if rows.is_empty() {
+        // From a version that had none.
+        Ring::open(&keys, config, &store.keys().await?)
+            .map_err(|error| OpenError::keys(error, config, folder))?;
+        rows = master.adopt(Some(&keys))?;
+        if let Some(home) = store.first_org().await? {
+            let mut tx = store.begin_installation(&home).await?;
+            tx.put_data_keys(&rows).await?;
+            tx.commit().await?;
+        }
+    }
+    let keys = master.unlock(&rows).map_err(wrong)?;
+    Ok((rows, keys))
+}
+
+/// The master key of an installation, and the data keys that it opens.
+pub async fn unlocked(
+    store: &Store,
+    config: &Config,
+    folder: &Path,
+) -> Result<(Master, MasterKey), OpenError> {
+    let master = config.master.get(folder, false).await?;
+    let rows = store.data_keys().await?;
+    if rows.is_empty() {
+        let alone = master.alone();
+        return Ok((master, alone));
+    }
+    let keys = master.unlock(&rows);
+    let keys = keys.map_err(|e| OpenError::keys(KeyError::Unsealed(e), config, folder))?;
+    Ok((master, keys))
 }
 
 /// What a first start is asked to make.
@@ -353,6 +459,7 @@ struct Wanted<'a> {
     config: &'a Config,
     bootstrap: &'a Bootstrap,
     secrets: &'a Secrets,
+    now: u64,
 }
 
 /// What a first start is about to write.
@@ -369,6 +476,7 @@ impl Seed {
         self,
         store: &Store,
         bootstrap: &Bootstrap,
+        data_keys: &[SealedDataKey],
         now: u64,
         audit: &Hasher,
     ) -> Result<FirstStart, OpenError> {
@@ -383,6 +491,9 @@ impl Seed {
         tx.add_application(&self.application, now).await?;
         tx.add_user(&self.user, now).await?;
         tx.add_key(&self.key, now).await?;
+        // Those of a start that failed have sealed nothing.
+        tx.clear_data_keys().await?;
+        tx.put_data_keys(data_keys).await?;
         let made = json!({
             "title": organization.title,
             "administrator": {"id": self.user.id, "username": self.user.username, "groups": self.user.groups},
@@ -416,7 +527,9 @@ impl Wanted<'_> {
             )
             .map_err(OpenError::Application)?;
         let sealing = master.again();
-        let key = tokio::task::spawn_blocking(move || keys::make(&sealing)).await??;
+        let (algorithm, now) = (self.config.signing_algorithm, self.now);
+        let make = move || keys::make(&sealing, algorithm, State::Signing, now);
+        let key = tokio::task::spawn_blocking(make).await??;
         let told = FirstStart {
             organization: self.bootstrap.organization.id.clone(),
             username: user.username.clone(),
@@ -463,5 +576,19 @@ impl Wanted<'_> {
                 .unwrap_or(made.client_id),
             secret: self.secrets.client_secret.clone().unwrap_or(made.secret),
         })
+    }
+}
+
+/// The lifetime of the longest access token that may be about; at a start, `now`, the database learns
+/// what this process lets live.
+async fn longest_token(
+    store: &Store,
+    config: &Config,
+    now: Option<u64>,
+) -> Result<u64, StoreError> {
+    let longest = config.longest_access_secs();
+    match now {
+        Some(now) => store.longest_token(longest, now, MARGIN).await,
+        None => Ok(store.kept_longest_token().await?.max(longest)),
     }
 }

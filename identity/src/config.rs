@@ -6,7 +6,7 @@ use policy::{model::decision::OnError, networks::Networks};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::{cache::Address, store::Database};
+use crate::{cache::Address, keys::Algorithm, master::MasterSource, store::Database};
 
 /// The `[identity]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +35,10 @@ pub struct Config {
     pub max_own_roles: u64,
     /// The same of groups. Default: 500.
     pub max_own_groups: u64,
+    /// What tokens are signed with: `RS256`, which every client knows, `ES256` or `EdDSA`, which cost
+    /// a twentieth. When it is changed, the new key is published at once and signs a day later.
+    /// Default: RS256.
+    pub signing_algorithm: Algorithm,
     /// Whether the secrets of applications made from now on can be read back, by whoever holds
     /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
     pub retrievable_secrets: bool,
@@ -71,6 +75,10 @@ pub struct Config {
     /// it has a section of its own (`[cache]`). Default: each process counts for itself.
     #[serde(skip)]
     pub cache: Option<Address>,
+    /// Where the master key comes from. It may be a secret, so it has a section of its own
+    /// (`[master_key]`). Default: a file in the data folder.
+    #[serde(skip)]
+    pub master: MasterSource,
     /// Where everything is kept. It may hold a password, so it has a section of its own
     /// (`[database]`). Default: in a file in the data folder.
     #[serde(skip)]
@@ -89,6 +97,7 @@ impl Default for Config {
             longest_refresh_token_secs: None,
             max_own_roles: 500,
             max_own_groups: 500,
+            signing_algorithm: Algorithm::default(),
             retrievable_secrets: false,
             audit_retention_days: None,
             max_body_bytes: 65_536,
@@ -101,6 +110,7 @@ impl Default for Config {
             relay: None,
             on_error: OnError::default(),
             cache: None,
+            master: MasterSource::default(),
             database: Database::default(),
         }
     }

@@ -12,7 +12,16 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{app::App, audit, error::Error, problem::chain};
+use crate::{
+    app::App,
+    audit,
+    error::Error,
+    keys::{
+        self, State,
+        life::{Rule, Step},
+    },
+    problem::chain,
+};
 
 /// How often it is looked who leads, and what is due.
 const TICK: Duration = Duration::from_secs(2);
@@ -41,6 +50,13 @@ enum By {
 const JOBS: &[Job] = &[
     Job { name: "forgetting", by: By::Each, every: MINUTE, work: |app| Box::pin(forget(app)) },
     Job { name: "noting failures", by: By::Each, every: MINUTE, work: |app| Box::pin(note(app)) },
+    // Whichever looks first: the others find it done.
+    Job {
+        name: "the life of signing keys",
+        by: By::Each,
+        every: MINUTE,
+        work: |app| Box::pin(tend(app)),
+    },
     Job { name: "clean-up", by: By::Leader, every: MINUTE, work: |app| Box::pin(clean(app)) },
     Job {
         name: "trimming the audit log",
@@ -112,6 +128,30 @@ async fn forget(app: &App) -> Result<(), Error> {
 /// Bring the audit log up to the minute.
 async fn note(app: &App) -> Result<(), Error> {
     audit::sweep(app, app.clock.now() / 60).await
+}
+
+/// Publish, exchange and forget signing keys when it is time to.
+async fn tend(app: &App) -> Result<(), Error> {
+    let rule = Rule::of(app);
+    let due = rule.due(&app.store.keys().await?);
+    if due.is_empty() {
+        return Ok(());
+    }
+    let spare = if due.contains(&Step::Publish) {
+        let sealing = app.master.again();
+        let make = move || keys::make(&sealing, rule.algorithm, State::Published, rule.now);
+        let made = tokio::task::spawn_blocking(make).await;
+        Some(made.map_err(|error| Error::Fault(Box::new(error)))??)
+    } else {
+        None
+    };
+    let mut tx = app.store.begin_installation(&app.home).await?;
+    let happened = rule.tend(&mut tx, spare).await?;
+    app.commit(tx).await?;
+    for what in happened {
+        tracing::info!("signing key {what}");
+    }
+    Ok(())
 }
 
 /// Remove what has expired, a batch at a time.

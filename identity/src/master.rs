@@ -1,15 +1,14 @@
-//! The master key: one file, from which every other secret of the installation hangs.
+//! The keys that everything secret hangs from.
 //!
-//! It seals what must be read back (signing keys, retrievable secrets) and gives a key of its own
-//! to each other use (password pepper, hashes of tokens and client secrets), so that the database
-//! alone is worth nothing to a thief. Whoever loses the file loses every sign-in with it.
+//! A [`Master`] key, which the operator keeps, seals data keys; they lie in the database, and seal what
+//! must be read back (signing keys, client secrets, factor seeds). Another of them, the root, gives a
+//! key of its own to each other use (password pepper, hashes of tokens and client secrets), so the database
+//! alone is worth nothing to a thief, and another master key can take over without a password being
+//! set anew. Whoever loses the master key loses every sign-in with it.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-};
+mod source;
+
+use std::{collections::HashMap, sync::Arc};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, RandomizedNonceKey},
@@ -18,32 +17,75 @@ use aws_lc_rs::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+pub use self::source::{MASTER_KEY, MasterError, MasterSource, load_or_make};
 use crate::clock::{self, NoRandom};
 
 const BYTES: usize = 32;
+/// How long the id of a key is.
+const ID: usize = 8;
+/// Stands before what a data key sealed, and the key's id after it. What was sealed before there were
+/// data keys begins with a random nonce.
+const MARK: [u8; 4] = *b"pst\x01";
 
-/// Why there is no master key.
-#[derive(Debug, Error)]
-pub enum MasterError {
-    #[error("{} is missing, and the database beside it was sealed with it; put it back", .0.display())]
-    Missing(PathBuf),
-    #[error("{} is readable by others than its owner; run `chmod 600` on it", .0.display())]
-    Readable(PathBuf),
-    #[error("{} is no master key: it must hold 64 hexadecimal digits; put the right file back", .0.display())]
-    Malformed(PathBuf),
-    #[error("{} cannot be read or written", .0.display())]
-    Io(PathBuf, #[source] std::io::Error),
-    #[error(transparent)]
-    Random(#[from] NoRandom),
-}
+type Key = Zeroizing<[u8; BYTES]>;
+type KeyId = [u8; ID];
 
 /// Something sealed does not open: it was altered, or sealed with another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("what was sealed does not open with this master key")]
 pub struct Unsealed;
 
-/// The master key. Says nothing of itself.
-pub struct MasterKey(Zeroizing<[u8; BYTES]>);
+/// The key that the operator keeps. It seals data keys and nothing else.
+pub struct Master(Key);
+
+/// What a data key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// What other keys are derived from.
+    Root,
+    SigningKeys,
+    ClientSecrets,
+    /// Seeds of second factors, secrets of providers.
+    Secrets,
+}
+
+impl Purpose {
+    /// Those that seal what must be read back.
+    pub const SEALING: [Self; 3] = [Self::SigningKeys, Self::ClientSecrets, Self::Secrets];
+
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::SigningKeys => "signing-keys",
+            Self::ClientSecrets => "client-secrets",
+            Self::Secrets => "secrets",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        [Self::Root].into_iter().chain(Self::SEALING).find(|purpose| purpose.as_str() == name)
+    }
+}
+
+/// A data key as the database keeps it.
+#[derive(Debug, Clone)]
+pub struct SealedDataKey {
+    pub id: String,
+    pub purpose: String,
+    pub generation: u64,
+    /// The id of the master key that `sealed` is under.
+    pub master: String,
+    pub sealed: Vec<u8>,
+}
+
+/// Every data key, open. Says nothing of itself.
+pub struct MasterKey(Arc<Keys>);
+
+struct Keys {
+    root: Key,
+    data: HashMap<KeyId, (Purpose, u64, Key)>,
+}
 
 impl std::fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -51,110 +93,218 @@ impl std::fmt::Debug for MasterKey {
     }
 }
 
-impl MasterKey {
-    /// Read the file.
-    ///
-    /// # Errors
-    ///
-    /// When it is missing, malformed, or others than its owner may read it.
-    pub fn load(path: &Path) -> Result<Self, MasterError> {
-        let io = |error: std::io::Error| match error.kind() {
-            ErrorKind::NotFound => MasterError::Missing(path.to_owned()),
-            _ => MasterError::Io(path.to_owned(), error),
-        };
-        let metadata = fs::metadata(path).map_err(io)?;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(MasterError::Readable(path.to_owned()));
-        }
-        let text = Zeroizing::new(fs::read(path).map_err(io)?);
-        let mut bytes = Zeroizing::new([0; BYTES]);
-        hex::decode_to_slice(text.trim_ascii(), bytes.as_mut())
-            .map_err(|_| MasterError::Malformed(path.to_owned()))?;
-        Ok(Self(bytes))
+impl Master {
+    /// Which one it is.
+    pub fn id(&self) -> String {
+        hex::encode(&derive(&self.0, "key-id/1")[..ID])
     }
 
-    /// Read the file, or make it where there is none. Either the whole file is there or nothing.
+    /// Open data keys: of those that are sealed with this one.
     ///
     /// # Errors
     ///
-    /// As [`MasterKey::load`], and when the file cannot be written.
-    pub fn load_or_make(path: &Path) -> Result<Self, MasterError> {
-        match Self::load(path) {
-            Err(MasterError::Missing(_)) => {
-                write_whole(path).map_err(|error| MasterError::Io(path.to_owned(), error))?;
-                Self::load(path)
+    /// When none is, or one of them does not open.
+    pub fn unlock(&self, rows: &[SealedDataKey]) -> Result<MasterKey, Unsealed> {
+        let (mut root, mut data) = (None, HashMap::new());
+        let own = self.id();
+        for row in rows.iter().filter(|row| row.master == own) {
+            let open = open(&derive(&self.0, "wrap/1"), &label(row), &row.sealed)?;
+            let mut key = Zeroizing::new([0; BYTES]);
+            if open.len() != BYTES {
+                return Err(Unsealed);
             }
-            other => other,
+            key.copy_from_slice(&open);
+            match Purpose::named(&row.purpose).ok_or(Unsealed)? {
+                Purpose::Root => root = Some(key),
+                purpose => {
+                    let mut id = [0; ID];
+                    hex::decode_to_slice(&row.id, &mut id).map_err(|_| Unsealed)?;
+                    data.insert(id, (purpose, row.generation, key));
+                }
+            }
         }
+        root.map(|root| MasterKey(Arc::new(Keys { root, data }))).ok_or(Unsealed)
     }
 
-    /// The same key for another task.
+    /// What this key was before there were data keys: the root, and what seals.
+    pub fn alone(&self) -> MasterKey {
+        MasterKey(Arc::new(Keys { root: self.0.clone(), data: HashMap::new() }))
+    }
+
+    /// Data keys for an installation, under this key. The root is `of`'s, where there is an
+    /// installation already.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub fn adopt(&self, of: Option<&MasterKey>) -> Result<Vec<SealedDataKey>, NoRandom> {
+        let root = match of {
+            Some(of) => of.0.root.clone(),
+            None => Zeroizing::new(clock::random()?),
+        };
+        let mut rows = vec![self.wrap(Purpose::Root, 1, clock::random()?, &root)?];
+        rows.extend(self.next(0)?);
+        Ok(rows)
+    }
+
+    /// Another generation of data keys, under this key.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub fn next(&self, generation: u64) -> Result<Vec<SealedDataKey>, NoRandom> {
+        let make = |purpose| {
+            let key = Zeroizing::new(clock::random()?);
+            self.wrap(purpose, generation + 1, clock::random()?, &key)
+        };
+        Purpose::SEALING.into_iter().map(make).collect()
+    }
+
+    /// The same data keys under this key.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub fn take_over(
+        &self,
+        keys: &MasterKey,
+        rows: &[SealedDataKey],
+    ) -> Result<Vec<SealedDataKey>, NoRandom> {
+        let mut taken = Vec::new();
+        for row in rows {
+            let mut id = [0; ID];
+            let Some(purpose) = Purpose::named(&row.purpose) else { continue };
+            if hex::decode_to_slice(&row.id, &mut id).is_err() {
+                continue;
+            }
+            let key = match purpose {
+                Purpose::Root => Some(&keys.0.root),
+                _ => keys.0.data.get(&id).map(|(.., key)| key),
+            };
+            if let Some(key) = key {
+                taken.push(self.wrap(purpose, row.generation, id, key)?);
+            }
+        }
+        Ok(taken)
+    }
+
+    fn wrap(
+        &self,
+        purpose: Purpose,
+        generation: u64,
+        id: KeyId,
+        key: &Key,
+    ) -> Result<SealedDataKey, NoRandom> {
+        let mut row = SealedDataKey {
+            id: hex::encode(id),
+            purpose: purpose.as_str().to_owned(),
+            generation,
+            master: self.id(),
+            sealed: Vec::new(),
+        };
+        row.sealed = seal(&derive(&self.0, "wrap/1"), &label(&row), key.as_ref())?;
+        Ok(row)
+    }
+}
+
+/// What a data key is bound to.
+fn label(row: &SealedDataKey) -> String {
+    format!("{}/{}/{}", row.purpose, row.generation, row.id)
+}
+
+impl MasterKey {
+    /// The same keys for another task.
     pub fn again(&self) -> Self {
-        Self(self.0.clone())
+        Self(Arc::clone(&self.0))
     }
 
-    /// The key of one use, and of nothing else: the master key is random in every bit, so one HMAC
-    /// of the use's name is a good key (NIST SP 800-108, counter mode with one block).
+    /// The key of one use, and of nothing else: the root is random in every bit, so one HMAC of the
+    /// use's name is a good key (NIST SP 800-108, counter mode with one block).
     pub fn derive(&self, purpose: &'static str) -> Zeroizing<[u8; BYTES]> {
-        let mut key = Zeroizing::new([0; BYTES]);
-        let tag =
-            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref()), purpose.as_bytes());
-        key.copy_from_slice(tag.as_ref());
-        key
+        derive(&self.0.root, purpose)
     }
 
-    /// Seal bytes, bound to what they are of (AES-256-GCM; the random nonce stands in front).
+    /// Seal bytes, bound to what they are of.
     ///
     /// # Errors
     ///
     /// When the system has no random bytes.
     pub fn seal(&self, of: &str, secret: &[u8]) -> Result<Vec<u8>, NoRandom> {
-        let mut sealed = Zeroizing::new(secret.to_vec());
-        let nonce = self
-            .sealing()
-            .and_then(|key| key.seal_in_place_append_tag(Aad::from(of.as_bytes()), &mut *sealed))
-            .map_err(|_| NoRandom)?;
-        Ok([nonce.as_ref().as_slice(), sealed.as_slice()].concat())
+        self.seal_for(Purpose::Secrets, of, secret)
     }
 
-    /// Open what was sealed.
+    /// Seal bytes of a purpose that has a data key of its own, bound to what they are of: a mark, the
+    /// key's id, a random nonce, and what AES-256-GCM makes of them.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub fn seal_for(&self, of: Purpose, name: &str, secret: &[u8]) -> Result<Vec<u8>, NoRandom> {
+        let ours = self.0.data.iter().filter(|(_, (purpose, ..))| *purpose == of);
+        match ours.max_by_key(|(id, (_, generation, _))| (*generation, **id)) {
+            Some((id, (.., key))) => Ok([MARK.as_slice(), id, &seal(key, name, secret)?].concat()),
+            None => seal(&self.derive("seal"), name, secret),
+        }
+    }
+
+    /// Open what was sealed, by whichever data key.
     ///
     /// # Errors
     ///
     /// When it was altered, or sealed with another key or as something else.
     pub fn open(&self, of: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unsealed> {
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Unsealed)?;
-        let mut secret = Zeroizing::new(sealed.to_vec());
-        let length = self
-            .sealing()
-            .and_then(|key| {
-                let aad = Aad::from(of.as_bytes());
-                Ok(key.open_in_place(nonce.into(), aad, &mut secret)?.len())
-            })
-            .map_err(|_| Unsealed)?;
-        secret.truncate(length);
-        Ok(secret)
+        let marked = sealed.strip_prefix(&MARK).and_then(|rest| rest.split_first_chunk::<ID>());
+        if let Some((id, rest)) = marked
+            && let Some((.., key)) = self.0.data.get(id)
+            && let Ok(secret) = open(key, of, rest)
+        {
+            return Ok(secret);
+        }
+        open(&self.derive("seal"), of, sealed)
     }
 
-    fn sealing(&self) -> Result<RandomizedNonceKey, aws_lc_rs::error::Unspecified> {
-        RandomizedNonceKey::new(&AES_256_GCM, self.derive("seal").as_ref())
+    /// The newest generation of data keys.
+    pub fn generation(&self) -> u64 {
+        self.0.data.values().map(|(_, generation, _)| *generation).max().unwrap_or(0)
     }
 }
 
-fn write_whole(path: &Path) -> std::io::Result<()> {
-    let bytes = Zeroizing::new(clock::random::<BYTES>().map_err(std::io::Error::other)?);
-    let text = Zeroizing::new(format!("{}\n", hex::encode(bytes.as_ref())));
-    let draft = path.with_extension("key.new");
-    // Left by a start that was cut short; nothing uses it yet.
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
+#[cfg(test)]
+impl MasterKey {
+    /// Of a file, for tests of what hangs from it.
+    pub fn load_or_make(path: &std::path::Path) -> Result<Self, MasterError> {
+        let master = load_or_make(path)?;
+        Ok(master.alone())
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn derive(key: &Key, purpose: &str) -> Key {
+    let mut derived = Zeroizing::new([0; BYTES]);
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()), purpose.as_bytes());
+    derived.copy_from_slice(tag.as_ref());
+    derived
+}
+
+/// AES-256-GCM; the random nonce stands in front.
+fn seal(key: &Key, of: &str, secret: &[u8]) -> Result<Vec<u8>, NoRandom> {
+    let mut sealed = Zeroizing::new(secret.to_vec());
+    let nonce = RandomizedNonceKey::new(&AES_256_GCM, key.as_ref())
+        .and_then(|key| key.seal_in_place_append_tag(Aad::from(of.as_bytes()), &mut *sealed))
+        .map_err(|_| NoRandom)?;
+    Ok([nonce.as_ref().as_slice(), sealed.as_slice()].concat())
+}
+
+fn open(key: &Key, of: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unsealed> {
+    let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Unsealed)?;
+    let mut secret = Zeroizing::new(sealed.to_vec());
+    let length = RandomizedNonceKey::new(&AES_256_GCM, key.as_ref())
+        .and_then(|key| {
+            let aad = Aad::from(of.as_bytes());
+            Ok(key.open_in_place(nonce.into(), aad, &mut secret)?.len())
+        })
+        .map_err(|_| Unsealed)?;
+    secret.truncate(length);
+    Ok(secret)
 }
 
 /// A keyed hash for secrets that are random already: tokens and client secrets.
@@ -193,30 +343,49 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_was_sealed_opens_with_the_same_key_and_name_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("master.key");
-        let key = MasterKey::load_or_make(&path).unwrap();
-        let sealed = key.seal("kid", b"secret").unwrap();
-        let again = MasterKey::load_or_make(&path).unwrap();
-        assert_eq!(again.open("kid", &sealed).unwrap().as_slice(), b"secret");
-        assert_eq!(again.open("other", &sealed).unwrap_err(), Unsealed);
-        assert_eq!(again.open("kid", &sealed[..10]).unwrap_err(), Unsealed);
-        let other = MasterKey::load_or_make(&folder.path().join("other.key")).unwrap();
-        assert_eq!(other.open("kid", &sealed).unwrap_err(), Unsealed);
+    fn master() -> Master {
+        Master(Zeroizing::new(clock::random().unwrap()))
     }
 
     #[test]
-    fn a_file_that_others_may_read_or_that_is_no_key_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("master.key");
-        assert!(matches!(MasterKey::load(&path), Err(MasterError::Missing(_))));
-        MasterKey::load_or_make(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(MasterKey::load(&path), Err(MasterError::Readable(_))));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(&path, "abc").unwrap();
-        assert!(matches!(MasterKey::load(&path), Err(MasterError::Malformed(_))));
+    fn what_was_sealed_opens_with_the_same_keys_and_name_only() {
+        let master = master();
+        let rows = master.adopt(None).unwrap();
+        let keys = master.unlock(&rows).unwrap();
+        let sealed = keys.seal_for(Purpose::SigningKeys, "kid", b"secret").unwrap();
+        assert_eq!(keys.open("kid", &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(keys.open("other", &sealed).unwrap_err(), Unsealed);
+        assert_eq!(keys.open("kid", &sealed[..10]).unwrap_err(), Unsealed);
+        let other = Master(Zeroizing::new(clock::random().unwrap()));
+        assert_eq!(other.unlock(&rows).unwrap_err(), Unsealed);
+        let others = other.unlock(&other.adopt(None).unwrap()).unwrap();
+        assert_eq!(others.open("kid", &sealed).unwrap_err(), Unsealed);
+        // A row that was put in the place of another.
+        let mut swapped = rows;
+        swapped[1].sealed = swapped[2].sealed.clone();
+        assert_eq!(master.unlock(&swapped).unwrap_err(), Unsealed);
+    }
+
+    #[test]
+    fn what_was_sealed_before_there_were_data_keys_stays_readable_and_the_hashes_the_same() {
+        let master = master();
+        let alone = master.alone();
+        let sealed = alone.seal("kid", b"secret").unwrap();
+        let keys = master.unlock(&master.adopt(Some(&alone)).unwrap()).unwrap();
+        assert_eq!(keys.open("kid", &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(*keys.derive("password-pepper/1"), *alone.derive("password-pepper/1"));
+    }
+
+    #[test]
+    fn another_master_key_takes_over_what_there_is() {
+        let (old, new) = (master(), master());
+        let mut rows = old.adopt(None).unwrap();
+        let keys = old.unlock(&rows).unwrap();
+        let sealed = keys.seal("a", b"secret").unwrap();
+        rows.extend(new.take_over(&keys, &rows).unwrap());
+        let taken = new.unlock(&rows).unwrap();
+        assert_eq!(taken.open("a", &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(*taken.derive("x"), *keys.derive("x"));
+        assert_eq!(old.unlock(&rows).unwrap().generation(), 1);
     }
 }

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::{
     app::App,
     declared,
+    keys::{self, KeyError, Ring},
     problem::chain,
     store::{Additions, Committed, Marks, Store, StoreError},
 };
@@ -45,6 +46,8 @@ enum PublishError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Gone(#[from] Gone),
+    #[error("the signing keys of the database cannot be used")]
+    Keys(#[from] KeyError),
     #[error("a compilation was given up half-way")]
     Abandoned(#[from] tokio::task::JoinError),
 }
@@ -341,6 +344,13 @@ async fn tell_policy(
     if told >= newest && app.progress.compiles() {
         return Ok(());
     }
+    // A key that was dropped is refused here before anything is compiled.
+    let keys = app.store.keys().await?;
+    let other = !app.ring.load().is_of(&keys);
+    if other {
+        let ring = app.ring.load().following(&app.master, &app.config, &keys)?;
+        app.ring.store(Arc::new(ring));
+    }
     let in_force = app.live.load_full();
     let mut adopted = None;
     let engine = if in_force.revision() >= newest {
@@ -387,6 +397,10 @@ async fn tell_policy(
     app.live.store(Arc::clone(&engine));
     app.progress.compiled();
     publisher.send(News::Engine(Arc::clone(&engine))).await?;
+    if other {
+        app.ring.store(Arc::new(Ring::open(&app.master, &app.config, &keys)?));
+        tracing::info!(revision = %engine.revision(), "the signing keys are others");
+    }
     app.progress.reach(|marks| marks.revision = engine.revision());
     if let Some(reply) = adopted {
         let _ = reply.send(Ok(engine.revision()));
@@ -407,16 +421,18 @@ async fn compile(
     Ok(tokio::task::spawn_blocking(compile).await?)
 }
 
-/// The snapshot of what the database holds now, on the products of the folder; what neither says is that
+/// The snapshot of what the database holds now, keys included, on the products of the folder; what neither says is that
 /// of `before`.
 fn snapshot(additions: Additions, folder: &Catalog, before: &Snapshot) -> Snapshot {
-    let Additions { revision, roles, groups, guests, words, grants } = additions;
+    let Additions { revision, roles, groups, keys, guests, words, grants } = additions;
+    let issuer =
+        before.issuer.as_ref().map(|own| Issuer { jwks: keys::jwks(&keys), ..own.clone() });
     let products = declared::products(folder, &words);
     let roles: Vec<grant::Role> =
         roles.into_iter().filter_map(|role| known(&products, role)).collect();
     let groups = declared::groups(folder, &roles, groups, grants);
     let policies = folder.policies.clone();
-    Snapshot { revision, products, roles, groups, policies, guests, ..before.clone() }
+    Snapshot { revision, products, roles, groups, policies, issuer, guests }
 }
 
 /// The snapshot that there would be.
@@ -448,10 +464,11 @@ pub async fn first_snapshot(
         roles: Vec::new(),
         groups: Vec::new(),
         policies: catalog.policies.clone(),
-        issuer: Some(issuer),
+        issuer: None,
         guests: Vec::new(),
     };
-    Ok(snapshot(store.additions().await?, catalog, &base))
+    // On a first start the keys are not in the database yet.
+    Ok(Snapshot { issuer: Some(issuer), ..snapshot(store.additions().await?, catalog, &base) })
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl New {
         let Self { session, refresh, issued, end } = self;
         tx.add_session(&session, end).await?;
         if let (Some(note), Some(text)) = (&refresh, &issued.refresh) {
-            tx.add_refresh_token(note, &app.refresh_hasher.hash(text)).await?;
+            tx.add_refresh_token(note, &tokens::refresh_hash(app, text)).await?;
         }
         Ok(issued)
     }
@@ -136,10 +136,14 @@ pub async fn refresh(
     narrowing: Option<&Narrowing>,
 ) -> Result<Issued, Error> {
     let now = app.clock.now();
-    let claims =
-        app.verifier.verify(text, Kind::Refresh, now).map_err(|_| Error::InvalidRefreshToken)?;
+    let claims = app
+        .ring
+        .load()
+        .verifier
+        .verify(text, Kind::Refresh, now)
+        .map_err(|_| Error::InvalidRefreshToken)?;
     let org = claims.organization.ok_or(Error::InvalidRefreshToken)?;
-    let hash = app.refresh_hasher.hash(text);
+    let hash = tokens::refresh_hash(app, text);
     let (user, session, own) = going(app, &org, &hash).await?.ok_or(Error::InvalidRefreshToken)?;
     if client.is_some_and(|client| client.id != own.id) {
         return Err(Error::InvalidRefreshToken);
@@ -162,7 +166,7 @@ pub async fn refresh(
         return Err(Error::InvalidRefreshToken);
     }
     if tx.consume_refresh_token(&hash, &next.id, now).await? {
-        tx.add_refresh_token(&next, &app.refresh_hasher.hash(&next_text)).await?;
+        tx.add_refresh_token(&next, &tokens::refresh_hash(app, &next_text)).await?;
         tx.extend_session(&session.id, lifetime(app, &next, &own)).await?;
         app.commit(tx).await?;
         return tokens::for_user(app, &user, &session, &own, told(next_text));
@@ -196,7 +200,7 @@ pub async fn of_refresh(
     text: &str,
 ) -> Result<Option<(RefreshToken, Session)>, Error> {
     let mut tx = app.store.read(&client.org).await?;
-    let Some(token) = tx.refresh_token(&app.refresh_hasher.hash(text)).await? else {
+    let Some(token) = tx.refresh_token(&tokens::refresh_hash(app, text)).await? else {
         return Ok(None);
     };
     let session = tx.living_session(&token.session, app.clock.now()).await?;
@@ -242,10 +246,11 @@ async fn lost_answer(tx: &mut Tx, hash: &[u8], now: u64) -> Result<Option<Refres
 /// When it is no token of ours.
 pub async fn log_out(app: &App, hint: &str) -> Result<(), Error> {
     let now = app.clock.now();
-    let claims = app
+    let ring = app.ring.load_full();
+    let claims = ring
         .verifier
         .verify(hint, Kind::Id, now)
-        .or_else(|_| app.verifier.verify(hint, Kind::Access, now))
+        .or_else(|_| ring.verifier.verify(hint, Kind::Access, now))
         .map_err(|_| Error::BadHint)?;
     let caller = token::caller(&claims).map_err(|_| Error::BadHint)?;
     // Said again and again, it is noted once.

@@ -37,17 +37,21 @@ mod browsers;
 mod challenges;
 mod changes;
 mod codes;
+mod copy;
 mod credentials;
+mod data_keys;
 mod database;
 mod declarations;
 mod factors;
 mod familiar;
+mod fitness;
 mod groups;
 mod guests;
 mod jobs;
 mod keys;
 mod leader;
 mod orgs;
+mod owned;
 mod postgres;
 mod providers;
 mod roles;
@@ -73,6 +77,7 @@ pub use audit::{Filter, Head, Linked, Place};
 pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
+pub use fitness::Fitness;
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -249,20 +254,6 @@ impl Store {
         }
     }
 
-    /// Open the database as it is, to look at it beside a service that may be running.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be used.
-    pub async fn look(database: &Database, data_dir: &Path) -> Result<Self, Unfit> {
-        Ok(Self(match (database, database.file(data_dir)) {
-            (Database::Postgres(server), _) => {
-                Pools::Postgres(postgres::Pools::open(server).await?)
-            }
-            (_, file) => Pools::Sqlite(sqlite::File::open(&file.unwrap_or_default()).await?),
-        }))
-    }
-
     /// Start to change things of one organization, while nobody else does. Waits for its turn.
     ///
     /// # Errors
@@ -320,14 +311,14 @@ impl Store {
     }
 
     /// Call `wake` whenever another process may have committed what this one must hear of, until the
-    /// connection is lost. A file has no other process.
+    /// connection is lost: a replica, or an operator's command.
     ///
     /// # Errors
     ///
     /// When it is.
     pub async fn hear(&self, wake: impl Fn()) -> Result<std::convert::Infallible, StoreError> {
         match &self.0 {
-            Pools::Sqlite(_) => std::future::pending().await,
+            Pools::Sqlite(file) => Ok(file.hear(wake).await?),
             Pools::Postgres(pools) => Ok(pools.hear(wake).await?),
         }
     }

@@ -110,11 +110,11 @@ fn in_dialect(
     refresh: Option<String>,
 ) -> Result<Issued, Error> {
     claims.scope = Some(SCOPE.to_owned());
-    let access = app.signer.sign(Typ::Jwt, &claims)?;
+    let access = app.ring.load().sign(Typ::Jwt, &claims)?;
     let id = of_id(app, client, claims)?;
     Ok(Issued {
         access,
-        id: Some(app.signer.sign(Typ::Jwt, &id)?),
+        id: Some(app.ring.load().sign(Typ::Jwt, &id)?),
         refresh,
         expires_in: app.access_secs(client),
         scope: Some(SCOPE.to_owned()),
@@ -142,7 +142,7 @@ fn as_granted(
         }
         claims.nonce = told.nonce.map(str::to_owned);
         let token = IdToken { at_hash: at_hash(&access), claims: &claims };
-        Some(app.signer.sign(Typ::Jwt, &token)?)
+        Some(app.ring.load().sign(Typ::Jwt, &token)?)
     } else {
         None
     };
@@ -164,7 +164,7 @@ fn of_id(app: &App, client: &Client, claims: Claims) -> Result<Claims, Error> {
 
 fn sign_access(app: &App, client: &Client, claims: &Claims) -> Result<String, Error> {
     let token = AccessToken { client_id: &client.client_id, claims };
-    Ok(app.signer.sign(Typ::AtJwt, &token)?)
+    Ok(app.ring.load().sign(Typ::AtJwt, &token)?)
 }
 
 /// Which access token an ID token came with (OpenID Connect Core, section 3.1.3.6).
@@ -193,7 +193,7 @@ pub fn for_application(
     claims.roles = app.roles_of(client);
     let expires_in = app.access_secs(client);
     let access = match audiences {
-        None => app.signer.sign(Typ::Jwt, &claims)?,
+        None => app.ring.load().sign(Typ::Jwt, &claims)?,
         Some(audiences) => {
             claims.aud = Audience::Many(audiences);
             sign_access(app, client, &claims)?
@@ -202,7 +202,15 @@ pub fn for_application(
     Ok(Issued { access, id: None, refresh: None, expires_in, scope: None })
 }
 
-/// A refresh token. Everything in it is settled when it is noted, so the token of one note is the
+/// What the database keeps of a refresh token: of its claims alone, which have a random part. The key
+/// that signs may be another one when a lost answer is given again, and some algorithms have chance in
+/// the signature.
+pub fn refresh_hash(app: &App, text: &str) -> Vec<u8> {
+    let claims = text.split('.').nth(1).unwrap_or(text);
+    app.refresh_hasher.hash(claims)
+}
+
+/// A refresh token. Everything in it is settled when it is noted, so the claims of one note are the
 /// same however often it is made: a lost answer can be given again without keeping the token.
 ///
 /// # Errors
@@ -224,7 +232,7 @@ pub fn refresh(
     claims.jti = Some(jti(&token.id));
     claims.sid = Some(session.id.clone());
     claims.auth_time = Some(session.auth_time);
-    Ok(app.signer.sign(Typ::Jwt, &claims)?)
+    Ok(app.ring.load().sign(Typ::Jwt, &claims)?)
 }
 
 fn jti(id: &str) -> String {

@@ -178,7 +178,7 @@ pub async fn update_password(
         return Err(Error::Conflict);
     }
     tx.set_password_hash(id, &hash).await?;
-    end_sessions(app, &mut tx, id, by.bearer().caller.session.as_ref()).await?;
+    end_sessions(app, &mut tx, id, by.session()).await?;
     app.audit(&mut tx, by, Event::PasswordChanged, id, Change::none());
     app.commit(tx).await?;
     tracing::info!(user.id = %id, "user {id} changed the password");

@@ -15,9 +15,11 @@ mod sqlite {
 
     mod administration;
     mod app_grants;
+    mod apply;
     mod at_once;
     mod attacks;
     mod audit;
+    mod backup;
     mod code;
     mod credentials;
     mod declarations;
@@ -28,11 +30,13 @@ mod sqlite {
     mod guests;
     mod harness;
     mod hostile;
+    mod keys;
     mod oauth;
     mod own_roles;
     mod passwords;
     mod policies;
     mod providers;
+    mod rekey;
     mod settings;
     mod sign_in;
     mod start;
@@ -45,6 +49,7 @@ mod postgres {
 
     mod administration;
     mod app_grants;
+    mod apply;
     mod at_once;
     mod attacks;
     mod audit;
@@ -57,12 +62,15 @@ mod postgres {
     mod guests;
     mod harness;
     mod hostile;
+    mod keys;
     mod oauth;
     mod own_roles;
     mod passwords;
     mod policies;
     mod providers;
+    mod rekey;
     mod replicas;
+    mod restored;
     mod settings;
     mod shared;
     mod sign_in;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufWriter, Write},
-    path::PathBuf,
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use identity::{Format, Ledger};
 use policy::model::name::OrgId;
 
-use crate::{config::Config, policy::Outcome, process};
+use crate::{policy::Outcome, process};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -23,9 +23,6 @@ pub enum Command {
 /// Which installation, and whose log.
 #[derive(ClapArgs)]
 struct Which {
-    /// The configuration file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// The organization [default: every one there is]
     #[arg(long, value_name = "ORGANIZATION")]
     org: Option<OrgId>,
@@ -66,18 +63,18 @@ fn head(text: &str) -> Result<(u64, String), String> {
 }
 
 /// Run one of them.
-pub fn run(command: &Command) -> Result<Outcome> {
-    let which = match command {
-        Command::Verify(args) => &args.which,
-        Command::Export(args) => &args.which,
-    };
-    let config = Config::load(which.config.as_deref(), crate::config::environment())?;
-    process::runtime("admin", 1)?.block_on(async {
+pub fn run(admin: &super::Installation, command: &Command) -> Result<ExitCode> {
+    let config = admin.load()?;
+    let outcome = process::runtime("admin", 1)?.block_on(async {
         let ledger = Ledger::open(&config.identity, &config.data_dir).await?;
         match command {
             Command::Verify(args) => verify(&ledger, args).await,
             Command::Export(args) => export(&ledger, args).await,
         }
+    })?;
+    Ok(match outcome {
+        Outcome::Holds => ExitCode::SUCCESS,
+        Outcome::Fails => ExitCode::from(1),
     })
 }
 

@@ -10,9 +10,9 @@ use thiserror::Error;
 
 use super::{Format, Verified, verify};
 use crate::{
-    boot::MASTER_KEY,
+    boot::{OpenError, unlocked},
     config::Config,
-    master::{Hasher, MasterError, MasterKey},
+    master::Hasher,
     store::{Filter, Store, StoreError, Unfit},
 };
 
@@ -25,7 +25,7 @@ pub enum LedgerError {
     #[error("{0} cannot be opened")]
     Database(String, #[source] Unfit),
     #[error(transparent)]
-    Master(#[from] MasterError),
+    Open(#[from] OpenError),
     #[error("the audit log cannot be read; has this version been started on the database?")]
     Store(#[from] StoreError),
     #[error("there is no organization `{0}`")]
@@ -49,9 +49,9 @@ impl Ledger {
     /// When the database or the master key is not there or not readable.
     pub async fn open(config: &Config, data_dir: &Path) -> Result<Self, LedgerError> {
         let place = config.database.place(data_dir);
-        let store = Store::look(&config.database, data_dir).await;
+        let store = Store::open_beside(&config.database, data_dir).await;
         let store = store.map_err(|unfit| LedgerError::Database(place, unfit))?;
-        let master = MasterKey::load(&data_dir.join(MASTER_KEY))?;
+        let (_, master) = unlocked(&store, config, data_dir).await?;
         Ok(Self { store, seal: Hasher::new(&master, super::SEAL) })
     }
 

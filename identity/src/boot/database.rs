@@ -9,7 +9,7 @@ use std::{
 use sqlx::{error::DatabaseError, migrate::MigrateError};
 
 use super::OpenError;
-use crate::store::{Database, Store, Turn, Unfit};
+use crate::store::{Database, Fitness, Store, Turn, Unfit};
 
 const LOCK: &str = "postern.lock";
 
@@ -65,7 +65,11 @@ pub async fn open(database: &Database, folder: &Path) -> Result<(Store, Turn), O
         })?;
         close_to_others(&file).map_err(|error| OpenError::Exposed(file, error))?;
     }
-    Store::open(database, folder).await.map_err(|unfit| match unfit {
+    Store::open(database, folder).await.map_err(|unfit| told(unfit, &place))
+}
+
+fn told(unfit: Unfit, place: &impl Fn() -> String) -> OpenError {
+    match unfit {
         Unfit::Damaged => OpenError::Corrupt(place()),
         Unfit::Wrong(fault) => OpenError::Unfit(place(), fault),
         Unfit::Failed(error) | Unfit::Migrate(MigrateError::Execute(error)) => {
@@ -77,7 +81,23 @@ pub async fn open(database: &Database, folder: &Path) -> Result<(Store, Turn), O
             | MigrateError::VersionTooNew(..),
         ) => OpenError::Newer(place()),
         Unfit::Migrate(other) => OpenError::Migrate(place(), other),
-    })
+    }
+}
+
+/// Open a database that a service has made and may be using, as it is.
+pub async fn open_beside(database: &Database, folder: &Path) -> Result<Store, OpenError> {
+    let place = || database.place(folder);
+    if database.file(folder).is_some_and(|file| !file.exists()) {
+        return Err(OpenError::Empty(place()));
+    }
+    let opened = Store::open_beside(database, folder).await;
+    let store = opened.map_err(|unfit| told(unfit, &place))?;
+    match store.fitness().await? {
+        Fitness::Fits => Ok(store),
+        Fitness::Empty => Err(OpenError::Empty(place())),
+        Fitness::Older => Err(OpenError::Older(place())),
+        Fitness::Newer => Err(OpenError::Newer(place())),
+    }
 }
 
 fn fault(place: String, error: sqlx::Error) -> OpenError {

@@ -370,9 +370,9 @@ fn wanted(app: &App, client: &Client, form: &Form) -> Result<Wanted, Refusal> {
     }
     let max_age = form.get("max_age").map(str::parse).transpose();
     let max_age = max_age.map_err(|_| Refusal::invalid_request("`max_age` must be a number"))?;
-    let hint = form
-        .get("id_token_hint")
-        .map(|hint| app.verifier.verify(hint, Kind::Id, app.clock.now()).map(|claims| claims.sub));
+    let hint = form.get("id_token_hint").map(|hint| {
+        app.ring.load().verifier.verify(hint, Kind::Id, app.clock.now()).map(|claims| claims.sub)
+    });
     let subject = hint
         .transpose()
         .map_err(|_| Refusal::invalid_request("`id_token_hint` is no ID token of this service"))?;

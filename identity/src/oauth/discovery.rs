@@ -12,13 +12,15 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     credentials,
+    keys::Algorithm,
     model::{app::GrantType, grant::Scope},
     tokens::ACRS,
 };
 
-/// The key set (RFC 7517), for those who verify tokens themselves.
+/// The key set (RFC 7517), for those who verify tokens themselves. They
+/// may keep it for five minutes; a key is published a day before it signs.
 pub async fn jwks(State(app): State<App>) -> Response {
-    kept(&app.jwks)
+    kept(&app.ring.load().jwks)
 }
 
 /// The issuer's metadata (OpenID Connect Discovery 1.0, section 3; RFC 8414, section 2). Both documents
@@ -55,7 +57,7 @@ pub async fn metadata(State(app): State<App>) -> Response {
         "revocation_endpoint_auth_signing_alg_values_supported": signed,
         "introspection_endpoint_auth_signing_alg_values_supported": signed,
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["RS256"],
+        "id_token_signing_alg_values_supported": algorithms(&app),
         "scopes_supported": Scope::KNOWN,
         "claims_supported": [
             "sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "azp", "at_hash",
@@ -63,6 +65,19 @@ pub async fn metadata(State(app): State<App>) -> Response {
             "email_verified",
         ],
     }))
+}
+
+/// What the keys in use sign with, and that of the original's clients, which every issuer must offer
+/// (OpenID Connect Discovery 1.0, section 3).
+fn algorithms(app: &App) -> Vec<String> {
+    let ring = app.ring.load();
+    let keys = ring.jwks["keys"].as_array().into_iter().flatten();
+    let mut algorithms: Vec<_> =
+        keys.filter_map(|key| key["alg"].as_str().map(str::to_owned)).collect();
+    algorithms.push(Algorithm::Rs256.as_str().to_owned());
+    algorithms.sort();
+    algorithms.dedup();
+    algorithms
 }
 
 /// An answer that may be kept for a while: keys and endpoints outlast it.

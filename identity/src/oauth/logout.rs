@@ -94,7 +94,7 @@ async fn read(app: &App, form: &Form) -> Result<(Option<Claims>, Target), Respon
     let now = app.clock.now();
     let hint = form.get("id_token_hint");
     // One that does not hold proves nothing, and so the person is asked.
-    let hint = hint.and_then(|hint| app.verifier.verify(hint, Kind::Id, now).ok());
+    let hint = hint.and_then(|hint| app.ring.load().verifier.verify(hint, Kind::Id, now).ok());
     let of_hint = hint.as_ref().and_then(|hint| hint.azp.as_deref());
     let said = form.get("client_id");
     if said.is_some_and(|said| of_hint.is_some_and(|of_hint| of_hint != said)) {

@@ -7,9 +7,13 @@ use policy::{
 };
 
 use super::{
-    Access, Store, StoreError, Tx, app_grants, count, declarations, groups, guests, roles, sql,
+    Access, Store, StoreError, Tx, app_grants, count, declarations, groups, guests, keys, roles,
+    sql,
 };
-use crate::model::declaration::{DeclaredGrant, Vocabulary};
+use crate::{
+    keys::SealedKey,
+    model::declaration::{DeclaredGrant, Vocabulary},
+};
 
 /// How far the database has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,12 +22,13 @@ pub struct Marks {
     pub revision: Revision,
 }
 
-/// What organizations added to the policy, at one revision.
+/// What organizations added to the policy, and who signs tokens, at one revision.
 #[derive(Debug)]
 pub struct Additions {
     pub revision: Revision,
     pub roles: Vec<grant::Role>,
     pub groups: Vec<grant::Group>,
+    pub keys: Vec<SealedKey>,
     pub guests: Vec<snapshot::Guest>,
     /// What products declare, and who holds the roles of it.
     pub words: Vec<Vocabulary>,
@@ -105,6 +110,18 @@ impl Store {
         Ok(longest)
     }
 
+    /// The lifetime of the longest access token that any process on this database makes, in seconds.
+    pub async fn kept_longest_token(&self) -> Result<u64, StoreError> {
+        let mut conn = self.whole(Access::Read).await?;
+        let mut longest = 0;
+        for name in ["longest_token_secs", "last_token_secs"] {
+            let value: i64 =
+                on!(conn, |c| sqlx::query_scalar(COUNTER).bind(name).fetch_one(c).await?);
+            longest = longest.max(count(value));
+        }
+        Ok(longest)
+    }
+
     /// The organizations' own roles, groups and guests, with the revision they are of.
     pub async fn additions(&self) -> Result<Additions, StoreError> {
         let mut conn = self.whole(Access::Read).await?;
@@ -113,11 +130,12 @@ impl Store {
         let mut roles = roles::all(&mut conn).await?;
         roles.extend(app_grants::all(&mut conn).await?);
         let groups = groups::all(&mut conn).await?;
+        let keys = keys::all(&mut conn).await?;
         let guests = guests::all(&mut conn).await?;
         let words = declarations::words(&mut conn).await?;
         let grants = declarations::grants(&mut conn).await?;
         let revision = Revision(count(revision));
-        Ok(Additions { revision, roles, groups, guests, words, grants })
+        Ok(Additions { revision, roles, groups, keys, guests, words, grants })
     }
 }
 

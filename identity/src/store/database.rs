@@ -102,6 +102,14 @@ impl Database {
         Ok(Self::Postgres(Server { options: Box::new(options), connections }))
     }
 
+    /// The same, known to the server by another name than services have.
+    pub fn named(mut self, name: &str) -> Self {
+        if let Self::Postgres(server) = &mut self {
+            *server.options = (*server.options).clone().application_name(name);
+        }
+        self
+    }
+
     /// The file that holds it, for a data folder; `None` for a server.
     pub fn file(&self, data_dir: &Path) -> Option<PathBuf> {
         match self {

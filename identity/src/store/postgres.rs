@@ -31,7 +31,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::{Access, PATIENCE, Scope, database::Server, lost};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The channel on which a commit that others must hear of is told (`migrations/postgres`).
 const CHANNEL: &str = "postern_changes";

@@ -1,17 +1,19 @@
 //! SQLite: a file, one writer, and readers that see the last commit meanwhile.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    ConnectOptions, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{Access, PATIENCE};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
+/// How often it is looked whether another process has committed: it costs a look at shared memory.
+const LOOK: Duration = Duration::from_millis(100);
 /// How many may read at once.
 const READERS: u32 = 4;
 
@@ -20,6 +22,7 @@ const READERS: u32 = 4;
 pub struct File {
     pub writer: SqlitePool,
     readers: SqlitePool,
+    options: Box<SqliteConnectOptions>,
 }
 
 impl File {
@@ -40,8 +43,8 @@ impl File {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(PATIENCE)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { writer, readers })
+            .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+        Ok(Self { writer, readers, options: Box::new(options) })
     }
 
     /// What is wrong with the file, if anything.
@@ -60,6 +63,20 @@ impl File {
         match access {
             Access::Read => self.readers.begin().await,
             Access::Beside | Access::Alone => self.writer.begin_with("BEGIN IMMEDIATE").await,
+        }
+    }
+
+    /// Call `wake` now, and whenever another connection, of this process or another, has committed.
+    pub async fn hear(&self, wake: impl Fn()) -> Result<std::convert::Infallible, sqlx::Error> {
+        let mut conn = (*self.options).clone().pragma("query_only", "ON").connect().await?;
+        let mut seen = None;
+        loop {
+            let version: i64 =
+                sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut conn).await?;
+            if seen.replace(version) != Some(version) {
+                wake();
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 

@@ -40,6 +40,7 @@ const TENANTS: &[&str] = &[
     "application_providers",
     "familiar_networks",
     "guests",
+    "owned",
     "guest_groups",
 ];
 
@@ -78,6 +79,7 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO familiar_networks SELECT 'n-{org}'::bytea, '{org}', id, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
+             INSERT INTO owned VALUES ('{org}', 'group', 'g', ''); \
              INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \

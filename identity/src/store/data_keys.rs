@@ -1,0 +1,111 @@
+//! The SQL of data keys, and of everything that they seal.
+
+use super::{Access, Store, StoreError, Tx, count, sql};
+use crate::master::{Purpose, SealedDataKey};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    purpose: String,
+    generation: i64,
+    master: String,
+    sealed: Vec<u8>,
+}
+
+/// Where sealed values lie: what they are for, the name that each is bound to with the value, and how
+/// another one takes its place. What does not stand here stays readable under the keys it was
+/// sealed with.
+const SEALED: [(Purpose, &str, &str); 3] = [
+    (
+        Purpose::SigningKeys,
+        "SELECT kid AS name, sealed FROM signing_keys",
+        "UPDATE signing_keys SET sealed = $2 WHERE kid = $1",
+    ),
+    (
+        Purpose::ClientSecrets,
+        "SELECT id AS name, secret_sealed AS sealed FROM applications \
+         WHERE secret_sealed IS NOT NULL",
+        "UPDATE applications SET secret_sealed = $2 WHERE id = $1",
+    ),
+    (
+        Purpose::Secrets,
+        "SELECT 'totp/' || org_id || '/' || user_id AS name, sealed FROM factors \
+         WHERE kind = 'app'",
+        "UPDATE factors SET sealed = $2 \
+         WHERE kind = 'app' AND 'totp/' || org_id || '/' || user_id = $1",
+    ),
+];
+
+/// A sealed value: the place of its kind, its name, and the value.
+pub type Sealed = (usize, Purpose, String, Vec<u8>);
+
+impl Store {
+    /// Every data key, under every master key.
+    pub async fn data_keys(&self) -> Result<Vec<SealedDataKey>, StoreError> {
+        const SQL: &str = "SELECT id, purpose, generation, master, sealed FROM data_keys \
+                           ORDER BY generation, id, master";
+        let mut conn = self.whole(Access::Read).await?;
+        let rows: Vec<Row> = on!(conn, |c| sqlx::query_as(SQL).fetch_all(c).await?);
+        let key = |Row { id, purpose, generation, master, sealed }| {
+            let generation = count(generation);
+            SealedDataKey { id, purpose, generation, master, sealed }
+        };
+        Ok(rows.into_iter().map(key).collect())
+    }
+}
+
+impl Tx {
+    /// Keep data keys, in the place of those of the same id and master key.
+    pub async fn put_data_keys(&mut self, keys: &[SealedDataKey]) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO data_keys (id, purpose, generation, master, sealed) \
+                           VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id, master) DO NOTHING";
+        for key in keys {
+            run!(
+                self.conn,
+                sqlx::query(SQL)
+                    .bind(&key.id)
+                    .bind(&key.purpose)
+                    .bind(sql(key.generation))
+                    .bind(&key.master)
+                    .bind(&key.sealed)
+            );
+        }
+        Ok(())
+    }
+
+    /// Forget every data key, where nothing is sealed yet.
+    pub async fn clear_data_keys(&mut self) -> Result<(), StoreError> {
+        run!(self.conn, sqlx::query("DELETE FROM data_keys"));
+        Ok(())
+    }
+
+    /// Let no master key but this one open them.
+    pub async fn leave_data_keys_to(&mut self, master: &str) -> Result<u64, StoreError> {
+        const SQL: &str = "DELETE FROM data_keys WHERE master <> $1";
+        Ok(run!(self.conn, sqlx::query(SQL).bind(master)))
+    }
+
+    /// Everything that is sealed, of every organization.
+    pub async fn sealed(&mut self) -> Result<Vec<Sealed>, StoreError> {
+        let mut all = Vec::new();
+        for (place, (purpose, select, _)) in SEALED.into_iter().enumerate() {
+            let rows: Vec<(String, Vec<u8>)> =
+                on!(self.conn, |c| sqlx::query_as(select).fetch_all(c).await?);
+            all.extend(rows.into_iter().map(|(name, sealed)| (place, purpose, name, sealed)));
+        }
+        Ok(all)
+    }
+
+    /// Put another sealed value in the place of one.
+    pub async fn reseal(
+        &mut self,
+        place: usize,
+        name: &str,
+        sealed: &[u8],
+    ) -> Result<(), StoreError> {
+        if let Some((.., update)) = SEALED.get(place) {
+            run!(self.conn, sqlx::query(*update).bind(name).bind(sealed));
+        }
+        Ok(())
+    }
+}

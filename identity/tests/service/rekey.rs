@@ -1,0 +1,84 @@
+//! Another master key, from a file, the configuration or a command.
+
+use std::{fs, path::Path, sync::Arc};
+
+use identity::{Clock, Config, MASTER_KEY, MasterSource, Operator, rekey};
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::harness::{ADMIN_PASSWORD, NOW, Service, access, catalog, config, open_with};
+
+fn given(file: &Path) -> MasterSource {
+    MasterSource::Given(SecretString::from(fs::read_to_string(file).unwrap().trim()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_master_key_takes_over_and_the_old_one_opens_nothing() {
+    let retrievable = Config { retrievable_secrets: true, ..Config::default() };
+    let service = Service::start_with(retrievable.clone()).await;
+    let tokens = service.sign_in("admin", ADMIN_PASSWORD).await;
+    let body = json!({"name": "demo", "description": "x"});
+    let made = service.post("/v1/applications", &access(&tokens), body).await.expect(201);
+    let path = format!("/v1/applications/{}", made["id"].as_str().unwrap());
+    let shown = service.get(&path, &access(&tokens)).await.expect(200);
+    let config = Config { database: config(service.folder.path()).await.database, ..retrievable };
+    let clock = Clock::standing_at(NOW);
+    let keys = tempfile::tempdir().unwrap();
+    let new = keys.path().join("new.key");
+    let told = rekey::re_encrypt(&config, service.folder.path(), &clock, &new).await;
+    let told = told.unwrap_err().to_string();
+    assert!(told.contains("is in use"), "{told}");
+    let folder = service.stop().await;
+    let old = fs::read_to_string(folder.path().join(MASTER_KEY)).unwrap();
+    let done = rekey::re_encrypt(&config, folder.path(), &clock, &new).await.unwrap();
+    assert!(done.resealed >= 2, "{done:?}");
+    assert_eq!(fs::read_to_string(done.before.unwrap()).unwrap(), old);
+    let here = fs::read_to_string(folder.path().join(MASTER_KEY)).unwrap();
+    assert_eq!(here, fs::read_to_string(&new).unwrap());
+    let told = rekey::re_encrypt(&config, folder.path(), &clock, &new).await.unwrap_err();
+    assert!(told.to_string().contains("the one that is in use"), "{told}");
+    // Tokens, passwords and secrets are what they were.
+    let service = Service::run(folder, clock.clone(), config.clone(), catalog()).await;
+    assert_eq!(service.get(&path, &access(&tokens)).await.expect(200), shown);
+    service.sign_in("admin", ADMIN_PASSWORD).await;
+    let folder = service.stop().await;
+    let wrong =
+        Config { master: MasterSource::Given(SecretString::from(old.trim())), ..config.clone() };
+    let told = open_with(folder.path(), &clock, wrong).await.map(drop).unwrap_err().to_string();
+    assert!(told.contains("sealed with another key"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_from_elsewhere_is_exchanged_in_two_steps_and_both_work_between_them() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (one, two) = (elsewhere.path().join("one"), elsewhere.path().join("two"));
+    fs::write(&one, "5a".repeat(32)).unwrap();
+    let with = async |master| Config { master, ..config(folder.path()).await };
+    let clock = Clock::standing_at(NOW);
+    let service =
+        Service::run(Arc::clone(&folder), clock.clone(), with(given(&one)).await, catalog()).await;
+    let tokens = service.sign_in("admin", ADMIN_PASSWORD).await;
+    service.stop().await;
+    assert!(!folder.path().join(MASTER_KEY).exists());
+    let old = with(given(&one)).await;
+    let done = rekey::re_encrypt(&old, folder.path(), &clock, &two).await.unwrap();
+    assert!(done.before.is_none());
+    // Cut short here, it can be begun anew.
+    rekey::re_encrypt(&old, folder.path(), &clock, &two).await.unwrap();
+    let program = vec!["/bin/cat".to_owned(), two.display().to_string()];
+    let timeout = std::time::Duration::from_secs(10);
+    let new = with(MasterSource::Command { program, timeout }).await;
+    for config in [old.clone(), new.clone()] {
+        let folder = Arc::clone(&folder);
+        let service = Service::run(folder, clock.clone(), config, catalog()).await;
+        service.get("/v1/userinfo", &access(&tokens)).await.expect(200);
+        service.stop().await;
+    }
+    rekey::finish(&new, folder.path()).await.unwrap();
+    let told = Operator::open(old, folder.path(), clock.clone()).await.map(drop).unwrap_err();
+    assert!(told.to_string().contains("`master_key.value`"), "{told}");
+    let service = Service::run(Arc::clone(&folder), clock, new, catalog()).await;
+    service.get("/v1/userinfo", &access(&tokens)).await.expect(200);
+    service.stop().await;
+}

@@ -1,0 +1,124 @@
+//! `postern admin keys`: the life of signing keys, by hand.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Error, Result};
+use clap::{Args as ClapArgs, Subcommand};
+use identity::{Clock, Happened, rekey};
+
+use crate::process;
+
+#[derive(ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show every key: published, signing or retired
+    List,
+    /// Publish the next key, which signs a day later, once verifiers know it
+    Rotate {
+        /// Let the next key sign at once; verifiers that keep key sets refuse its tokens until they look
+        /// again
+        #[arg(long)]
+        now: bool,
+    },
+    /// Let a key sign no more; the next one does, and what it signed goes on verifying
+    Retire {
+        /// The key's id
+        kid: String,
+    },
+    /// Drop a key at once: whatever it signed is refused everywhere, and people sign in again
+    Revoke {
+        /// The key's id
+        kid: String,
+    },
+    /// Let another master key take over, and seal everything anew, while nobody uses the database
+    ReEncrypt {
+        /// A file with the new master key; made where there is none
+        #[arg(long, value_name = "FILE", required_unless_present = "finish")]
+        new_master: Option<PathBuf>,
+        /// Postern has the new master key by now: let the old one open nothing any more
+        #[arg(long, conflicts_with = "new_master")]
+        finish: bool,
+    },
+}
+
+/// Carry it out.
+pub fn run(admin: &super::Installation, args: &Args) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match &args.command {
+        Command::List => {
+            let keys = admin.operate(async |operator| {
+                let keys = operator.keys().await?;
+                operator.close().await;
+                Ok(keys)
+            })?;
+            writeln!(
+                out,
+                "{:20}  {:9}  {:9}  {:20}  {:20}",
+                "KEY", "ALGORITHM", "STATE", "SINCE", "UNTIL"
+            )?;
+            for key in keys {
+                writeln!(
+                    out,
+                    "{:20}  {:9}  {:9}  {:20}  {:20}",
+                    key.kid, key.algorithm, key.state, key.since, key.until
+                )?;
+            }
+        }
+        Command::ReEncrypt { new_master, .. } => re_encrypt(admin, new_master.as_deref())?,
+        command => {
+            let happened: Vec<Happened> = admin.operate(async |operator| {
+                let happened = match command {
+                    Command::List | Command::ReEncrypt { .. } => Vec::new(),
+                    Command::Rotate { now } => operator.rotate(*now).await?,
+                    Command::Retire { kid } => operator.retire(kid).await?,
+                    Command::Revoke { kid } => operator.revoke(kid).await?,
+                };
+                operator.close().await;
+                Ok(happened)
+            })?;
+            for what in happened {
+                writeln!(out, "{what}")?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Exchange the master key, or finish that.
+fn re_encrypt(admin: &super::Installation, new: Option<&Path>) -> Result<()> {
+    let config = admin.load()?;
+    let (identity, data_dir) = (&config.identity, &config.data_dir);
+    let runtime = process::runtime("admin", 2)?;
+    let mut out = std::io::stdout().lock();
+    let Some(new) = new else {
+        runtime.block_on(rekey::finish(identity, data_dir)).map_err(Error::new)?;
+        writeln!(out, "the master key that Postern has now is the only one that opens anything")?;
+        return Ok(());
+    };
+    let clock = Clock::machine();
+    let done = rekey::re_encrypt(identity, data_dir, &clock, new);
+    let done = runtime.block_on(done).map_err(Error::new)?;
+    writeln!(out, "{} secrets are sealed anew", done.resealed)?;
+    match done.before {
+        Some(before) => writeln!(
+            out,
+            "the old master key is now {}: backups from before need it, nothing else does",
+            before.display()
+        )?,
+        None => writeln!(
+            out,
+            "both master keys work; give Postern the one in {}, then run `postern admin keys re-encrypt --finish`",
+            new.display()
+        )?,
+    }
+    Ok(())
+}
