@@ -762,7 +762,7 @@ mod tests {
                 _ if key == "product.unmatched" => "authenticated",
                 _ if key == "product.encoded_slash" => "keep",
                 _ if key == "product.reasons" => "id",
-                _ if key.ends_with(".trusted_proxies") => "127.0.0.1",
+                _ if key.ends_with(".trusted_proxies") || key.ends_with("_networks") => "127.0.0.1",
                 _ if key == "proxy.identity_names" => "postern, remote",
                 _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
                 _ if key == "identity.issuer" || key == "authzen.url" => "https://a",
