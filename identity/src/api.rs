@@ -1,5 +1,6 @@
 //! The management API: REST over the rules, a file per noun.
 
+mod access;
 mod apps;
 mod audit;
 pub mod auth;
@@ -10,6 +11,7 @@ pub mod mfa;
 mod page;
 pub mod problem;
 mod roles;
+mod sessions;
 mod settings;
 mod users;
 
@@ -25,7 +27,9 @@ pub fn router() -> Router<App> {
         .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(access::router())
         .merge(audit::router())
+        .merge(sessions::router())
         .merge(settings::router())
         .merge(mfa::router())
         .merge(feed::router())

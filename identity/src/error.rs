@@ -68,6 +68,8 @@ pub enum Error {
     NoSuchGroup,
     #[error("no such role")]
     NoSuchRole,
+    #[error("no such session")]
+    NoSuchSession,
     #[error("no such application")]
     NoSuchApplication,
     #[error("nobody of that id is listed")]

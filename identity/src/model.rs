@@ -11,4 +11,5 @@ pub mod guest;
 pub mod role;
 pub mod session;
 pub mod settings;
+pub mod signed_in;
 pub mod user;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::{
     app::App,
+    asker::{self, Asker},
     clock,
     error::Error,
     grants::{self, Narrowing},
@@ -76,6 +77,8 @@ pub struct New {
     session: Session,
     refresh: Option<RefreshToken>,
     issued: Issued,
+    /// Where the person is, where that is not where the request comes from.
+    pub asker: Option<Asker>,
 }
 
 impl New {
@@ -100,7 +103,7 @@ impl New {
             .transpose()?;
         let told = Told { grant, nonce, refresh: text };
         let issued = tokens::for_user(app, user, &session, client, told)?;
-        Ok(Self { session, refresh, issued })
+        Ok(Self { session, refresh, issued, asker: None })
     }
 
     /// Write it; the tokens, which are good once that is committed.
@@ -109,10 +112,12 @@ impl New {
     ///
     /// When the person or the application is gone by now.
     pub async fn write(self, app: &App, tx: &mut Tx) -> Result<Issued, Error> {
-        let Self { session, refresh, issued } = self;
+        let Self { session, refresh, issued, asker } = self;
         let end = refresh.as_ref().map(|note| lifetime(app, note));
         let end = end.unwrap_or(app.clock.now() + app.config.access_token_secs);
         tx.add_session(&session, end).await?;
+        let asker = asker.unwrap_or_else(asker::here);
+        tx.note_asker(&session.id, app.clock.now(), &asker).await?;
         if let (Some(note), Some(text)) = (&refresh, &issued.refresh) {
             tx.add_refresh_token(note, &app.refresh_hasher.hash(text)).await?;
         }
@@ -162,6 +167,7 @@ pub async fn refresh(
     if tx.consume_refresh_token(&hash, &next.id, now).await? {
         tx.add_refresh_token(&next, &app.refresh_hasher.hash(&next_text)).await?;
         tx.extend_session(&session.id, lifetime(app, &next)).await?;
+        tx.note_use(&session.id, now).await?;
         app.commit(tx).await?;
         return tokens::for_user(app, &user, &session, &own, told(next_text));
     }

@@ -30,6 +30,7 @@ macro_rules! run {
     };
 }
 
+mod access;
 mod apps;
 mod audit;
 mod browsers;
@@ -48,6 +49,7 @@ mod postgres;
 mod roles;
 mod sessions;
 mod settings;
+mod signed_in;
 mod sqlite;
 #[cfg(test)]
 mod tests;

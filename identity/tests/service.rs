@@ -11,6 +11,7 @@ mod server;
 mod sqlite {
     const ON_POSTGRES: bool = false;
 
+    mod access;
     mod administration;
     mod at_once;
     mod attacks;
@@ -25,6 +26,7 @@ mod sqlite {
     mod hostile;
     mod oauth;
     mod policies;
+    mod sessions;
     mod settings;
     mod sign_in;
     mod start;
@@ -35,6 +37,7 @@ mod sqlite {
 mod postgres {
     const ON_POSTGRES: bool = true;
 
+    mod access;
     mod administration;
     mod at_once;
     mod attacks;
@@ -49,6 +52,7 @@ mod postgres {
     mod oauth;
     mod policies;
     mod replicas;
+    mod sessions;
     mod settings;
     mod sign_in;
     mod start;

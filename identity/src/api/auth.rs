@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Request};
 use http::request::Parts;
-use policy::model::name::{AppId, GroupName, RoleName, UserId};
+use policy::model::name::{AppId, GroupName, RoleName, SessionId, UserId};
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -61,6 +61,19 @@ impl<N: Named> FromRequestParts<App> for Id<N> {
     }
 }
 
+/// The two names in the path.
+pub struct Ids<A, B>(pub A, pub B);
+
+impl<A: Named, B: Named> FromRequestParts<App> for Ids<A, B> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, app).await;
+        let Path((first, second)) = path.map_err(|_| Error::BadId("id"))?;
+        Ok(Self(A::read(&first)?, B::read(&second)?))
+    }
+}
+
 impl Named for UserId {
     fn read(text: &str) -> Result<Self, Error> {
         uuid(text, "user id")
@@ -70,6 +83,12 @@ impl Named for UserId {
 impl Named for AppId {
     fn read(text: &str) -> Result<Self, Error> {
         uuid(text, "application id")
+    }
+}
+
+impl Named for SessionId {
+    fn read(text: &str) -> Result<Self, Error> {
+        uuid(text, "session id")
     }
 }
 

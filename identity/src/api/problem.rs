@@ -50,6 +50,7 @@ fn code(error: &Error) -> Code {
         Error::NoSuchUser => Code("IDE-1003", S::NOT_FOUND, "User Not Found"),
         Error::NoSuchGroup => Code("IDE-1006", S::NOT_FOUND, "Group Not Found"),
         Error::NoSuchApplication => Code("IDE-1001", S::NOT_FOUND, "Application Not Found"),
+        Error::NoSuchSession => Code("IDE-9040", S::NOT_FOUND, "Session Not Found"),
         Error::NoSuchRole => Code("IDE-9003", S::NOT_FOUND, "Role Not Found"),
         Error::NoSuchGuest => Code("IDE-9030", S::NOT_FOUND, "Guest Not Found"),
         Error::Full { .. } => Code("IDE-9031", S::CONFLICT, "Too Many"),

@@ -61,6 +61,7 @@ fn code(error: &Error) -> Code {
         | Error::NoSuchUser
         | Error::NoSuchGroup
         | Error::NoSuchRole
+        | Error::NoSuchSession
         | Error::NoSuchApplication
         | Error::NoSuchGuest => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
         Error::NoSuchMethod => Code("AUT-9003", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),

@@ -54,12 +54,14 @@ resources:
   applications: [get, post, patch, delete]
   application-credentials: [get]
   audit: [get]
+  access: [get]
+  sessions: [get, delete]
   settings: [get, patch]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
   plugin-identity-helper-role:
-    permissions: {users: [get, post, patch], groups: [get, post, patch], guests: [get, put], roles: [get, post, patch], reset-password: [patch], reset-mfa: [delete], applications: [get, post]}
+    permissions: {users: [get, post, patch], sessions: [get, delete], groups: [get, post, patch], guests: [get, put], roles: [get, post, patch], reset-password: [patch], reset-mfa: [delete], applications: [get, post]}
 groups:
   admin-group: {title: Administrator, roles: [plugin-identity-editor-role, demo-editor-role]}
   helper-group: {title: Helper, roles: [plugin-identity-helper-role]}
