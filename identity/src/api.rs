@@ -10,6 +10,7 @@ mod guests;
 pub mod mfa;
 mod page;
 pub mod problem;
+mod providers;
 mod roles;
 mod sessions;
 mod settings;
@@ -32,5 +33,6 @@ pub fn router() -> Router<App> {
         .merge(sessions::router())
         .merge(settings::router())
         .merge(mfa::router())
+        .merge(providers::router())
         .merge(feed::router())
 }

@@ -57,6 +57,7 @@ resources:
   access: [get]
   sessions: [get, delete]
   settings: [get, patch]
+  providers: [get, post, patch, delete]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
