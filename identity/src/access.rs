@@ -31,7 +31,8 @@ pub struct Held {
     pub power: Power,
     /// `None` for an application, which holds roles by itself.
     pub group: Option<GroupName>,
-    pub role: RoleName,
+    /// `None` for a permission that an application was given by itself.
+    pub role: Option<RoleName>,
 }
 
 /// Which of it is wanted. What is empty means any.
@@ -110,7 +111,7 @@ async fn people(
         let last_sign_in = tx.last_sign_in(&user.id).await?;
         let mut holds = Vec::new();
         for group in user.groups.iter().filter_map(|name| holdings.group(name)) {
-            for role in &group.roles {
+            for role in &holdings.whole(group).roles {
                 holds.extend(of_role(holdings.of_role(role), Some(&group.name), role));
             }
         }
@@ -137,9 +138,21 @@ async fn applications(
     let mut holders = Vec::new();
     for (id, name, _) in all {
         let mut holds = Vec::new();
-        for role in app.roles_of_application(&name) {
-            let powers = holdings.of_application(std::slice::from_ref(&role)).ok();
-            holds.extend(of_role(powers, None, &role));
+        if let Some(client) = tx.client_of(&id).await? {
+            let mut rest = holdings.of_client(app, &client);
+            for role in app.roles_of(&client) {
+                let powers = holdings.of_role(&role).unwrap_or_default();
+                let of_it: Vec<_> =
+                    powers.into_iter().filter(|power| rest.contains(power)).collect();
+                holds.extend(of_it.into_iter().map(|power| Held {
+                    power,
+                    group: None,
+                    role: Some(role.clone()),
+                }));
+            }
+            // What was given by itself comes through no role.
+            rest.retain(|power| !holds.iter().any(|held: &Held| held.power == *power));
+            holds.extend(rest.into_iter().map(|power| Held { power, group: None, role: None }));
         }
         holds.sort();
         let principal = Principal::Application { org: by.org().clone(), id };
@@ -153,6 +166,6 @@ fn of_role(
     group: Option<&GroupName>,
     role: &RoleName,
 ) -> Vec<Held> {
-    let held = |power| Held { power, group: group.cloned(), role: role.clone() };
+    let held = |power| Held { power, group: group.cloned(), role: Some(role.clone()) };
     powers.unwrap_or_default().into_iter().map(held).collect()
 }

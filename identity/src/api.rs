@@ -1,9 +1,12 @@
 //! The management API: REST over the rules, a file per noun.
 
 mod access;
+mod app_grants;
 mod apps;
 mod audit;
 pub mod auth;
+mod credentials;
+mod declarations;
 pub mod feed;
 mod groups;
 mod guests;
@@ -29,6 +32,9 @@ pub fn router() -> Router<App> {
         .merge(roles::router())
         .merge(apps::router())
         .merge(access::router())
+        .merge(app_grants::router())
+        .merge(credentials::router())
+        .merge(declarations::router())
         .merge(audit::router())
         .merge(sessions::router())
         .merge(settings::router())

@@ -31,19 +31,23 @@ macro_rules! run {
 }
 
 mod access;
+mod app_grants;
 mod apps;
 mod audit;
 mod browsers;
 mod challenges;
 mod changes;
 mod codes;
+mod credentials;
 mod database;
+mod declarations;
 mod factors;
 mod familiar;
 mod groups;
 mod guests;
 mod jobs;
 mod keys;
+mod leader;
 mod orgs;
 mod postgres;
 mod providers;

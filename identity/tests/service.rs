@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::duplicate_mod, reason = "one suite, two databases")]
 
+#[path = "service/valkey.rs"]
+mod cache;
 #[path = "service/postgres.rs"]
 mod server;
 
@@ -13,10 +15,13 @@ mod sqlite {
 
     mod access;
     mod administration;
+    mod app_grants;
     mod at_once;
     mod attacks;
     mod audit;
     mod code;
+    mod credentials;
+    mod declarations;
     mod defence;
     mod factor_page;
     mod factors;
@@ -25,6 +30,8 @@ mod sqlite {
     mod harness;
     mod hostile;
     mod oauth;
+    mod own_roles;
+    mod passwords;
     mod policies;
     mod providers;
     mod sessions;
@@ -40,10 +47,13 @@ mod postgres {
 
     mod access;
     mod administration;
+    mod app_grants;
     mod at_once;
     mod attacks;
     mod audit;
     mod code;
+    mod credentials;
+    mod declarations;
     mod defence;
     mod factor_page;
     mod factors;
@@ -51,11 +61,14 @@ mod postgres {
     mod harness;
     mod hostile;
     mod oauth;
+    mod own_roles;
+    mod passwords;
     mod policies;
     mod providers;
     mod replicas;
     mod sessions;
     mod settings;
+    mod shared;
     mod sign_in;
     mod start;
     mod tenants;

@@ -59,7 +59,7 @@ struct HeldWire {
     product: String,
     permission: String,
     group: Option<String>,
-    role: String,
+    role: Option<String>,
 }
 
 impl From<Holder> for Wire {
@@ -68,7 +68,7 @@ impl From<Holder> for Wire {
             product: held.power.0.to_string(),
             permission: held.power.1.to_string(),
             group: held.group.map(|group| group.to_string()),
-            role: held.role.to_string(),
+            role: held.role.map(|role| role.to_string()),
         };
         Self {
             kind: kind(&holder),
@@ -220,7 +220,7 @@ fn rows(holders: Vec<Holder>) -> Vec<u8> {
         for held in &holder.holds {
             let (product, permission) = &held.power;
             let group = held.group.as_ref().map(ToString::to_string).unwrap_or_default();
-            let role = held.role.to_string();
+            let role = held.role.as_ref().map(ToString::to_string).unwrap_or_default();
             all.push(row([product.to_string(), permission.to_string(), group, role]));
         }
     }

@@ -74,6 +74,12 @@ impl<A: Named, B: Named> FromRequestParts<App> for Ids<A, B> {
     }
 }
 
+impl Named for Uuid {
+    fn read(text: &str) -> Result<Self, Error> {
+        uuid(text, "credential id")
+    }
+}
+
 impl Named for UserId {
     fn read(text: &str) -> Result<Self, Error> {
         uuid(text, "user id")

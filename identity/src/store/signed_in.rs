@@ -114,7 +114,11 @@ impl Tx {
     }
 
     /// Note that a sign-in went on.
-    pub async fn note_use(&mut self, session: &SessionId, now: u64) -> Result<(), StoreError> {
+    pub async fn note_session_use(
+        &mut self,
+        session: &SessionId,
+        now: u64,
+    ) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE sessions SET last_used_at = $3 WHERE org_id = $1 AND id = $2";
         run!(
             self.conn,

@@ -48,11 +48,11 @@ async fn a_person_sees_where_they_are_signed_in_and_ends_one_or_all_of_it() {
     // Somebody else's are not there to be ended, nor is anything that was.
     let admins = list(&service, "/v1/sessions", &admin).await;
     let theirs = format!("/v1/sessions/{}", admins[0]["id"].as_str().unwrap());
-    service.delete(&theirs, &mine).await.refused(404, "IDE-9040");
+    service.delete(&theirs, &mine).await.refused(404, "IDE-9050");
     service.delete("/v1/sessions/x", &mine).await.refused(400, "IDE-0003");
     let path = format!("/v1/sessions/{}", sid(&first));
     service.delete(&path, &mine).await.expect(204);
-    service.delete(&path, &mine).await.refused(404, "IDE-9040");
+    service.delete(&path, &mine).await.refused(404, "IDE-9050");
     assert!(
         service.facts().contains(&Fact::SessionEnded { session: sid(&first).parse().unwrap() })
     );
@@ -143,7 +143,7 @@ async fn t_a_lesser_administrator_and_another_organization_end_nobodys_sign_in()
         service.delete(path, &stranger).await.refused(404, code);
         service.delete(&format!("{path}/{id}"), &stranger).await.refused(404, code);
     }
-    service.delete(&format!("/v1/sessions/{id}"), &stranger).await.refused(404, "IDE-9040");
+    service.delete(&format!("/v1/sessions/{id}"), &stranger).await.refused(404, "IDE-9050");
     service.get("/v1/userinfo", &admin).await.expect(200);
 }
 
