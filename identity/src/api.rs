@@ -1,5 +1,6 @@
 //! The management API: REST over the rules, a file per noun.
 
+mod access;
 mod app_grants;
 mod apps;
 mod audit;
@@ -14,6 +15,7 @@ mod page;
 pub mod problem;
 mod providers;
 mod roles;
+mod sessions;
 mod settings;
 mod users;
 
@@ -29,10 +31,12 @@ pub fn router() -> Router<App> {
         .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(access::router())
         .merge(app_grants::router())
         .merge(credentials::router())
         .merge(declarations::router())
         .merge(audit::router())
+        .merge(sessions::router())
         .merge(settings::router())
         .merge(mfa::router())
         .merge(providers::router())

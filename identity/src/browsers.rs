@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     app::App,
-    clock,
+    asker, clock,
     error::Error,
     mfa::{self, Need, challenge::Met},
     model::{
@@ -94,7 +94,7 @@ pub async fn sign_in(
             let again = Browser { auth_time: now, methods, remembered, ..before };
             let same = again.user == user.id;
             if same && tx.renew_browser(&again, (&old, &hash), expires_at).await? {
-                signed_in(app, &mut tx, &again);
+                signed_in(app, &mut tx, &again).await?;
                 app.commit(tx).await?;
                 return Ok((again, fresh));
             }
@@ -106,14 +106,16 @@ pub async fn sign_in(
     let id = sessions::session_id()?;
     let browser = Browser { id, user: user.id.clone(), auth_time: now, methods, remembered };
     tx.add_browser(&browser, &hash, expires_at).await?;
-    signed_in(app, &mut tx, &browser);
+    signed_in(app, &mut tx, &browser).await?;
     app.commit(tx).await?;
     Ok((browser, fresh))
 }
 
-fn signed_in(app: &App, tx: &mut Tx, browser: &Browser) {
+async fn signed_in(app: &App, tx: &mut Tx, browser: &Browser) -> Result<(), Error> {
+    tx.note_browser(&browser.id, &asker::here()).await?;
     let with = Change::made(&json!({"browser": browser.id, "methods": browser.methods.list()}));
     app.audit(tx, &browser.user, Event::SignedIn, &browser.user, with);
+    Ok(())
 }
 
 /// Sign a browser out, and with it every application that was signed in through it.

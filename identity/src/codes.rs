@@ -123,10 +123,11 @@ pub async fn exchange(app: &App, client: &Client, with: &Use<'_>) -> Result<Issu
     }
     // Somebody who was signed out while the code was on its way stays that.
     let there = tx.hold_browser(&code.browser, now).await?.is_some();
-    let Some(new) = new.filter(|_| there) else {
+    let Some(mut new) = new.filter(|_| there) else {
         app.commit(tx).await?;
         return Err(Error::InvalidCode);
     };
+    new.asker = Some(tx.asker_of_browser(&code.browser).await?);
     let issued = new.write(app, &mut tx).await.map_err(|error| match error {
         Error::Conflict => Error::InvalidCode,
         other => other,

@@ -75,6 +75,8 @@ pub enum Error {
     NoSuchGroup,
     #[error("no such role")]
     NoSuchRole,
+    #[error("no such session")]
+    NoSuchSession,
     #[error("no such provider")]
     NoSuchProvider,
     #[error("no such application")]

@@ -7,6 +7,7 @@
 //! `sessions` and `login`; `api`, `auth` and `oauth` put them on the wire, and `boot` puts everything
 //! together.
 
+mod access;
 mod admin;
 mod api;
 mod app;
@@ -60,6 +61,7 @@ mod roles;
 mod sessions;
 mod settings;
 mod sheet;
+mod signed_in;
 mod store;
 mod tokens;
 mod users;

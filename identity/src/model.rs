@@ -14,4 +14,5 @@ pub mod provider;
 pub mod role;
 pub mod session;
 pub mod settings;
+pub mod signed_in;
 pub mod user;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::{
     app::App,
+    asker::{self, Asker},
     clock,
     error::Error,
     grants::{self, Narrowing},
@@ -76,6 +77,8 @@ pub struct New {
     session: Session,
     refresh: Option<RefreshToken>,
     issued: Issued,
+    /// Where the person is, where that is not where the request comes from.
+    pub asker: Option<Asker>,
     /// When it is over if nothing more happens.
     end: u64,
 }
@@ -104,7 +107,7 @@ impl New {
         let issued = tokens::for_user(app, user, &session, client, told)?;
         let end = refresh.as_ref().map_or(0, |note| note.expires_at);
         let end = end.max(app.clock.now() + app.access_secs(client));
-        Ok(Self { session, refresh, issued, end })
+        Ok(Self { session, refresh, issued, asker: None, end })
     }
 
     /// Write it; the tokens, which are good once that is committed.
@@ -113,8 +116,10 @@ impl New {
     ///
     /// When the person or the application is gone by now.
     pub async fn write(self, app: &App, tx: &mut Tx) -> Result<Issued, Error> {
-        let Self { session, refresh, issued, end } = self;
+        let Self { session, refresh, issued, asker, end } = self;
         tx.add_session(&session, end).await?;
+        let asker = asker.unwrap_or_else(asker::here);
+        tx.note_asker(&session.id, app.clock.now(), &asker).await?;
         if let (Some(note), Some(text)) = (&refresh, &issued.refresh) {
             tx.add_refresh_token(note, &tokens::refresh_hash(app, text)).await?;
         }
@@ -167,6 +172,7 @@ pub async fn refresh(
     }
     if tx.consume_refresh_token(&hash, &next.id, now).await? {
         tx.add_refresh_token(&next, &tokens::refresh_hash(app, &next_text)).await?;
+        tx.note_session_use(&session.id, now).await?;
         tx.extend_session(&session.id, lifetime(app, &next, &own)).await?;
         app.commit(tx).await?;
         return tokens::for_user(app, &user, &session, &own, told(next_text));

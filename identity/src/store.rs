@@ -30,6 +30,7 @@ macro_rules! run {
     };
 }
 
+mod access;
 mod app_grants;
 mod apps;
 mod audit;
@@ -57,6 +58,7 @@ mod providers;
 mod roles;
 mod sessions;
 mod settings;
+mod signed_in;
 mod sqlite;
 #[cfg(test)]
 mod tests;

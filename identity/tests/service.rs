@@ -13,6 +13,7 @@ mod server;
 mod sqlite {
     const ON_POSTGRES: bool = false;
 
+    mod access;
     mod administration;
     mod app_grants;
     mod apply;
@@ -37,6 +38,7 @@ mod sqlite {
     mod policies;
     mod providers;
     mod rekey;
+    mod sessions;
     mod settings;
     mod sign_in;
     mod start;
@@ -47,6 +49,7 @@ mod sqlite {
 mod postgres {
     const ON_POSTGRES: bool = true;
 
+    mod access;
     mod administration;
     mod app_grants;
     mod apply;
@@ -71,6 +74,7 @@ mod postgres {
     mod rekey;
     mod replicas;
     mod restored;
+    mod sessions;
     mod settings;
     mod shared;
     mod sign_in;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Request};
 use http::request::Parts;
-use policy::model::name::{AppId, GroupName, RoleName, UserId};
+use policy::model::name::{AppId, GroupName, RoleName, SessionId, UserId};
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -89,6 +89,12 @@ impl Named for UserId {
 impl Named for AppId {
     fn read(text: &str) -> Result<Self, Error> {
         uuid(text, "application id")
+    }
+}
+
+impl Named for SessionId {
+    fn read(text: &str) -> Result<Self, Error> {
+        uuid(text, "session id")
     }
 }
 

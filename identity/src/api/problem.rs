@@ -53,6 +53,7 @@ fn code(error: &Error) -> Code {
         Error::Fixed(_) => Code("IDE-0011", S::BAD_REQUEST, "Immutable Field"),
         Error::TooManyCodes => Code("IDE-9044", S::TOO_MANY_REQUESTS, "Too Many Codes"),
         Error::NoSuchApplication => Code("IDE-1001", S::NOT_FOUND, "Application Not Found"),
+        Error::NoSuchSession => Code("IDE-9050", S::NOT_FOUND, "Session Not Found"),
         Error::NotTheService(_) => Code("IDE-9042", S::FORBIDDEN, "Not The Service"),
         Error::Declaration(_) => Code("IDE-9043", S::UNPROCESSABLE_ENTITY, "Invalid Declaration"),
         Error::NoSuchCredential => Code("IDE-9040", S::NOT_FOUND, "Credential Not Found"),

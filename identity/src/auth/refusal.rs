@@ -62,6 +62,7 @@ fn code(error: &Error) -> Code {
         | Error::NoSuchUser
         | Error::NoSuchGroup
         | Error::NoSuchRole
+        | Error::NoSuchSession
         | Error::NoSuchProvider
         | Error::NoSuchApplication
         | Error::NoSuchCredential

@@ -101,6 +101,8 @@ events! {
     SessionStarted = "session.started",
     /// A sign-in was ended, by whoever is the actor.
     SessionEnded = "session.ended",
+    /// Every sign-in of a person, or through an application.
+    AllSessionsEnded = "session.all-ended",
     /// A sign-in was ended because a refresh token of it was used twice.
     RefreshReused = "session.refresh-token-reused",
     /// A sign-in was ended because the code that it came from was used twice.

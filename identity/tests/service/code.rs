@@ -684,3 +684,29 @@ async fn nothing_that_was_under_way_outlives_the_end_of_a_sign_in() {
         }
     }
 }
+
+#[tokio::test]
+async fn ending_a_sign_in_of_a_browser_ends_the_browsers_and_what_hangs_on_it() {
+    let service = Service::start().await;
+    let (app, other) = (web(&service).await, web_named(&service, "Other", json!({})).await);
+    let admin = service.admin().await;
+    let browser = Browser::default();
+    for by_browser in [false, true] {
+        let code = browser.code(&service, &app).await;
+        let mine = app.ask(&service, TOKEN, &exchange(&code)).await.expect(200);
+        let code = browser.code(&service, &other).await;
+        let theirs = other.ask(&service, TOKEN, &exchange(&code)).await.expect(200);
+        let all = service.get("/v1/sessions", &admin).await.expect(200);
+        let kind = if by_browser { "browser" } else { "application" };
+        let is_it = |one: &&Value| one["type"] == kind && one["browser"].is_string();
+        let one = all.as_array().unwrap().iter().find(is_it).unwrap();
+        let path = format!("/v1/sessions/{}", one["id"].as_str().unwrap());
+        service.delete(&path, &admin).await.expect(204);
+        for (app, tokens) in [(&app, &mine), (&other, &theirs)] {
+            let access = text(tokens, "access_token");
+            assert_eq!(app.active(&service, access).await, json!({"active": false}));
+        }
+        page(browser.get(&service, &request(&app, &[])).await, 200);
+        service.get("/v1/userinfo", &admin).await.expect(200);
+    }
+}

@@ -54,13 +54,15 @@ resources:
   applications: [get, post, patch, delete]
   application-credentials: [get, post, delete]
   audit: [get]
+  access: [get]
+  sessions: [get, delete]
   settings: [get, patch]
   providers: [get, post, patch, delete]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
   plugin-identity-helper-role:
-    permissions: {users: [get, post, patch], groups: [get, post, patch], guests: [get, put], roles: [get, post, patch], reset-password: [patch], reset-mfa: [delete], applications: [get, post]}
+    permissions: {users: [get, post, patch], sessions: [get, delete], groups: [get, post, patch], guests: [get, put], roles: [get, post, patch], reset-password: [patch], reset-mfa: [delete], applications: [get, post]}
 groups:
   admin-group: {title: Administrator, roles: [plugin-identity-editor-role, demo-editor-role]}
   helper-group: {title: Helper, roles: [plugin-identity-helper-role]}

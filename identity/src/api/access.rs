@@ -1,0 +1,228 @@
+//! `/v1/access`: who holds what, and through which group and role.
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::{StreamExt, stream};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE},
+};
+use serde::Serialize;
+
+use super::problem::Problem;
+use crate::{
+    access::{self, After, Holder, Wanted},
+    admin::Admin,
+    app::App,
+    clock::rfc3339,
+    error::Error,
+    sheet,
+};
+
+/// How many people or applications are read for a page, unless the client says otherwise, and at the
+/// most.
+const LIMIT: (u64, u64) = (10, 100);
+
+/// The routes of the access report.
+pub fn router() -> Router<App> {
+    Router::new().route("/v1/access", get(list))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    items: Vec<Wire>,
+    /// `cursor` of the next request. Absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    /// `user` or `application`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: String,
+    name: String,
+    last_sign_in_at: Option<String>,
+    holds: Vec<HeldWire>,
+}
+
+#[derive(Serialize)]
+struct HeldWire {
+    product: String,
+    permission: String,
+    group: Option<String>,
+    role: Option<String>,
+}
+
+impl From<Holder> for Wire {
+    fn from(holder: Holder) -> Self {
+        let held = |held: access::Held| HeldWire {
+            product: held.power.0.to_string(),
+            permission: held.power.1.to_string(),
+            group: held.group.map(|group| group.to_string()),
+            role: held.role.map(|role| role.to_string()),
+        };
+        Self {
+            kind: kind(&holder),
+            id: holder.principal.id().to_owned(),
+            name: holder.name,
+            last_sign_in_at: holder.last_sign_in.map(rfc3339),
+            holds: holder.holds.into_iter().map(held).collect(),
+        }
+    }
+}
+
+fn kind(holder: &Holder) -> &'static str {
+    if holder.principal.is_user() { "user" } else { "application" }
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    wanted: Wanted,
+    after: Option<After>,
+    limit: Option<u64>,
+    csv: bool,
+}
+
+impl Asked {
+    fn read(query: &str, headers: &HeaderMap) -> Result<Self, Error> {
+        let mut asked = Self::default();
+        let mut seen = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            // A filter that is not understood would show more than was asked for.
+            if seen.contains(&name) {
+                return Err(Error::BadQuery("each parameter stands once"));
+            }
+            match name.as_ref() {
+                "product" => asked.wanted.product = Some(value.into_owned()),
+                "permission" => asked.wanted.permission = Some(value.into_owned()),
+                "cursor" => {
+                    let after = after(&value).ok_or(Error::BadQuery("`cursor` is a `next`"))?;
+                    asked.after = Some(after);
+                }
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT.1).contains(limit));
+                    asked.limit = Some(limit.ok_or(Error::BadQuery("`limit` is 1 to 100"))?);
+                }
+                "format" if value == "json" || value == "csv" => asked.csv = value == "csv",
+                "format" => return Err(Error::BadQuery("`format` is `json` or `csv`")),
+                _ => return Err(Error::BadQuery("the access report has no such parameter")),
+            }
+            seen.push(name);
+        }
+        if !seen.iter().any(|name| name == "format") {
+            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            asked.csv = accept.is_some_and(|accept| accept.trim().starts_with("text/csv"));
+        }
+        if asked.csv && asked.limit.is_some() {
+            return Err(Error::BadQuery("a table has no pages: leave `limit` out"));
+        }
+        Ok(asked)
+    }
+}
+
+fn after(text: &str) -> Option<After> {
+    let (kind, rest) = text.split_once('-')?;
+    let (at, id) = rest.split_once('-')?;
+    let at = at.bytes().all(|byte| byte.is_ascii_digit()).then(|| at.parse().ok())??;
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let id = Some(id.to_owned()).filter(|id| id.bytes().all(good))?;
+    match kind {
+        "u" => Some(After::User(at, id)),
+        "a" => Some(After::Application(at, id)),
+        _ => None,
+    }
+}
+
+fn cursor(after: &After) -> String {
+    match after {
+        After::User(at, id) => format!("u-{at}-{id}"),
+        After::Application(at, id) => format!("a-{at}-{id}"),
+    }
+}
+
+/// Who holds what in the organization, and through which group and role: a page, or by `Accept` or
+/// `format` all of it, as a table.
+async fn list(
+    State(app): State<App>,
+    by: Admin,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let asked = Asked::read(query.as_deref().unwrap_or_default(), &headers)?;
+    let Asked { wanted, after, limit, csv } = asked;
+    if csv {
+        return table(app, by, wanted, after).await;
+    }
+    let limit = limit.unwrap_or(LIMIT.0);
+    let (holders, next) = access::page(&app, &by, &wanted, after, limit).await?;
+    let items = holders.into_iter().map(Wire::from).collect();
+    let page = Page { items, next: next.as_ref().map(cursor) };
+    Ok(([(CACHE_CONTROL, "no-store")], Json(page)).into_response())
+}
+
+const COLUMNS: [&str; 8] =
+    ["type", "id", "name", "product", "permission", "group", "role", "last_sign_in_at"];
+
+async fn table(
+    app: App,
+    by: Admin,
+    wanted: Wanted,
+    after: Option<After>,
+) -> Result<Response, Problem> {
+    let (first, next) = access::page(&app, &by, &wanted, after, LIMIT.1).await?;
+    let head = Bytes::from([sheet::rows([COLUMNS]), rows(first)].concat());
+    let rest = stream::unfold((next, app, by, wanted), |(from, app, by, wanted)| async move {
+        let from = from?;
+        match access::page(&app, &by, &wanted, Some(from), LIMIT.1).await {
+            Ok((holders, next)) => Some((Ok(Bytes::from(rows(holders))), (next, app, by, wanted))),
+            // Cut off, so that nobody takes it for the whole.
+            Err(error) => {
+                tracing::error!(%error, "an access report broke off");
+                let broken = Err(std::io::Error::other("broken off"));
+                Some((broken, (None, app, by, wanted)))
+            }
+        }
+    });
+    let body = Body::from_stream(stream::once(async { Ok(head) }).chain(rest));
+    let mut response = body.into_response();
+    for (name, value) in [
+        (CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"access.csv\""),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+/// A row a permission and way; one without any, for somebody who holds nothing.
+fn rows(holders: Vec<Holder>) -> Vec<u8> {
+    let mut all: Vec<[String; 8]> = Vec::new();
+    for holder in holders {
+        let (kind, id) = (kind(&holder).to_owned(), holder.principal.id().to_owned());
+        let last = holder.last_sign_in.map(rfc3339).unwrap_or_default();
+        let row = |[product, permission, group, role]: [String; 4]| {
+            let (kind, id, name) = (kind.clone(), id.clone(), holder.name.clone());
+            [kind, id, name, product, permission, group, role, last.clone()]
+        };
+        if holder.holds.is_empty() {
+            all.push(row(Default::default()));
+        }
+        for held in &holder.holds {
+            let (product, permission) = &held.power;
+            let group = held.group.as_ref().map(ToString::to_string).unwrap_or_default();
+            let role = held.role.as_ref().map(ToString::to_string).unwrap_or_default();
+            all.push(row([product.to_string(), permission.to_string(), group, role]));
+        }
+    }
+    sheet::rows(all)
+}
