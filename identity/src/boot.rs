@@ -186,7 +186,9 @@ impl Identity {
     ) -> Result<(Self, Option<FirstStart>), OpenError> {
         bootstrap.check(&catalog).map_err(OpenError::Bootstrap)?;
         check(&secrets)?;
-        Self::open_as(config, data_dir, catalog, Some((bootstrap, secrets)), clock).await
+        // Apart, for it is large, and whoever waits for it would be as large.
+        let start = Some((bootstrap, secrets));
+        Box::pin(Self::open_as(config, data_dir, catalog, start, clock)).await
     }
 
     /// Open what a service has made and may be using: for commands of its operator. Nothing is made, and
@@ -201,7 +203,7 @@ impl Identity {
         catalog: Catalog,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        Ok(Self::open_as(config, data_dir, catalog, None, clock).await?.0)
+        Ok(Box::pin(Self::open_as(config, data_dir, catalog, None, clock)).await?.0)
     }
 
     /// Its handles.
