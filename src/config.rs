@@ -42,6 +42,8 @@ pub struct Config {
     pub database: Database,
     /// Where the master key comes from.
     pub master_key: MasterKey,
+    /// Where guesses are counted.
+    pub cache: Cache,
     /// What the first start makes, where the operator will not have it made up.
     pub bootstrap: Bootstrap,
     /// How policies are put to use, by the proxy and by identity.
@@ -73,6 +75,7 @@ impl Default for Config {
             log: Log::default(),
             database: Database::default(),
             master_key: MasterKey::default(),
+            cache: Cache::default(),
             bootstrap: Bootstrap::default(),
             decisions: Decisions::default(),
             issuer: Issuer::default(),
@@ -256,6 +259,29 @@ impl MasterKey {
     }
 }
 
+/// Where guesses are counted, for all processes of an installation together.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// `redis://HOST:PORT` of a Valkey, or a Redis from version 7; `rediss://` with TLS. Default:
+    /// none; each process counts for itself.
+    url: Option<SecretString>,
+    url_file: Option<PathBuf>,
+}
+
+impl Cache {
+    /// The cache that is meant, if one is, with its secret read from its file.
+    ///
+    /// # Errors
+    ///
+    /// A secret given twice, a file that cannot be read, or what is wrong with the address.
+    pub fn resolve(&self) -> Result<Option<identity::CacheAddress>> {
+        let url = secret("cache.url", self.url.as_ref(), self.url_file.as_deref())?;
+        let address = url.as_ref().map(identity::CacheAddress::parse).transpose();
+        address.map_err(|rule| anyhow!("configuration: `cache.url` cannot be used: {rule}"))
+    }
+}
+
 /// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts have no
 /// use for them, so the files may be gone by then.
 #[derive(Debug, Default, Deserialize)]
@@ -337,6 +363,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("master_key.value", Kind::Text),
     ("master_key.command", Kind::List),
     ("master_key.timeout_secs", Kind::Number),
+    ("cache.url", Kind::Text),
+    ("cache.url_file", Kind::Text),
     ("bootstrap.admin_password", Kind::Text),
     ("bootstrap.admin_password_file", Kind::Text),
     ("bootstrap.client_id", Kind::Text),
@@ -361,6 +389,10 @@ const KEYS: &[(&str, Kind)] = &[
     ("identity.access_token_secs", Kind::Number),
     ("identity.refresh_token_secs", Kind::Number),
     ("identity.signing_algorithm", Kind::Text),
+    ("identity.longest_access_token_secs", Kind::Number),
+    ("identity.longest_refresh_token_secs", Kind::Number),
+    ("identity.max_own_roles", Kind::Number),
+    ("identity.max_own_groups", Kind::Number),
     ("identity.retrievable_secrets", Kind::Flag),
     ("identity.audit_retention_days", Kind::Number),
     ("identity.max_body_bytes", Kind::Number),
@@ -369,6 +401,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("identity.shutdown_timeout_secs", Kind::Number),
     ("identity.outbound_networks", Kind::List),
     ("identity.trusted_proxies", Kind::List),
+    ("identity.breached_passwords_file", Kind::Text),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),
     ("proxy.ext_authz", Kind::Text),
@@ -451,14 +484,15 @@ impl Config {
         Ok(config)
     }
 
-    /// Read what stands elsewhere: the database's address, and where the master key comes from.
+    /// Tell identity where its database and its cache are, and where the master key comes from, with the secrets read from their files.
     ///
     /// # Errors
     ///
-    /// What is wrong with either.
+    /// As [`Database::resolve`] and [`Cache::resolve`].
     pub fn resolve(&mut self) -> Result<()> {
         self.identity.database = self.database.resolve()?;
         self.identity.master = self.master_key.resolve()?;
+        self.identity.cache = self.cache.resolve()?;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::{
     apps::Credentials,
     audit::{self, Refusals},
     bootstrap::{Bootstrap, FirstStart, Secrets},
-    cache::Cache,
+    cache::{Cache, ValkeyError},
     clock::{self, Clock, NoRandom},
     config::Config,
     defence::Defence,
@@ -35,15 +35,18 @@ use crate::{
     error::Error as RuleError,
     feed::Desk,
     hold::{Held, Hold},
-    http, jobs, keys,
+    http,
+    jobs::{self, Leads},
+    keys,
     keys::{KeyError, Ring, SealedKey, State},
     master::{Hasher, MASTER_KEY, Master, MasterError, MasterKey, SealedDataKey, Unsealed},
     model::{
         app::{GrantType, NewApplication, Registration},
         event::{Actor, Change, Event},
+        settings::Settings,
         user::NewUser,
     },
-    passwords::{self, PasswordError, Passwords},
+    passwords::{self, BadList, Breached, PasswordError, Passwords, Rules},
     publish::{self, Policies, Progress, Proposals},
     store::{Committed, Store, StoreError},
     words,
@@ -106,6 +109,10 @@ pub enum OpenError {
     Key(#[from] KeyError),
     #[error("the key of the feed cannot be used")]
     FeedKey(#[from] BadKey),
+    #[error("the address of the cache cannot be used")]
+    Cache(#[from] ValkeyError),
+    #[error(transparent)]
+    Breached(#[from] BadList),
     #[error("passwords cannot be hashed")]
     Password(#[from] PasswordError),
     #[error(transparent)]
@@ -238,7 +245,8 @@ impl Identity {
             return Err(OpenError::Empty(place()));
         }
         let (data_keys, master) = master_key(&store, &config, data_dir).await?;
-        let passwords = Passwords::new(&master).await?;
+        let list = config.breached_passwords_file.as_deref().map(Breached::open).transpose()?;
+        let passwords = Passwords::new(&master, list).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
         let audit_hasher = Hasher::new(&master, audit::SEAL);
         let seed = match &start {
@@ -279,8 +287,10 @@ impl Identity {
             _ => None,
         };
         let longest_token_secs = match &start {
-            Some(_) => store.longest_token(config.access_token_secs, clock.now(), MARGIN).await?,
-            None => store.kept_longest_token().await?.max(config.access_token_secs),
+            Some(_) => {
+                store.longest_token(config.longest_access_secs(), clock.now(), MARGIN).await?
+            }
+            None => store.kept_longest_token().await?.max(config.longest_access_secs()),
         };
         let home = store.first_org().await?.ok_or_else(|| OpenError::Empty(place()))?;
         let feed = Desk::of(&master)?;
@@ -293,7 +303,7 @@ impl Identity {
         let form_hasher = Hasher::new(&master, "forms/1");
         let factor_hasher = Hasher::new(&master, "second-factors/1");
         let device_hasher = Hasher::new(&master, "devices/1");
-        let defence = Defence::new(Cache::default(), &master);
+        let defence = Defence::new(Box::pin(Cache::open(config.cache.as_ref())).await?, &master);
         let egress = Egress::new(&config.outbound_networks);
         let app = App::new(Parts {
             config,
@@ -314,9 +324,11 @@ impl Identity {
             audit_hasher,
             refusals: Refusals::default(),
             home,
+            folder: ArcSwap::from_pointee(catalog),
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
             progress: Progress::default(),
+            leads: Leads::default(),
             proposals: Proposals::default(),
             feed,
             longest_token_secs,
@@ -479,6 +491,7 @@ impl Seed {
             return Err(OpenError::Raced);
         }
         tx.add_organization(&organization.title, &self.application.id, now).await?;
+        tx.set_settings(&Settings::seeded()).await?;
         tx.add_application(&self.application, now).await?;
         tx.add_user(&self.user, now).await?;
         tx.add_key(&self.key, now).await?;
@@ -537,7 +550,7 @@ impl Wanted<'_> {
     /// own choices are, or a made one.
     fn password(&self) -> Result<SecretString, OpenError> {
         let Some(given) = &self.secrets.admin_password else { return Ok(passwords::make()?) };
-        if passwords::check(given.expose_secret()).is_err() {
+        if Rules::ORIGINAL.shape(given.expose_secret()).is_err() {
             tracing::warn!("the administrator's password is weak; change it after signing in");
         }
         Ok(given.clone())

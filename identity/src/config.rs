@@ -1,12 +1,12 @@
 //! How the service is run. Every key has a safe default; an unknown one is refused.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use policy::{model::decision::OnError, networks::Networks};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::{keys::Algorithm, master::MasterSource, store::Database};
+use crate::{cache::Address, keys::Algorithm, master::MasterSource, store::Database};
 
 /// The `[identity]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,6 +29,16 @@ pub struct Config {
     /// a twentieth. When it is changed, the new key is published at once and signs a day later.
     /// Default: RS256.
     pub signing_algorithm: Algorithm,
+    /// The longest `accessTokenSecs` that an application may have, in seconds. `None`, the default: no
+    /// application's tokens live longer than `access_token_secs`.
+    pub longest_access_token_secs: Option<u64>,
+    /// The same of `refreshTokenSecs`.
+    pub longest_refresh_token_secs: Option<u64>,
+    /// The most roles of its own that one organization has, those included that its products declare.
+    /// Default: 500.
+    pub max_own_roles: u64,
+    /// The same of groups. Default: 500.
+    pub max_own_groups: u64,
     /// Whether the secrets of applications made from now on can be read back, by whoever holds
     /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
     pub retrievable_secrets: bool,
@@ -47,6 +57,10 @@ pub struct Config {
     /// Private networks that providers may be in. Into others, and to this very machine, nothing is sent
     /// out. Default: none.
     pub outbound_networks: Networks,
+    /// A file with passwords that nobody may choose, sorted by bytes: SHA-1 hashes in hexadecimal, a
+    /// count after `:` or not, or the passwords themselves, one a line. Default: none, beside those
+    /// that are built in.
+    pub breached_passwords_file: Option<PathBuf>,
     /// Networks of proxies whose `X-Forwarded-For` is believed, so that sign-ins are limited by the
     /// client's address and not by theirs. The proxy in the same process needs none. Default: none.
     pub trusted_proxies: Networks,
@@ -61,6 +75,10 @@ pub struct Config {
     /// (`[master_key]`). Default: a file in the data folder.
     #[serde(skip)]
     pub master: MasterSource,
+    /// Where guesses are counted, for several processes together. The address may hold a password, so
+    /// it has a section of its own (`[cache]`). Default: each process counts for itself.
+    #[serde(skip)]
+    pub cache: Option<Address>,
     /// Where everything is kept. It may hold a password, so it has a section of its own
     /// (`[database]`). Default: in a file in the data folder.
     #[serde(skip)]
@@ -76,6 +94,10 @@ impl Default for Config {
             access_token_secs: 3600,
             refresh_token_secs: 86_400,
             signing_algorithm: Algorithm::default(),
+            longest_access_token_secs: None,
+            longest_refresh_token_secs: None,
+            max_own_roles: 500,
+            max_own_groups: 500,
             retrievable_secrets: false,
             audit_retention_days: None,
             max_body_bytes: 65_536,
@@ -83,10 +105,12 @@ impl Default for Config {
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
             outbound_networks: Networks::default(),
+            breached_passwords_file: None,
             trusted_proxies: Networks::default(),
             relay: None,
             on_error: OnError::default(),
             master: MasterSource::default(),
+            cache: None,
             database: Database::default(),
         }
     }
@@ -96,6 +120,16 @@ impl Default for Config {
 const LONGEST_SECS: u64 = 31_536_000;
 
 impl Config {
+    /// The longest that an access token may live, of whatever application.
+    pub fn longest_access_secs(&self) -> u64 {
+        self.longest_access_token_secs.unwrap_or(0).max(self.access_token_secs)
+    }
+
+    /// The longest that a refresh token may wait.
+    pub fn longest_refresh_secs(&self) -> u64 {
+        self.longest_refresh_token_secs.unwrap_or(0).max(self.refresh_token_secs)
+    }
+
     /// What no single field can tell: whether the service can run like this.
     ///
     /// # Errors
@@ -111,6 +145,18 @@ impl Config {
             ("audience", !self.audience.is_empty(), "it is not empty"),
             ("access_token_secs", lifetime.contains(&self.access_token_secs), "1 to 31536000"),
             ("refresh_token_secs", lifetime.contains(&self.refresh_token_secs), "1 to 31536000"),
+            (
+                "longest_access_token_secs",
+                self.longest_access_token_secs.is_none_or(|secs| lifetime.contains(&secs)),
+                "1 to 31536000",
+            ),
+            (
+                "longest_refresh_token_secs",
+                self.longest_refresh_token_secs.is_none_or(|secs| lifetime.contains(&secs)),
+                "1 to 31536000",
+            ),
+            ("max_own_roles", (1..=100_000).contains(&self.max_own_roles), "1 to 100000"),
+            ("max_own_groups", (1..=100_000).contains(&self.max_own_groups), "1 to 100000"),
             ("max_body_bytes", self.max_body_bytes >= 1024, "at least 1024"),
             ("max_connections", (1..=1_000_000).contains(&self.max_connections), "1 to 1000000"),
             ("read_timeout_secs", (1..=3600).contains(&self.read_timeout_secs), "1 to 3600"),

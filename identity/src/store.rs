@@ -30,6 +30,7 @@ macro_rules! run {
     };
 }
 
+mod app_grants;
 mod apps;
 mod audit;
 mod browsers;
@@ -37,8 +38,10 @@ mod challenges;
 mod changes;
 mod codes;
 mod copy;
+mod credentials;
 mod data_keys;
 mod database;
+mod declarations;
 mod factors;
 mod familiar;
 mod fitness;
@@ -46,6 +49,7 @@ mod groups;
 mod guests;
 mod jobs;
 mod keys;
+mod leader;
 mod orgs;
 mod owned;
 mod postgres;

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::duplicate_mod, reason = "one suite, two databases")]
 
+#[path = "service/valkey.rs"]
+mod cache;
 #[path = "service/postgres.rs"]
 mod server;
 
@@ -12,12 +14,15 @@ mod sqlite {
     const ON_POSTGRES: bool = false;
 
     mod administration;
+    mod app_grants;
     mod apply;
     mod at_once;
     mod attacks;
     mod audit;
     mod backup;
     mod code;
+    mod credentials;
+    mod declarations;
     mod defence;
     mod factor_page;
     mod factors;
@@ -27,6 +32,8 @@ mod sqlite {
     mod hostile;
     mod keys;
     mod oauth;
+    mod own_roles;
+    mod passwords;
     mod policies;
     mod providers;
     mod rekey;
@@ -41,11 +48,14 @@ mod postgres {
     const ON_POSTGRES: bool = true;
 
     mod administration;
+    mod app_grants;
     mod apply;
     mod at_once;
     mod attacks;
     mod audit;
     mod code;
+    mod credentials;
+    mod declarations;
     mod defence;
     mod factor_page;
     mod factors;
@@ -54,12 +64,15 @@ mod postgres {
     mod hostile;
     mod keys;
     mod oauth;
+    mod own_roles;
+    mod passwords;
     mod policies;
     mod providers;
     mod rekey;
     mod replicas;
     mod restored;
     mod settings;
+    mod shared;
     mod sign_in;
     mod start;
     mod tenants;

@@ -48,12 +48,16 @@ struct Wire {
     post_logout_redirect_uris: Vec<String>,
     audiences: Vec<String>,
     public: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token_secs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token_secs: Option<u64>,
     created_at: String,
 }
 
 /// The one place where a secret is written out: to whoever may see it.
 #[expect(clippy::ref_option, reason = "serde hands the field as it is")]
-fn exposed<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
+pub fn exposed<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(ExposeSecret::expose_secret).serialize(to)
 }
 
@@ -71,6 +75,8 @@ impl From<Shown> for Wire {
             post_logout_redirect_uris: registration.post_logout_redirect_uris,
             audiences: registration.audiences,
             public: registration.public,
+            access_token_secs: registration.access_token_secs,
+            refresh_token_secs: registration.refresh_token_secs,
             created_at: rfc3339(app.created_at),
         }
     }
@@ -84,11 +90,13 @@ fn asked(fields: &mut Fields) -> Asked {
         post_logout_redirect_uris: fields.texts("postLogoutRedirectUris"),
         audiences: fields.texts("audiences"),
         public: fields.flag("public"),
+        access_token_secs: fields.number("accessTokenSecs"),
+        refresh_token_secs: fields.number("refreshTokenSecs"),
     }
 }
 
 /// An answer that may hold a secret is kept by nobody on the way.
-fn unkept(answer: impl IntoResponse) -> Response {
+pub fn unkept(answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

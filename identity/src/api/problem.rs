@@ -42,7 +42,7 @@ fn code(error: &Error) -> Code {
         Error::BadId(_) => Code("IDE-0003", S::BAD_REQUEST, "Invalid Path Parameter"),
         Error::BadQuery(_) => Code("IDE-0005", S::BAD_REQUEST, "Invalid Query Parameter"),
         Error::Immutable(_) => Code("IDE-0010", S::BAD_REQUEST, "Unmodifiable Field"),
-        Error::WeakPassword(WeakPassword::TooShort) => {
+        Error::WeakPassword(WeakPassword::TooShort(_)) => {
             Code("IDE-0020", S::BAD_REQUEST, "Password Too Short")
         }
         Error::NotYourself => Code("IDE-0013", S::BAD_REQUEST, "Token Owner Mismatch"),
@@ -53,6 +53,10 @@ fn code(error: &Error) -> Code {
         Error::Fixed(_) => Code("IDE-0011", S::BAD_REQUEST, "Immutable Field"),
         Error::TooManyCodes => Code("IDE-9044", S::TOO_MANY_REQUESTS, "Too Many Codes"),
         Error::NoSuchApplication => Code("IDE-1001", S::NOT_FOUND, "Application Not Found"),
+        Error::NotTheService(_) => Code("IDE-9042", S::FORBIDDEN, "Not The Service"),
+        Error::Declaration(_) => Code("IDE-9043", S::UNPROCESSABLE_ENTITY, "Invalid Declaration"),
+        Error::NoSuchCredential => Code("IDE-9040", S::NOT_FOUND, "Credential Not Found"),
+        Error::CredentialEnded => Code("IDE-9041", S::CONFLICT, "Credential Has Ended"),
         Error::NoSuchRole => Code("IDE-9003", S::NOT_FOUND, "Role Not Found"),
         Error::NoSuchGuest => Code("IDE-9030", S::NOT_FOUND, "Guest Not Found"),
         Error::Full { .. } => Code("IDE-9031", S::CONFLICT, "Too Many"),

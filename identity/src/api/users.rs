@@ -22,6 +22,7 @@ use crate::{
     clock::rfc3339,
     error::Error,
     model::user::User,
+    origin::Origin,
     users::{self, Patch, Wanted},
 };
 
@@ -134,13 +135,14 @@ async fn remove(
 async fn update_password(
     State(app): State<App>,
     by: Admin,
+    origin: Origin,
     Id(id): Id<UserId>,
     Sent(mut fields): Sent,
 ) -> Result<StatusCode, Problem> {
     let old = SecretString::from(fields.need_text("oldPassword"));
     let new = SecretString::from(fields.need_text("newPassword"));
     fields.finish()?;
-    users::update_password(&app, &by, &id, &old, &new).await?;
+    users::update_password(&app, &by, &id, (&old, &new), &origin).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

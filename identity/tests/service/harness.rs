@@ -52,7 +52,7 @@ resources:
   guests: [get, put, delete]
   roles: [get, post, patch, delete]
   applications: [get, post, patch, delete]
-  application-credentials: [get]
+  application-credentials: [get, post, delete]
   audit: [get]
   settings: [get, patch]
   providers: [get, post, patch, delete]
@@ -155,7 +155,8 @@ async fn open_on(
         client_id: Some("ac56c81d4d6d95c0ac12".to_owned()),
         client_secret: Some(SecretString::from("secret-of-the-default-application")),
     };
-    Identity::open(config, folder, catalog, bootstrap(), secrets, clock.clone()).await
+    // It is large, and every test has it.
+    Box::pin(Identity::open(config, folder, catalog, bootstrap(), secrets, clock.clone())).await
 }
 
 /// What the follower of the feed has been told.
