@@ -40,10 +40,10 @@ pub struct Config {
     pub log: Log,
     /// The database.
     pub database: Database,
-    /// Where the master key comes from.
-    pub master_key: MasterKey,
     /// Where guesses are counted.
     pub cache: Cache,
+    /// Where the master key comes from.
+    pub master_key: MasterKey,
     /// What the first start makes, where the operator will not have it made up.
     pub bootstrap: Bootstrap,
     /// How policies are put to use, by the proxy and by identity.
@@ -74,8 +74,8 @@ impl Default for Config {
             policies: "./policies".into(),
             log: Log::default(),
             database: Database::default(),
-            master_key: MasterKey::default(),
             cache: Cache::default(),
+            master_key: MasterKey::default(),
             bootstrap: Bootstrap::default(),
             decisions: Decisions::default(),
             issuer: Issuer::default(),
@@ -213,6 +213,29 @@ impl Database {
     }
 }
 
+/// Where guesses are counted, for all processes of an installation together.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// `redis://HOST:PORT` of a Valkey, or a Redis from version 7; `rediss://` with TLS. Default:
+    /// none; each process counts for itself.
+    url: Option<SecretString>,
+    url_file: Option<PathBuf>,
+}
+
+impl Cache {
+    /// The cache that is meant, if one is, with its secret read from its file.
+    ///
+    /// # Errors
+    ///
+    /// A secret given twice, a file that cannot be read, or what is wrong with the address.
+    pub fn resolve(&self) -> Result<Option<identity::CacheAddress>> {
+        let url = secret("cache.url", self.url.as_ref(), self.url_file.as_deref())?;
+        let address = url.as_ref().map(identity::CacheAddress::parse).transpose();
+        address.map_err(|rule| anyhow!("configuration: `cache.url` cannot be used: {rule}"))
+    }
+}
+
 /// Where the master key comes from: one of these, or `master.key` in the data folder.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -256,29 +279,6 @@ impl MasterKey {
                 "configuration: `master_key` has several of `file`, `value` and `command`; keep one"
             ),
         })
-    }
-}
-
-/// Where guesses are counted, for all processes of an installation together.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Cache {
-    /// `redis://HOST:PORT` of a Valkey, or a Redis from version 7; `rediss://` with TLS. Default:
-    /// none; each process counts for itself.
-    url: Option<SecretString>,
-    url_file: Option<PathBuf>,
-}
-
-impl Cache {
-    /// The cache that is meant, if one is, with its secret read from its file.
-    ///
-    /// # Errors
-    ///
-    /// A secret given twice, a file that cannot be read, or what is wrong with the address.
-    pub fn resolve(&self) -> Result<Option<identity::CacheAddress>> {
-        let url = secret("cache.url", self.url.as_ref(), self.url_file.as_deref())?;
-        let address = url.as_ref().map(identity::CacheAddress::parse).transpose();
-        address.map_err(|rule| anyhow!("configuration: `cache.url` cannot be used: {rule}"))
     }
 }
 
@@ -359,12 +359,12 @@ const KEYS: &[(&str, Kind)] = &[
     ("database.password", Kind::Text),
     ("database.password_file", Kind::Text),
     ("database.max_connections", Kind::Number),
+    ("cache.url", Kind::Text),
+    ("cache.url_file", Kind::Text),
     ("master_key.file", Kind::Text),
     ("master_key.value", Kind::Text),
     ("master_key.command", Kind::List),
     ("master_key.timeout_secs", Kind::Number),
-    ("cache.url", Kind::Text),
-    ("cache.url_file", Kind::Text),
     ("bootstrap.admin_password", Kind::Text),
     ("bootstrap.admin_password_file", Kind::Text),
     ("bootstrap.client_id", Kind::Text),
@@ -388,11 +388,11 @@ const KEYS: &[(&str, Kind)] = &[
     ("identity.audience", Kind::Text),
     ("identity.access_token_secs", Kind::Number),
     ("identity.refresh_token_secs", Kind::Number),
-    ("identity.signing_algorithm", Kind::Text),
     ("identity.longest_access_token_secs", Kind::Number),
     ("identity.longest_refresh_token_secs", Kind::Number),
     ("identity.max_own_roles", Kind::Number),
     ("identity.max_own_groups", Kind::Number),
+    ("identity.signing_algorithm", Kind::Text),
     ("identity.retrievable_secrets", Kind::Flag),
     ("identity.audit_retention_days", Kind::Number),
     ("identity.max_body_bytes", Kind::Number),
@@ -484,15 +484,17 @@ impl Config {
         Ok(config)
     }
 
-    /// Tell identity where its database and its cache are, and where the master key comes from, with the secrets read from their files.
+    /// Read what stands elsewhere: where identity's database and its cache are, with the secrets from
+    /// their files, and where the master key comes from.
     ///
     /// # Errors
     ///
-    /// As [`Database::resolve`] and [`Cache::resolve`].
+    /// What is wrong with any of them.
     pub fn resolve(&mut self) -> Result<()> {
         self.identity.database = self.database.resolve()?;
         self.identity.master = self.master_key.resolve()?;
         self.identity.cache = self.cache.resolve()?;
+        self.identity.master = self.master_key.resolve()?;
         Ok(())
     }
 

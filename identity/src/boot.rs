@@ -193,8 +193,8 @@ impl Identity {
     ) -> Result<(Self, Option<FirstStart>), OpenError> {
         bootstrap.check(&catalog).map_err(OpenError::Bootstrap)?;
         check(&secrets)?;
-        // Apart, for it is large, and whoever waits for it would be as large.
         let start = Some((bootstrap, secrets));
+        // Apart from the rest, which would be as large otherwise for whoever waits for it.
         Box::pin(Self::open_as(config, data_dir, catalog, start, clock)).await
     }
 
@@ -286,12 +286,8 @@ impl Identity {
             }
             _ => None,
         };
-        let longest_token_secs = match &start {
-            Some(_) => {
-                store.longest_token(config.longest_access_secs(), clock.now(), MARGIN).await?
-            }
-            None => store.kept_longest_token().await?.max(config.longest_access_secs()),
-        };
+        let now = start.is_some().then(|| clock.now());
+        let longest_token_secs = longest_token(&store, &config, now).await?;
         let home = store.first_org().await?.ok_or_else(|| OpenError::Empty(place()))?;
         let feed = Desk::of(&master)?;
         if let Some(turn) = turn {
@@ -580,5 +576,19 @@ impl Wanted<'_> {
                 .unwrap_or(made.client_id),
             secret: self.secrets.client_secret.clone().unwrap_or(made.secret),
         })
+    }
+}
+
+/// The lifetime of the longest access token that may be about; at a start, `now`, the database learns
+/// what this process lets live.
+async fn longest_token(
+    store: &Store,
+    config: &Config,
+    now: Option<u64>,
+) -> Result<u64, StoreError> {
+    let longest = config.longest_access_secs();
+    match now {
+        Some(now) => store.longest_token(longest, now, MARGIN).await,
+        None => Ok(store.kept_longest_token().await?.max(longest)),
     }
 }

@@ -25,10 +25,6 @@ pub struct Config {
     /// How long a refresh token waits to be used, in seconds; a sign-in ends when none was used in
     /// that time. Default: 86400.
     pub refresh_token_secs: u64,
-    /// What tokens are signed with: `RS256`, which every client knows, `ES256` or `EdDSA`, which cost
-    /// a twentieth. When it is changed, the new key is published at once and signs a day later.
-    /// Default: RS256.
-    pub signing_algorithm: Algorithm,
     /// The longest `accessTokenSecs` that an application may have, in seconds. `None`, the default: no
     /// application's tokens live longer than `access_token_secs`.
     pub longest_access_token_secs: Option<u64>,
@@ -39,6 +35,10 @@ pub struct Config {
     pub max_own_roles: u64,
     /// The same of groups. Default: 500.
     pub max_own_groups: u64,
+    /// What tokens are signed with: `RS256`, which every client knows, `ES256` or `EdDSA`, which cost
+    /// a twentieth. When it is changed, the new key is published at once and signs a day later.
+    /// Default: RS256.
+    pub signing_algorithm: Algorithm,
     /// Whether the secrets of applications made from now on can be read back, by whoever holds
     /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
     pub retrievable_secrets: bool,
@@ -71,14 +71,14 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
-    /// Where the master key comes from. It may be a secret, so it has a section of its own
-    /// (`[master_key]`). Default: a file in the data folder.
-    #[serde(skip)]
-    pub master: MasterSource,
     /// Where guesses are counted, for several processes together. The address may hold a password, so
     /// it has a section of its own (`[cache]`). Default: each process counts for itself.
     #[serde(skip)]
     pub cache: Option<Address>,
+    /// Where the master key comes from. It may be a secret, so it has a section of its own
+    /// (`[master_key]`). Default: a file in the data folder.
+    #[serde(skip)]
+    pub master: MasterSource,
     /// Where everything is kept. It may hold a password, so it has a section of its own
     /// (`[database]`). Default: in a file in the data folder.
     #[serde(skip)]
@@ -93,11 +93,11 @@ impl Default for Config {
             audience: "postern".to_owned(),
             access_token_secs: 3600,
             refresh_token_secs: 86_400,
-            signing_algorithm: Algorithm::default(),
             longest_access_token_secs: None,
             longest_refresh_token_secs: None,
             max_own_roles: 500,
             max_own_groups: 500,
+            signing_algorithm: Algorithm::default(),
             retrievable_secrets: false,
             audit_retention_days: None,
             max_body_bytes: 65_536,
@@ -109,8 +109,8 @@ impl Default for Config {
             trusted_proxies: Networks::default(),
             relay: None,
             on_error: OnError::default(),
-            master: MasterSource::default(),
             cache: None,
+            master: MasterSource::default(),
             database: Database::default(),
         }
     }

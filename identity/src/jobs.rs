@@ -50,6 +50,13 @@ enum By {
 const JOBS: &[Job] = &[
     Job { name: "forgetting", by: By::Each, every: MINUTE, work: |app| Box::pin(forget(app)) },
     Job { name: "noting failures", by: By::Each, every: MINUTE, work: |app| Box::pin(note(app)) },
+    // Whichever looks first: the others find it done.
+    Job {
+        name: "the life of signing keys",
+        by: By::Each,
+        every: MINUTE,
+        work: |app| Box::pin(tend(app)),
+    },
     Job { name: "clean-up", by: By::Leader, every: MINUTE, work: |app| Box::pin(clean(app)) },
     Job {
         name: "looking after signing keys",
@@ -124,6 +131,11 @@ async fn forget(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
+/// Bring the audit log up to the minute.
+async fn note(app: &App) -> Result<(), Error> {
+    audit::sweep(app, app.clock.now() / 60).await
+}
+
 /// Publish, exchange and forget signing keys when it is time to.
 async fn tend(app: &App) -> Result<(), Error> {
     let rule = Rule::of(app);
@@ -146,11 +158,6 @@ async fn tend(app: &App) -> Result<(), Error> {
         tracing::info!("signing key {what}");
     }
     Ok(())
-}
-
-/// Bring the audit log up to the minute.
-async fn note(app: &App) -> Result<(), Error> {
-    audit::sweep(app, app.clock.now() / 60).await
 }
 
 /// Remove what has expired, a batch at a time.

@@ -421,7 +421,7 @@ async fn compile(
     Ok(tokio::task::spawn_blocking(compile).await?)
 }
 
-/// The snapshot of what the database holds now, on the products of the folder; what neither says is that
+/// The snapshot of what the database holds now, keys included, on the products of the folder; what neither says is that
 /// of `before`.
 fn snapshot(additions: Additions, folder: &Catalog, before: &Snapshot) -> Snapshot {
     let Additions { revision, roles, groups, keys, guests, words, grants } = additions;
@@ -432,7 +432,7 @@ fn snapshot(additions: Additions, folder: &Catalog, before: &Snapshot) -> Snapsh
         roles.into_iter().filter_map(|role| known(&products, role)).collect();
     let groups = declared::groups(folder, &roles, groups, grants);
     let policies = folder.policies.clone();
-    Snapshot { revision, products, roles, groups, policies, guests, issuer }
+    Snapshot { revision, products, roles, groups, policies, issuer, guests }
 }
 
 /// The snapshot that there would be.
@@ -468,8 +468,7 @@ pub async fn first_snapshot(
         guests: Vec::new(),
     };
     // On a first start the keys are not in the database yet.
-    let first = snapshot(store.additions().await?, catalog, &base);
-    Ok(Snapshot { issuer: Some(issuer), ..first })
+    Ok(Snapshot { issuer: Some(issuer), ..snapshot(store.additions().await?, catalog, &base) })
 }
 
 #[cfg(test)]

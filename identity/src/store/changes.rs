@@ -10,8 +10,10 @@ use super::{
     Access, Store, StoreError, Tx, app_grants, count, declarations, groups, guests, keys, roles,
     sql,
 };
-use crate::keys::SealedKey;
-use crate::model::declaration::{DeclaredGrant, Vocabulary};
+use crate::{
+    keys::SealedKey,
+    model::declaration::{DeclaredGrant, Vocabulary},
+};
 
 /// How far the database has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
