@@ -492,7 +492,6 @@ impl Config {
     /// What is wrong with any of them.
     pub fn resolve(&mut self) -> Result<()> {
         self.identity.database = self.database.resolve()?;
-        self.identity.master = self.master_key.resolve()?;
         self.identity.cache = self.cache.resolve()?;
         self.identity.master = self.master_key.resolve()?;
         Ok(())

@@ -59,12 +59,6 @@ const JOBS: &[Job] = &[
     },
     Job { name: "clean-up", by: By::Leader, every: MINUTE, work: |app| Box::pin(clean(app)) },
     Job {
-        name: "looking after signing keys",
-        by: By::Leader,
-        every: MINUTE,
-        work: |app| Box::pin(tend(app)),
-    },
-    Job {
         name: "trimming the audit log",
         by: By::Leader,
         every: MINUTE,
