@@ -15,6 +15,7 @@ use crate::{
     app::App,
     app_grants, clock,
     error::Error,
+    master::Purpose,
     model::{
         credential::{Credential, Proof, Shown},
         event::{Change, Event},
@@ -251,7 +252,9 @@ fn made(app: &App, id: &AppId, asked: Asked) -> Result<(Credential, Option<Secre
     } else {
         let secret = format!("{PREFIX}{}", hex::encode(clock::random::<24>()?));
         let vault = app.config.retrievable_secrets.then_some(&app.master);
-        let sealed = vault.map(|vault| vault.seal(id.as_str(), secret.as_bytes())).transpose()?;
+        let sealed = vault
+            .map(|vault| vault.seal_for(Purpose::ClientSecrets, id.as_str(), secret.as_bytes()))
+            .transpose()?;
         let secret = SecretString::from(secret);
         let hash = app.secret_hasher.hash(secret.expose_secret());
         (Proof::Secret { hash, sealed }, Some(secret))

@@ -154,11 +154,11 @@ impl Operator {
 
     async fn spare(&self) -> Result<(Rule, SealedKey), KeysError> {
         let (sealing, now) = (self.master.again(), self.clock.now());
-        let Config { access_token_secs, refresh_token_secs, signing_algorithm: algorithm, .. } =
-            self.config;
+        let algorithm = self.config.signing_algorithm;
+        let longest = self.config.longest_access_secs().max(self.config.longest_refresh_secs());
         // A service may have been started with longer lifetimes than this command knows of.
         let kept = self.store.kept_longest_token().await?;
-        let longest_secs = kept.max(access_token_secs).max(refresh_token_secs);
+        let longest_secs = kept.max(longest);
         let rule = Rule { algorithm, longest_secs, now };
         let make = move || keys::make(&sealing, algorithm, State::Published, now);
         Ok((rule, tokio::task::spawn_blocking(make).await??))

@@ -10,7 +10,6 @@ use thiserror::Error;
 use super::{Algorithm, SealedKey, State};
 use crate::{
     app::App,
-    config::Config,
     store::{StoreError, Tx},
 };
 
@@ -82,10 +81,10 @@ impl std::fmt::Display for Happened {
 impl Rule {
     /// That of a running service.
     pub fn of(app: &App) -> Self {
-        let Config { access_token_secs, refresh_token_secs, signing_algorithm, .. } = app.config;
+        let longest = app.config.longest_access_secs().max(app.config.longest_refresh_secs());
         Self {
-            algorithm: signing_algorithm,
-            longest_secs: app.longest_token_secs.max(access_token_secs).max(refresh_token_secs),
+            algorithm: app.config.signing_algorithm,
+            longest_secs: app.longest_token_secs.max(longest),
             // Not what the clock says after somebody put it forward: what is gone stays gone.
             now: app.clock.certain(),
         }

@@ -12,32 +12,31 @@ struct Row {
     sealed: Vec<u8>,
 }
 
-/// Where sealed values lie: what they are for, the name that each is bound to with the value, and how
-/// another one takes its place. What does not stand here stays readable under the keys it was
+/// Where sealed values lie: what they are for, each row with the name that the value is bound to, and
+/// how another value takes its place. What does not stand here stays readable under the keys it was
 /// sealed with.
 const SEALED: [(Purpose, &str, &str); 3] = [
     (
         Purpose::SigningKeys,
-        "SELECT kid AS name, sealed FROM signing_keys",
+        "SELECT kid, kid, sealed FROM signing_keys",
         "UPDATE signing_keys SET sealed = $2 WHERE kid = $1",
     ),
     (
         Purpose::ClientSecrets,
-        "SELECT id AS name, secret_sealed AS sealed FROM applications \
-         WHERE secret_sealed IS NOT NULL",
-        "UPDATE applications SET secret_sealed = $2 WHERE id = $1",
+        "SELECT id, app_id, secret_sealed FROM credentials WHERE secret_sealed IS NOT NULL",
+        "UPDATE credentials SET secret_sealed = $2 WHERE id = $1",
     ),
     (
         Purpose::Secrets,
-        "SELECT 'totp/' || org_id || '/' || user_id AS name, sealed FROM factors \
-         WHERE kind = 'app'",
+        "SELECT 'totp/' || org_id || '/' || user_id, 'totp/' || org_id || '/' || user_id, sealed \
+         FROM factors WHERE kind = 'app'",
         "UPDATE factors SET sealed = $2 \
          WHERE kind = 'app' AND 'totp/' || org_id || '/' || user_id = $1",
     ),
 ];
 
-/// A sealed value: the place of its kind, its name, and the value.
-pub type Sealed = (usize, Purpose, String, Vec<u8>);
+/// A sealed value: the place of its kind, what that is for, its row, its name, and the value.
+pub type Sealed = (usize, Purpose, String, String, Vec<u8>);
 
 impl Store {
     /// Every data key, under every master key.
@@ -89,9 +88,10 @@ impl Tx {
     pub async fn sealed(&mut self) -> Result<Vec<Sealed>, StoreError> {
         let mut all = Vec::new();
         for (place, (purpose, select, _)) in SEALED.into_iter().enumerate() {
-            let rows: Vec<(String, Vec<u8>)> =
+            let rows: Vec<(String, String, Vec<u8>)> =
                 on!(self.conn, |c| sqlx::query_as(select).fetch_all(c).await?);
-            all.extend(rows.into_iter().map(|(name, sealed)| (place, purpose, name, sealed)));
+            let value = |(row, name, sealed)| (place, purpose, row, name, sealed);
+            all.extend(rows.into_iter().map(value));
         }
         Ok(all)
     }
@@ -100,11 +100,11 @@ impl Tx {
     pub async fn reseal(
         &mut self,
         place: usize,
-        name: &str,
+        row: &str,
         sealed: &[u8],
     ) -> Result<(), StoreError> {
         if let Some((.., update)) = SEALED.get(place) {
-            run!(self.conn, sqlx::query(*update).bind(name).bind(sealed));
+            run!(self.conn, sqlx::query(*update).bind(row).bind(sealed));
         }
         Ok(())
     }
