@@ -70,8 +70,14 @@ async fn a_key_is_published_then_signs_then_retires_and_then_is_gone() {
     let both = shows(&service, 2).await;
     let old = service.sign_in("admin", ADMIN_PASSWORD).await;
     assert_eq!(kid(&access(&old)), first);
-    let told = service.snapshot().issuer.clone().unwrap().jwks;
-    assert_eq!(told["keys"].as_array().unwrap().len(), 2, "proxies know it by the time it signs");
+    let told = async {
+        let keys = || service.snapshot().issuer.as_ref().unwrap().jwks["keys"].clone();
+        while keys().as_array().unwrap().len() != 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+    told.expect("proxies know it by the time it signs");
     // A day later it signs; what the first one signed is as good as before. A refresh token whose answer
     // was lost is given again by the other key.
     service.clock.advance(DAY - 1800);
