@@ -48,7 +48,7 @@ use crate::{
     },
     passwords::{self, BadList, Breached, PasswordError, Passwords, Rules},
     publish::{self, Policies, Progress, Proposals},
-    store::{Committed, Store, StoreError},
+    store::{Committed, Store, StoreError, Turn},
     words,
 };
 
@@ -239,13 +239,7 @@ impl Identity {
             return Err(OpenError::Empty(place()));
         }
         let hold = file.as_deref().map(Hold::shared).transpose()?;
-        let (store, turn) = match &start {
-            Some(_) => {
-                let (store, turn) = database::open(&config.database, data_dir).await?;
-                (store, Some(turn))
-            }
-            None => (database::open_beside(&config.database, data_dir).await?, None),
-        };
+        let (store, turn) = database(&config, data_dir, start.is_some()).await?;
         if start.is_none() && !store.seeded().await? {
             return Err(OpenError::Empty(place()));
         }
@@ -581,6 +575,20 @@ impl Wanted<'_> {
                 .unwrap_or(made.client_id),
             secret: self.secrets.client_secret.clone().unwrap_or(made.secret),
         })
+    }
+}
+
+/// The database, and the turn to start where this is a start.
+async fn database(
+    config: &Config,
+    data_dir: &Path,
+    is_start: bool,
+) -> Result<(Store, Option<Turn>), OpenError> {
+    if is_start {
+        let (store, turn) = database::open(&config.database, data_dir).await?;
+        Ok((store, Some(turn)))
+    } else {
+        Ok((database::open_beside(&config.database, data_dir).await?, None))
     }
 }
 

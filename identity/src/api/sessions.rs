@@ -18,7 +18,7 @@ use super::{
 use crate::{
     admin::Admin,
     app::App,
-    bearer::{self, Bearer},
+    bearer,
     clock::rfc3339,
     error::Error,
     model::signed_in::{Kind, SignedIn},
@@ -63,8 +63,7 @@ struct Wire {
     current: bool,
 }
 
-fn told(all: Vec<SignedIn>, bearer: &Bearer) -> Vec<Wire> {
-    let here = bearer.caller.session.as_ref();
+fn told(all: Vec<SignedIn>, here: Option<&SessionId>) -> Vec<Wire> {
     let wire = |one: SignedIn| Wire {
         current: Some(&one.id) == here,
         id: one.id,
@@ -88,7 +87,7 @@ fn told(all: Vec<SignedIn>, bearer: &Bearer) -> Vec<Wire> {
 async fn own(State(app): State<App>, headers: HeaderMap, page: Page) -> Result<Response, Problem> {
     let bearer = bearer::authenticate(&app, &headers).await?;
     let all = signed_in::own(&app, &bearer).await?;
-    Ok(page.cut(told(all, &bearer)))
+    Ok(page.cut(told(all, bearer.caller.session.as_ref())))
 }
 
 /// End one of the bearer's own sign-ins.
@@ -126,7 +125,7 @@ async fn of_user(
     page: Page,
 ) -> Result<Response, Problem> {
     let all = signed_in::list(&app, &by, Of::User(&id)).await?;
-    Ok(page.cut(told(all, by.bearer())))
+    Ok(page.cut(told(all, by.session())))
 }
 
 /// End one of a person's sign-ins.
@@ -157,7 +156,7 @@ async fn through(
     page: Page,
 ) -> Result<Response, Problem> {
     let all = signed_in::list(&app, &by, Of::Application(&id)).await?;
-    Ok(page.cut(told(all, by.bearer())))
+    Ok(page.cut(told(all, by.session())))
 }
 
 /// End a sign-in that was made through an application.
