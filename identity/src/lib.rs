@@ -33,6 +33,7 @@ mod login;
 mod master;
 mod model;
 mod oauth;
+mod openapi;
 mod passwords;
 mod problem;
 mod publish;

@@ -15,6 +15,7 @@ mod sqlite {
     mod at_once;
     mod attacks;
     mod code;
+    mod described;
     mod files;
     mod harness;
     mod hostile;
@@ -23,6 +24,7 @@ mod sqlite {
     mod sign_in;
     mod start;
     mod tenants;
+    mod walks;
 }
 
 #[path = "service"]
@@ -33,6 +35,7 @@ mod postgres {
     mod at_once;
     mod attacks;
     mod code;
+    mod described;
     mod harness;
     mod hostile;
     mod oauth;
@@ -41,5 +44,6 @@ mod postgres {
     mod sign_in;
     mod start;
     mod tenants;
+    mod walks;
     mod walls;
 }

@@ -15,6 +15,7 @@ use http::{
 };
 use secrecy::SecretString;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::refusal::Refusal;
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     error::{BodyFault, Error},
     login::{self, ClientCredentials},
     model::app::Client,
+    problem::Wrong,
     tokens::Issued,
 };
 
@@ -34,33 +36,109 @@ const FORM: [(&str, &str); 4] = [
     ("refresh_token", "refreshToken"),
 ];
 
-#[derive(Serialize)]
+/// A request for a token. Which members there are depends on the grant.
+#[expect(dead_code, reason = "describes what `grant` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TokenRequest {
+    /// `password`, `client_credentials` or `refresh_token`.
+    #[schema(min_length = 1, example = "client_credentials")]
+    grant_type: String,
+    /// For `password`: a user name or an e-mail address.
+    username: Option<String>,
+    /// For `password`.
+    #[schema(format = Password)]
+    password: Option<String>,
+    /// For `client_credentials`; otherwise the default application is meant if it is left out.
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    /// For `refresh_token`.
+    refresh_token: Option<String>,
+    /// Taken and not looked at.
+    scope: Option<String>,
+}
+
+/// The same as a form, in the names of RFC 6749. Those of the JSON are understood here, too.
+#[expect(dead_code, reason = "describes what `grant` takes")]
+#[derive(ToSchema)]
+struct TokenRequestForm {
+    #[schema(min_length = 1)]
+    grant_type: String,
+    username: Option<String>,
+    #[schema(format = Password)]
+    password: Option<String>,
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    refresh_token: Option<String>,
+    scope: Option<String>,
+}
+
+/// A refresh token, and whose it is.
+#[expect(dead_code, reason = "describes what `refresh` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RefreshRequest {
+    #[schema(min_length = 1)]
+    refresh_token: String,
+    /// With the secret, or not at all.
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    /// Taken and not looked at.
+    scope: Option<String>,
+}
+
+/// The same as a form, in the names of RFC 6749.
+#[expect(dead_code, reason = "describes what `refresh` takes")]
+#[derive(ToSchema)]
+struct RefreshRequestForm {
+    #[schema(min_length = 1)]
+    refresh_token: String,
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    scope: Option<String>,
+}
+
+/// Tokens, in both spellings.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tokens)]
 struct Wire {
     #[serde(rename = "accessToken")]
     access: String,
     #[serde(rename = "idToken", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     id: Option<String>,
     #[serde(rename = "tokenType")]
     kind: &'static str,
+    /// Seconds.
     #[serde(rename = "expiresIn")]
     expires_in: u64,
     #[serde(rename = "refreshToken", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     scope: Option<String>,
     #[serde(flatten)]
     snake: Snake,
 }
 
 /// The same in the other spelling.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TokensInSnakeCase)]
 struct Snake {
     access_token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     id_token: Option<String>,
     token_type: &'static str,
+    /// Seconds.
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh_token: Option<String>,
 }
 
@@ -82,6 +160,19 @@ fn answer(issued: Issued) -> Response {
 }
 
 /// Ask for a token by any grant.
+#[utoipa::path(post, path = "/v1/login/oauth/access_token", tag = "sign-in", security(()),
+    request_body(content(
+        (TokenRequest = "application/json"),
+        (TokenRequestForm = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, body = Wire, description = "The tokens."),
+        (status = 400, body = Wrong, description =
+            "`AUT-0013` no such grant; `AUT-0014` members of that grant are missing; `AUT-1001` the \
+             application may not use it; `AUT-1005` the refresh token is invalid, expired or revoked"),
+        (status = 401, body = Wrong, description =
+            "`AUT-1002` the user name or password is wrong; `AUT-1004` the client id or secret is wrong"),
+    ))]
 pub async fn grant(
     State(app): State<App>,
     headers: HeaderMap,
@@ -101,7 +192,19 @@ pub async fn grant(
     Ok(answer(issued))
 }
 
-/// Exchange a refresh token.
+/// Exchange a refresh token. It is good once, and its answer brings the next.
+#[utoipa::path(post, path = "/v1/login/oauth/refresh_token", tag = "sign-in", security(()),
+    request_body(content(
+        (RefreshRequest = "application/json"),
+        (RefreshRequestForm = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, body = Wire, description = "The tokens."),
+        (status = 400, body = Wrong, description =
+            "`AUT-0014` client id or secret is missing; `AUT-1001` the application may not refresh; \
+             `AUT-1005` the refresh token is invalid, expired or revoked"),
+        (status = 401, body = Wrong, description = "`AUT-1004` the client id or secret is wrong"),
+    ))]
 pub async fn refresh(
     State(app): State<App>,
     headers: HeaderMap,
