@@ -55,6 +55,7 @@ pub fn snapshot(written: &str, issuer: Option<Issuer>) -> Arc<Snapshot> {
         groups: Vec::new(),
         policies,
         issuer,
+        guests: Vec::new(),
     })
 }
 

@@ -301,7 +301,8 @@ impl Alone {
     ) -> Result<(), Refused> {
         let Catalog { products, policies } = catalog;
         let (roles, groups) = (Vec::new(), Vec::new());
-        let snapshot = Snapshot { revision, products, roles, groups, policies, issuer };
+        let snapshot =
+            Snapshot { revision, products, roles, groups, policies, issuer, guests: Vec::new() };
         let (products, on_error) = (Arc::clone(&self.products), self.on_error);
         let compile = move || {
             let engine = Engine::compile_with(Arc::new(snapshot), on_error)?;

@@ -171,6 +171,7 @@ pub fn draft(catalog: &Catalog) -> Arc<Snapshot> {
         groups: Vec::new(),
         policies: catalog.policies.clone(),
         issuer: None,
+        guests: Vec::new(),
     })
 }
 

@@ -134,6 +134,42 @@ async fn groups_of_another_issuer_decide_beside_our_own() {
 }
 
 #[tokio::test]
+async fn what_an_organization_says_of_a_person_of_another_issuer_counts_at_once() {
+    let upstream = Upstream::start().await;
+    let key = Key::new("one");
+    let issuer = Issuer::start(&[&key]).await;
+    let config = format!("{}{}", midaz(&upstream), pinned(&issuer, "sso", ""));
+    let postern = Postern::with(&config.replace("'acme'", "'lerian'")).await;
+    is(postern.health, "sso", "ok").await;
+    let admin = postern.admin().await;
+    let say = async |body: Value| {
+        let request = postern.request(Method::PUT, postern.identity, "/v1/guests/sso%3Aana");
+        request.bearer_auth(&admin).json(&body).send().await.unwrap().status().as_u16()
+    };
+    let can = async |token: &str| {
+        let reads = status(postern.gateway, token).await;
+        (reads, ask(postern.gateway, Method::POST, token).await.status().as_u16())
+    };
+    let token = key.token(&viewer(&issuer.claims("ana")));
+    assert_eq!(can(&token).await, (200, 403));
+    // In force before it is answered, for tokens that have been verified long since.
+    assert_eq!(say(json!({"groups": ["midaz-editor-group"]})).await, 201);
+    assert_eq!(can(&token).await, (200, 200));
+    let other = key.token(&issuer.claims("eva"));
+    assert_eq!(can(&other).await, (403, 403), "it is said of ana alone");
+    assert_eq!(say(json!({"groups": []})).await, 200);
+    assert_eq!(can(&token).await, (403, 403), "the token's groups are not asked");
+    let blocked = json!({"groups": ["midaz-editor-group"], "blocked": true});
+    assert_eq!(say(blocked).await, 200);
+    assert_eq!(can(&token).await, (401, 401));
+    let door = postern.door("GET", PATH, &token).await;
+    assert_eq!(door.status(), 401);
+    let request = postern.request(Method::DELETE, postern.identity, "/v1/guests/sso:ana");
+    assert_eq!(request.bearer_auth(&admin).send().await.unwrap().status(), 204);
+    assert_eq!(can(&token).await, (200, 403), "the token's word counts again");
+}
+
+#[tokio::test]
 async fn j_a_token_of_another_issuer_must_hold_in_everything() {
     let upstream = Upstream::start().await;
     let (key, stranger) = (Key::new("one"), Key::new("one"));

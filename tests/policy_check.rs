@@ -267,6 +267,7 @@ fn a_running_postern_is_looked_at_by_its_address() {
             text: "forbid (principal is User, action, resource) unless { context.mfa };\n".into(),
         }],
         issuer: None,
+        guests: Vec::new(),
     });
     let desk = Desk::new(&[("policies/demo/product.yaml", PRODUCT)]);
     let check = |address: SocketAddr| {

@@ -149,6 +149,7 @@ fn the_groups_of_organizations_stand_in_the_table() {
                 .into(),
         }],
         issuer: None,
+        guests: Vec::new(),
     };
     desk.write("snapshot.json", &serde_json::to_string(&snapshot).unwrap());
     golden("snapshot", &desk.run(&["snapshot.json", "snapshot.json --groups auditors --csv"]));

@@ -45,6 +45,10 @@ pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/groups/{id}", "groups", "get"),
     ("PATCH", "/v1/groups/{id}", "groups", "patch"),
     ("DELETE", "/v1/groups/{id}", "groups", "delete"),
+    ("GET", "/v1/guests", "guests", "get"),
+    ("GET", "/v1/guests/{id}", "guests", "get"),
+    ("PUT", "/v1/guests/{id}", "guests", "put"),
+    ("DELETE", "/v1/guests/{id}", "guests", "delete"),
     ("GET", "/v1/roles", "roles", "get"),
     ("POST", "/v1/roles", "roles", "post"),
     ("GET", "/v1/roles/{id}", "roles", "get"),
@@ -55,6 +59,8 @@ pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/applications/{id}", "applications", "get"),
     ("PATCH", "/v1/applications/{id}", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}", "applications", "delete"),
+    ("GET", "/v1/settings", "settings", "get"),
+    ("PATCH", "/v1/settings", "settings", "patch"),
 ];
 
 /// Proof that the caller may do what the route does.

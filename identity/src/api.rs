@@ -4,9 +4,11 @@ mod apps;
 pub mod auth;
 pub mod feed;
 mod groups;
+mod guests;
 mod page;
 pub mod problem;
 mod roles;
+mod settings;
 mod users;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -18,7 +20,9 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(users::router())
         .merge(groups::router())
+        .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(settings::router())
         .merge(feed::router())
 }

@@ -128,6 +128,11 @@ impl Fields {
         Self { members, missing: Vec::new(), wrong: Vec::new() }
     }
 
+    /// All that are left, whatever they are.
+    pub fn members(self) -> Map<String, Value> {
+        self.members
+    }
+
     /// Whether there is such a member, whatever its value.
     pub fn has(&self, name: &str) -> bool {
         self.members.contains_key(name)

@@ -70,6 +70,8 @@ pub enum Error {
     NoSuchRole,
     #[error("no such application")]
     NoSuchApplication,
+    #[error("nobody of that id is listed")]
+    NoSuchGuest,
 
     #[error("the user name is taken")]
     UsernameTaken,
@@ -89,6 +91,8 @@ pub enum Error {
     DefaultApplication,
     #[error("nobody would be left to administer the organization")]
     LastAdministrator,
+    #[error("the organization has {most} {what}, and may not have more")]
+    Full { what: &'static str, most: u64 },
     #[error("somebody else changed the same thing; look at it again")]
     Conflict,
 

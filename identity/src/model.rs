@@ -5,6 +5,8 @@ pub mod browser;
 pub mod code;
 pub mod grant;
 pub mod group;
+pub mod guest;
 pub mod role;
 pub mod session;
+pub mod settings;
 pub mod user;

@@ -406,9 +406,9 @@ fn with(catalog: Catalog, before: &Snapshot) -> Snapshot {
 
 /// The snapshot of what the database holds now, on the products of `before`.
 fn snapshot(additions: Additions, before: &Snapshot) -> Snapshot {
-    let Additions { revision, roles, groups } = additions;
+    let Additions { revision, roles, groups, guests } = additions;
     let roles = roles.into_iter().filter_map(|role| declared(&before.products, role)).collect();
-    Snapshot { revision, roles, groups, ..before.clone() }
+    Snapshot { revision, roles, groups, guests, ..before.clone() }
 }
 
 /// A role without what its product no longer declares; manifests change between starts, and an
@@ -436,6 +436,7 @@ pub async fn first_snapshot(
         groups: Vec::new(),
         policies: catalog.policies.clone(),
         issuer: Some(issuer),
+        guests: Vec::new(),
     };
     Ok(snapshot(store.additions().await?, &base))
 }

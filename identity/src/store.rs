@@ -36,12 +36,14 @@ mod changes;
 mod codes;
 mod database;
 mod groups;
+mod guests;
 mod jobs;
 mod keys;
 mod orgs;
 mod postgres;
 mod roles;
 mod sessions;
+mod settings;
 mod sqlite;
 #[cfg(test)]
 mod tests;

@@ -238,7 +238,11 @@ fn names(first: Option<&str>, last: Option<&str>, email: Option<&str>) -> Result
 }
 
 /// The names of groups, each once, in order. A name that cannot be a group's is no group.
-fn groups(names: &[String]) -> Result<Vec<GroupName>, Error> {
+///
+/// # Errors
+///
+/// When there is no such group, or there are too many.
+pub fn groups(names: &[String]) -> Result<Vec<GroupName>, Error> {
     let mut groups = Vec::new();
     for name in names {
         groups.push(name.parse::<GroupName>().map_err(|_| Error::NoSuchGroup)?);

@@ -17,10 +17,12 @@ mod sqlite {
     mod code;
     mod described;
     mod files;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
     mod policies;
+    mod settings;
     mod sign_in;
     mod start;
     mod tenants;
@@ -36,11 +38,13 @@ mod postgres {
     mod attacks;
     mod code;
     mod described;
+    mod guests;
     mod harness;
     mod hostile;
     mod oauth;
     mod policies;
     mod replicas;
+    mod settings;
     mod sign_in;
     mod start;
     mod tenants;

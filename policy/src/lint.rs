@@ -519,6 +519,7 @@ groups: {demo-editors: {roles: [demo-editor-role]}}
             groups: Vec::new(),
             policies: vec![text("p.cedar", policies)],
             issuer: None,
+            guests: Vec::new(),
         });
         let told: Vec<String> =
             report.findings.iter().map(|f| format!("{}:{}", f.place.line, f.code)).collect();
@@ -595,6 +596,7 @@ groups: {demo-editors: {roles: [demo-editor-role]}}
             groups: Vec::new(),
             policies: vec![text("p.cedar", &policies.join("\n"))],
             issuer: None,
+            guests: Vec::new(),
         }))
         .unwrap();
         let org = |name: &str| name.parse().unwrap();

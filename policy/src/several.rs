@@ -97,6 +97,7 @@ mod tests {
             groups: Vec::new(),
             policies,
             issuer: None,
+            guests: Vec::new(),
         }))
         .unwrap()
     }

@@ -285,6 +285,7 @@ mod tests {
             groups: Vec::new(),
             policies: Vec::new(),
             issuer: None,
+            guests: Vec::new(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::model::{
     decision::Revision,
     grant::{Group, Role},
     manifest::Manifest,
-    name::ProductName,
+    name::{GroupName, OrgId, ProductName, UserId},
 };
 
 /// One revision of the whole policy.
@@ -24,10 +24,28 @@ pub struct Snapshot {
     pub roles: Vec<Role>,
     /// Groups of organizations' own.
     pub groups: Vec<Group>,
+    /// Who has an account elsewhere, and holds something here all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<Guest>,
     /// Policies that people wrote, and links of templates among them.
     pub policies: Vec<PolicyText>,
     /// The keys of Postern's own issuer.
     pub issuer: Option<Issuer>,
+}
+
+/// A person of another issuer, who has no account here. What is listed of them counts, and not what
+/// their tokens say of their groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// The organization that lists them.
+    pub org: OrgId,
+    /// As [`foreign`](crate::foreign) makes it of a token, the issuer's name first: `keycloak:6f0c…`.
+    pub id: UserId,
+    /// In the order of their names.
+    pub groups: Vec<GroupName>,
+    /// Turned away, whatever the token says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocked: bool,
 }
 
 /// A file of hand-written Cedar, or of [links](crate::template) where its name says so.

@@ -318,6 +318,7 @@ groups: {readers: {roles: [reader-role]}, writers: {roles: [writer-role]}}
                 text: policies.into(),
             }],
             issuer: None,
+            guests: Vec::new(),
         }))
         .unwrap()
     }

@@ -91,6 +91,7 @@ fn engine() -> Engine {
         ],
         policies,
         issuer: None,
+        guests: Vec::new(),
     };
     Engine::compile(Arc::new(snapshot)).unwrap()
 }

@@ -149,6 +149,7 @@ fn engine(imported: &Imported) -> (Engine, BTreeMap<String, Vec<String>>) {
         groups: Vec::new(),
         policies: catalog.policies,
         issuer: None,
+        guests: Vec::new(),
     };
     let engine = Engine::compile(Arc::new(snapshot)).unwrap_or_else(|error| {
         panic!("{error}\n{:#?}", imported.files);

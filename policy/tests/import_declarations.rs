@@ -94,6 +94,7 @@ fn engine(services: &[Service; 2]) -> Engine {
         groups: Vec::new(),
         policies: catalog.policies,
         issuer: None,
+        guests: Vec::new(),
     };
     Engine::compile(Arc::new(snapshot)).unwrap_or_else(|e| panic!("{e}\n{imported:#?}"))
 }

@@ -17,6 +17,7 @@ fn shipped() -> (Catalog, Arc<Snapshot>) {
         groups: Vec::new(),
         policies: catalog.policies.clone(),
         issuer: None,
+        guests: Vec::new(),
     };
     (catalog, Arc::new(snapshot))
 }

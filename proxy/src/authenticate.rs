@@ -49,7 +49,12 @@ pub fn bearer(
     let token = authorization.and_then(token::bearer).ok_or(Why::NoToken)?;
     let remembered = verified(in_force, token, now)?;
     let caller = Arc::clone(&remembered.caller);
-    let held = match changes.standing(&caller) {
+    let standing = match changes.standing(&caller) {
+        // Whoever has an account here is nobody's guest.
+        Standing::Unchanged if remembered.vouch.is_some() => in_force.guests.standing(&caller),
+        told => told,
+    };
+    let held = match standing {
         Standing::Unchanged => {
             let Subject { groups, roles, .. } = &caller.subject;
             held(in_force, &remembered, groups, roles)

@@ -5,19 +5,21 @@
 //! that does not compile is dropped; the one before it stays. Fed by `sync`, read by `gate`.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use policy::{
-    changes::Changes,
+    changes::{Changes, Standing},
     complaint::Complaints,
     engine::Engine,
     held::Held,
     model::{
-        caller::Caller,
+        caller::{Caller, Principal},
         decision::{OnError, Revision},
+        name::GroupName,
     },
     snapshot::{Issuer, Snapshot},
     token::{BadKeys, Verifier},
@@ -64,6 +66,31 @@ pub struct InForce {
     pub issuers: Arc<Issuers>,
     /// Made anew with the keys: what an old key has vouched for is asked again.
     pub verified: Verified,
+    pub guests: Guests,
+}
+
+/// Bearers of other issuers' tokens of whom an organization itself says what they hold: their groups,
+/// or `None` for those that it turns away.
+#[derive(Debug, Default)]
+pub struct Guests(HashMap<Principal, Option<Arc<[GroupName]>>>);
+
+impl Guests {
+    fn of(snapshot: &Snapshot) -> Self {
+        let listed = snapshot.guests.iter().map(|guest| {
+            let principal = Principal::User { org: guest.org.clone(), id: guest.id.clone() };
+            (principal, (!guest.blocked).then(|| guest.groups.clone().into()))
+        });
+        Self(listed.collect())
+    }
+
+    /// What a caller's organization says of it; nothing of one that it does not list.
+    pub fn standing(&self, caller: &Caller) -> Standing {
+        match self.0.get(&caller.subject.principal) {
+            None => Standing::Unchanged,
+            Some(None) => Standing::Revoked,
+            Some(Some(groups)) => Standing::Moved { groups: Arc::clone(groups), roles: [].into() },
+        }
+    }
 }
 
 /// Why a snapshot was not put in force. The one before it still is.
@@ -223,7 +250,8 @@ impl Live {
         let routes = Arc::new(routes);
         let since = clock::now();
         let issuers = Arc::clone(&self.issuers);
-        let in_force = InForce { engine, since, routes, verifier, issuers, verified };
+        let guests = Guests::of(snapshot);
+        let in_force = InForce { engine, since, routes, verifier, issuers, verified, guests };
         self.current.store(Some(Arc::new(in_force)));
         self.ready.send_replace(true);
         Ok(revision)

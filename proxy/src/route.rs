@@ -389,6 +389,7 @@ mod tests {
             groups: Vec::new(),
             policies: Vec::new(),
             issuer: None,
+            guests: Vec::new(),
         };
         let engine = Engine::compile(Arc::new(snapshot))?;
         let config = toml::from_str(&format!("name = 'demo'\n{config}")).unwrap();

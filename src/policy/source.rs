@@ -145,6 +145,7 @@ impl Source {
                     groups: Vec::new(),
                     policies: catalog.policies,
                     issuer: None,
+                    guests: Vec::new(),
                 }))),
                 Folder::Store(store) => Ok(Self::Store(store)),
             };

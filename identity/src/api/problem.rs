@@ -50,6 +50,8 @@ fn code(error: &Error) -> Code {
         Error::NoSuchGroup => Code("IDE-1006", S::NOT_FOUND, "Group Not Found"),
         Error::NoSuchApplication => Code("IDE-1001", S::NOT_FOUND, "Application Not Found"),
         Error::NoSuchRole => Code("IDE-9003", S::NOT_FOUND, "Role Not Found"),
+        Error::NoSuchGuest => Code("IDE-9030", S::NOT_FOUND, "Guest Not Found"),
+        Error::Full { .. } => Code("IDE-9031", S::CONFLICT, "Too Many"),
         Error::UsernameTaken => Code("IDE-9004", S::CONFLICT, "User Name Taken"),
         Error::EmailTaken => Code("IDE-9005", S::CONFLICT, "E-Mail Address Taken"),
         Error::GroupTaken => Code("IDE-9006", S::CONFLICT, "Group Exists"),

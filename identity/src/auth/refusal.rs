@@ -56,7 +56,8 @@ fn code(error: &Error) -> Code {
         | Error::NoSuchUser
         | Error::NoSuchGroup
         | Error::NoSuchRole
-        | Error::NoSuchApplication => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
+        | Error::NoSuchApplication
+        | Error::NoSuchGuest => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
         Error::NoSuchMethod => Code("AUT-9003", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         Error::Conflict
         | Error::UsernameTaken
@@ -67,7 +68,8 @@ fn code(error: &Error) -> Code {
         | Error::RoleHeld
         | Error::BuiltIn
         | Error::DefaultApplication
-        | Error::LastAdministrator => Code("AUT-9004", S::CONFLICT, "Conflict"),
+        | Error::LastAdministrator
+        | Error::Full { .. } => Code("AUT-9004", S::CONFLICT, "Conflict"),
         Error::Busy => Code("AUT-0033", S::SERVICE_UNAVAILABLE, "Identity Provider Unavailable"),
         Error::Fault(_) => Code("AUT-0005", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
         Error::Body(BodyFault::WrongType(_) | BodyFault::Unreadable(_))

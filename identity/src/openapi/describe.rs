@@ -22,11 +22,13 @@ does not change. `HEAD` answers as `GET` does, without a body; `OPTIONS` and 405
 in `Allow`. Members and parameters that are not described here are refused under `/v1`, and passed over \
 under `/oauth2` as its standards have it.";
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: &[(&str, &str)] = &[
     ("users", "People of the organization."),
     ("groups", "Groups, which people are in and which hold roles."),
+    ("guests", "People of other issuers, who have no account here."),
     ("roles", "Roles: named sets of permissions."),
     ("applications", "Machines with credentials of their own, and what people sign in through."),
+    ("settings", "What the organization has decided for itself."),
     ("sign-in", "Tokens, log-out and who one is, in the spelling of the products' client library."),
     ("oauth", "OAuth 2.1 and OpenID Connect."),
     ("pages", "The pages of a sign-in, for a person's browser."),

@@ -3,9 +3,10 @@
 use policy::{
     changes::{Change, Fact, Sequence},
     model::{decision::Revision, grant},
+    snapshot,
 };
 
-use super::{Access, Store, StoreError, Tx, count, groups, roles, sql};
+use super::{Access, Store, StoreError, Tx, count, groups, guests, roles, sql};
 
 /// How far the database has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub struct Additions {
     pub revision: Revision,
     pub roles: Vec<grant::Role>,
     pub groups: Vec<grant::Group>,
+    pub guests: Vec<snapshot::Guest>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -97,14 +99,15 @@ impl Store {
         Ok(longest)
     }
 
-    /// The organizations' own roles and groups, with the revision they are of.
+    /// The organizations' own roles, groups and guests, with the revision they are of.
     pub async fn additions(&self) -> Result<Additions, StoreError> {
         let mut conn = self.whole(Access::Read).await?;
         let revision: i64 =
             on!(conn, |c| sqlx::query_scalar(COUNTER).bind("revision").fetch_one(c).await?);
         let roles = roles::all(&mut conn).await?;
         let groups = groups::all(&mut conn).await?;
-        Ok(Additions { revision: Revision(count(revision)), roles, groups })
+        let guests = guests::all(&mut conn).await?;
+        Ok(Additions { revision: Revision(count(revision)), roles, groups, guests })
     }
 }
 

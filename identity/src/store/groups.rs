@@ -138,9 +138,10 @@ impl Tx {
             .await?))
     }
 
-    /// How many members a group has.
+    /// How many members a group has, guests among them.
     pub async fn member_count(&mut self, name: &GroupName) -> Result<u64, StoreError> {
-        const SQL: &str = "SELECT COUNT(*) FROM memberships WHERE org_id = $1 AND group_name = $2";
+        const SQL: &str = "SELECT (SELECT COUNT(*) FROM memberships WHERE org_id = $1 AND group_name = $2) \
+                  + (SELECT COUNT(*) FROM guest_groups WHERE org_id = $1 AND group_name = $2)";
         let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(name.as_str())

@@ -48,14 +48,16 @@ resources:
   update-password: [patch]
   reset-password: [patch]
   groups: [get, post, patch, delete]
+  guests: [get, put, delete]
   roles: [get, post, patch, delete]
   applications: [get, post, patch, delete]
   application-credentials: [get]
+  settings: [get, patch]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
   plugin-identity-helper-role:
-    permissions: {users: [get, post, patch], groups: [get, post, patch], roles: [get, post, patch], reset-password: [patch], applications: [get, post]}
+    permissions: {users: [get, post, patch], groups: [get, post, patch], guests: [get, put], roles: [get, post, patch], reset-password: [patch], applications: [get, post]}
 groups:
   admin-group: {title: Administrator, roles: [plugin-identity-editor-role, demo-editor-role]}
   helper-group: {title: Helper, roles: [plugin-identity-helper-role]}

@@ -29,26 +29,31 @@ pub async fn part(service: &Service, user: &str, app: &str) {
     .await;
 }
 
+/// Make a second organization with an administrator, eve; her id and her access token.
+pub async fn stranger(service: &Service, admin: &str) -> (String, String) {
+    let eve = service.person(admin, "eve", &["admin-group"]).await;
+    let body = json!({"name": "demo", "description": "of acme"});
+    let app = service.post("/v1/applications", admin, body).await.expect(201);
+    part(service, &eve, app["id"].as_str().unwrap()).await;
+    let grant = json!({
+        "grantType": "password", "username": "eve", "password": PASSWORD,
+        "clientId": app["clientId"], "clientSecret": app["clientSecret"],
+    });
+    let token = access(&service.token(grant).await.expect(200));
+    (eve, token)
+}
+
 #[tokio::test]
 async fn an_id_of_another_organization_is_not_found_and_nothing_changes() {
     let service = Service::start().await;
     let admin = service.admin().await;
-    let eve = service.person(&admin, "eve", &["admin-group"]).await;
-    let body = json!({"name": "demo", "description": "of acme"});
-    let theirs = service.post("/v1/applications", &admin, body.clone()).await.expect(201);
-    let app = theirs["id"].as_str().unwrap();
-    part(&service, &eve, app).await;
-
-    let grant = json!({
-        "grantType": "password", "username": "eve", "password": PASSWORD,
-        "clientId": theirs["clientId"], "clientSecret": theirs["clientSecret"],
-    });
-    let stranger = access(&service.token(grant).await.expect(200));
+    let (eve, stranger) = stranger(&service, &admin).await;
     let seen = service.get("/v1/users", &stranger).await.expect(200);
     assert_eq!(seen.as_array().unwrap().len(), 1);
 
     // The home organization's things, asked for by the stranger.
     let ana = service.person(&admin, "ana", &[]).await;
+    let body = json!({"name": "demo", "description": "of lerian"});
     let ours = service.post("/v1/applications", &admin, body).await.expect(201);
     let ours = ours["id"].as_str().unwrap();
     let role =

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 11] = [
+const TENANTS: [&str; 13] = [
     "organizations",
     "users",
     "memberships",
@@ -21,6 +21,8 @@ const TENANTS: [&str; 11] = [
     "refresh_tokens",
     "browsers",
     "codes",
+    "guests",
+    "guest_groups",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -55,6 +57,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              ('t-{org}', '{org}', 's-{org}', '{org}'::bytea, 0, 9000000000, NULL, NULL); \
              INSERT INTO browsers SELECT 'b-{org}', '{org}', id, '{org}'::bytea, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
+             INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
+             INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'"

@@ -43,6 +43,7 @@ fn engine() -> Engine {
         groups: Vec::new(),
         policies: Vec::new(),
         issuer: None,
+        guests: Vec::new(),
     }))
     .unwrap()
 }

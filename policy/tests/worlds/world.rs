@@ -281,6 +281,7 @@ pub fn engine(world: &World) -> Engine {
         groups: groups.collect(),
         policies: vec![file("p.cedar", text), file("links.json", links.to_string())],
         issuer: None,
+        guests: Vec::new(),
     };
     Engine::compile(Arc::new(snapshot)).unwrap_or_else(|e| panic!("{e}"))
 }

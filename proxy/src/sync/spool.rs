@@ -322,6 +322,7 @@ mod tests {
                 groups: Vec::new(),
                 policies: Vec::new(),
                 issuer: None,
+                guests: Vec::new(),
             };
             let fact = Fact::TokenRevoked { token_id: "t".to_owned() };
             let changes = vec![Change { sequence: Sequence(sequence), until: 100, fact }];
