@@ -209,15 +209,12 @@ fn complete(path: &str, method: &str, operation: &mut Value, shared: &mut Map<St
     let responses = operation["responses"].as_object_mut().unwrap();
     let own: BTreeSet<String> = responses.keys().cloned().collect();
     for (status, text) in common.into_iter().rev() {
-        match responses.get_mut(status) {
-            Some(held) => {
-                let own = held["description"].as_str().unwrap();
-                held["description"] = format!("{text}; {own}").into();
-            }
-            None => {
-                let response = json!({"description": text, "content": surface.body()});
-                responses.insert(status.to_owned(), response);
-            }
+        if let Some(held) = responses.get_mut(status) {
+            let own = held["description"].as_str().unwrap();
+            held["description"] = format!("{text}; {own}").into();
+        } else {
+            let response = json!({"description": text, "content": surface.body()});
+            responses.insert(status.to_owned(), response);
         }
     }
     for (status, response) in responses {

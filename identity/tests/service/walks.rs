@@ -217,7 +217,7 @@ pub async fn state(db: &mut Beside, org: &str) -> String {
             "SELECT coalesce({sum}(row, ';'), '') FROM (SELECT {row} AS row FROM {table} t \
              WHERE org_id = '{org}' ORDER BY 1) AS rows"
         );
-        all += &format!("{table}: {}\n", db.text(&rows).await);
+        all.extend([table, ": ", &*db.text(&rows).await, "\n"]);
     }
     all
 }
