@@ -274,7 +274,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 65] = [
+const KEYS: [(&str, Kind); 66] = [
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -312,6 +312,7 @@ const KEYS: [(&str, Kind); 65] = [
     ("identity.max_connections", Kind::Number),
     ("identity.read_timeout_secs", Kind::Number),
     ("identity.shutdown_timeout_secs", Kind::Number),
+    ("identity.trusted_proxies", Kind::List),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),
     ("proxy.ext_authz", Kind::Text),
@@ -657,7 +658,7 @@ mod tests {
                 _ if key == "product.unmatched" => "authenticated",
                 _ if key == "product.encoded_slash" => "keep",
                 _ if key == "product.reasons" => "id",
-                _ if key == "proxy.trusted_proxies" => "127.0.0.1",
+                _ if key.ends_with(".trusted_proxies") => "127.0.0.1",
                 _ if key == "proxy.identity_names" => "postern, remote",
                 _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
                 _ if key == "identity.issuer" || key == "authzen.url" => "https://a",

@@ -75,6 +75,9 @@ pub fn run(args: &Args) -> Result<()> {
     };
 
     config.proxy.identity = Some(Upstream::from(addresses.identity));
+    let proof = identity::relay_proof().map_err(anyhow::Error::new)?;
+    config.proxy.relay_proof = Some(proof.clone());
+    config.identity.relay = Some(proof);
     let identity_runtime = process::runtime("identity", 2)?;
     let opening = Identity::open(
         config.identity.clone(),

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     clock::Clock,
     config::Config,
+    defence::Defence,
     error::Error,
     feed::Desk,
     keys::Signer,
@@ -38,6 +39,8 @@ pub struct Parts {
     pub clock: Clock,
     pub master: MasterKey,
     pub passwords: Passwords,
+    /// Counts guesses.
+    pub defence: Defence,
     pub signer: Signer,
     pub verifier: Verifier,
     pub jwks: Value,
@@ -48,6 +51,8 @@ pub struct Parts {
     /// Hashes the cookies of browsers, and ties forms to them.
     pub cookie_hasher: Hasher,
     pub form_hasher: Hasher,
+    /// Ties browsers to whom they are known by.
+    pub device_hasher: Hasher,
     /// Hashes client secrets.
     pub secret_hasher: Hasher,
     /// The organization that a sign-in without a client means.

@@ -31,8 +31,10 @@ use crate::{
     app::{App, MARGIN, Parts},
     apps::Credentials,
     bootstrap::{Bootstrap, FirstStart, Secrets},
+    cache::Cache,
     clock::{self, Clock, NoRandom},
     config::Config,
+    defence::Defence,
     error::Error as RuleError,
     feed::Desk,
     http, jobs, keys,
@@ -212,12 +214,15 @@ impl Identity {
         let code_hasher = Hasher::new(&master, "codes/1");
         let cookie_hasher = Hasher::new(&master, "browsers/1");
         let form_hasher = Hasher::new(&master, "forms/1");
+        let device_hasher = Hasher::new(&master, "devices/1");
+        let defence = Defence::new(Cache::default(), &master);
         let app = App::new(Parts {
             config,
             store,
             clock,
             master,
             passwords,
+            defence,
             signer,
             verifier,
             jwks,
@@ -225,6 +230,7 @@ impl Identity {
             code_hasher,
             cookie_hasher,
             form_hasher,
+            device_hasher,
             secret_hasher,
             home,
             live: ArcSwap::from_pointee(engine),

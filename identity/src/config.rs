@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use policy::model::decision::OnError;
+use policy::{model::decision::OnError, networks::Networks};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::store::Database;
@@ -37,6 +38,12 @@ pub struct Config {
     /// How long requests in flight may take to finish after the order to stop, in seconds.
     /// Default: 10.
     pub shutdown_timeout_secs: u64,
+    /// Networks of proxies whose `X-Forwarded-For` is believed, so that sign-ins are limited by the
+    /// client's address and not by theirs. The proxy in the same process needs none. Default: none.
+    pub trusted_proxies: Networks,
+    /// What the proxy in the same process shows to be believed, where there is one.
+    #[serde(skip)]
+    pub relay: Option<SecretString>,
     /// What a policy that cannot be evaluated does. The proxy's, too, so it stands in a section of
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
@@ -60,6 +67,8 @@ impl Default for Config {
             max_connections: 1024,
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
+            trusted_proxies: Networks::default(),
+            relay: None,
             on_error: OnError::default(),
             database: Database::default(),
         }

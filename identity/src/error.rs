@@ -104,6 +104,9 @@ pub enum Error {
     GrantNotAllowed,
     #[error("the user name or password is wrong")]
     InvalidCredentials,
+    /// Guesses from where the caller is; in how many seconds there may be another one.
+    #[error("too many sign-ins from there have failed; try again in {0} seconds")]
+    TooMany(u64),
     #[error("the client id or secret is wrong")]
     InvalidClient,
     #[error("the refresh token is invalid, expired or revoked")]
@@ -160,6 +163,15 @@ impl From<NoRandom> for Error {
 }
 
 impl Error {
+    /// In how many seconds the same may go well, where waiting helps.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(1),
+            Self::TooMany(seconds) => Some(*seconds),
+            _ => None,
+        }
+    }
+
     /// A refusal of a field's value.
     pub fn rule(field: &'static str, rule: impl Into<String>) -> Self {
         Self::Rule { field, rule: rule.into() }

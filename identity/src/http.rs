@@ -36,6 +36,7 @@ use crate::{
     error::Error,
     hearing::Hearing,
     oauth, openapi,
+    origin::Peer,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -169,8 +170,8 @@ pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bo
             accepted = async { (place.await, listener.accept().await) } => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let (place, stream) = match accepted {
-            (Ok(place), Ok((stream, _))) => (place, stream),
+        let (place, (stream, peer)) = match accepted {
+            (Ok(place), Ok((stream, peer))) => (place, (stream, Peer(peer.ip()))),
             (_, Err(error)) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -181,7 +182,7 @@ pub async fn serve(app: App, listener: TcpListener, mut stop: watch::Receiver<bo
         let watcher = graceful.watcher();
         let (server, router) = (Arc::clone(&server), router.clone());
         tokio::spawn(async move {
-            converse(&server, router, Hearing::new(stream, patience), watcher).await;
+            converse(&server, router, (Hearing::new(stream, patience), peer), watcher).await;
             drop(place);
         });
     }
@@ -204,8 +205,14 @@ fn server(app: &App) -> http1::Builder {
     server
 }
 
-async fn converse(server: &http1::Builder, router: Router, stream: Hearing, watcher: Watcher) {
-    let service = service_fn(move |request: http::Request<Incoming>| {
+async fn converse(
+    server: &http1::Builder,
+    router: Router,
+    (stream, peer): (Hearing, Peer),
+    watcher: Watcher,
+) {
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         router.clone().oneshot(request.map(Body::new))
     });
     let connection = server.serve_connection(TokioIo::new(stream), service);

@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     app::App,
+    defence::Target,
     error::Error,
     grants::Narrowing,
     model::{
@@ -11,10 +12,15 @@ use crate::{
         grant::Grant,
         user::{Credentials, User},
     },
+    origin::Origin,
     passwords::Match,
     sessions,
     tokens::{self, Issued},
 };
+
+/// From how many bytes on a secret is not to be guessed. Those that are made here have more; one that
+/// an operator chose may have fewer.
+const UNGUESSABLE: usize = 32;
 
 /// What a client says of itself.
 pub struct ClientCredentials {
@@ -26,14 +32,29 @@ pub struct ClientCredentials {
 ///
 /// # Errors
 ///
-/// When there is no such client, or the secret is another one; which, is not told.
-pub async fn client(app: &App, said: &ClientCredentials) -> Result<Client, Error> {
+/// When there is no such client, or the secret is another one; which, is not told. And when there
+/// were too many guesses.
+pub async fn client(app: &App, said: &ClientCredentials, origin: &Origin) -> Result<Client, Error> {
     let known = app.store.client(&said.id).await?;
     // An unknown client costs the same comparison.
     let hash = known.as_ref().map(|client| client.secret_hash.as_slice()).unwrap_or_default();
     let fits = app.secret_hasher.fits(said.secret.expose_secret(), hash);
     // A public application has no secret that could be known.
-    known.filter(|client| fits && !client.registration.public).ok_or(Error::InvalidClient)
+    let client = known.filter(|client| fits && !client.registration.public);
+    // Nobody comes upon a long one by guessing, so whoever has it is not held up by those who try.
+    if said.secret.expose_secret().len() >= UNGUESSABLE
+        && let Some(client) = client
+    {
+        return Ok(client);
+    }
+    let guess = app.defence.guess(None, Target::client(&said.id), origin, app.clock.now()).await?;
+    if let Some(client) = client.filter(|_| guess.counts()) {
+        app.defence.succeeded(guess).await;
+        Ok(client)
+    } else {
+        app.defence.failed(guess).await;
+        Err(Error::InvalidClient)
+    }
 }
 
 /// The client that a sign-in means which names none.
@@ -51,16 +72,16 @@ pub async fn default_client(app: &App) -> Result<Client, Error> {
 ///
 /// # Errors
 ///
-/// When the client may not do that, or the user name or password is wrong.
+/// When the client may not do that, the user name or password is wrong, or there were too many guesses.
 pub async fn password(
     app: &App,
     client: &Client,
-    username: &str,
-    password: &SecretString,
+    (username, password): (&str, &SecretString),
     grant: Option<Grant>,
+    origin: &Origin,
 ) -> Result<Issued, Error> {
     permitted(client, GrantType::Password)?;
-    let (user, proved) = prove(app, client, username, password).await?;
+    let (user, proved) = prove(app, client, (username, password), origin).await?;
     match sessions::start(app, &user, &proved, client, grant).await {
         // Removed while the password was being compared.
         Err(Error::Conflict) => Err(Error::InvalidCredentials),
@@ -73,22 +94,39 @@ pub async fn password(
 ///
 /// # Errors
 ///
-/// When the user name or password is wrong.
+/// When the user name or password is wrong, or there were too many guesses.
 pub async fn prove(
     app: &App,
     client: &Client,
-    username: &str,
-    password: &SecretString,
+    (username, password): (&str, &SecretString),
+    origin: &Origin,
 ) -> Result<(User, String), Error> {
-    let known = app.store.read(&client.org).await?.credentials(username).await?;
+    let org = &client.org;
+    let mut tx = app.store.read(org).await?;
+    let known = tx.credentials(username).await?;
+    let whom = (org, known.as_ref().map(|known| &known.id), username);
+    let acquaintance = app.defence.known(app, &mut tx, whom, origin).await?;
+    drop(tx);
+    let target = acquaintance.target();
+    let guess = app.defence.guess(Some(org), target, origin, app.clock.now()).await?;
     let hash = known.as_ref().map(|known| known.password_hash.as_str());
-    let verdict = app.passwords.verify(password, hash).await?;
+    let verdict = match app.passwords.verify(password, hash.filter(|_| guess.counts())).await {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            app.defence.undone(guess).await;
+            return Err(error.into());
+        }
+    };
     if verdict == Match::No {
+        app.defence.failed(guess).await;
         // By id alone: what was typed as a user name may be a password.
         let user = known.as_ref().map_or("unknown", |known| known.id.as_str());
         tracing::info!(user.id = user, client = client.client_id, "a sign-in failed");
+        return Err(Error::InvalidCredentials);
     }
-    let known = known.filter(|_| verdict != Match::No).ok_or(Error::InvalidCredentials)?;
+    app.defence.succeeded(guess).await;
+    let known = known.ok_or(Error::InvalidCredentials)?;
+    app.defence.note(app, (org, &known.id), &acquaintance).await?;
     let proved = match verdict {
         Match::Outdated => strengthen(app, client, &known, password).await?,
         Match::Yes | Match::No => known.password_hash,
@@ -160,7 +198,7 @@ async fn strengthen(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, atomic::Ordering};
 
     use policy::{catalog::Catalog, model::manifest::Manifest};
 
@@ -179,20 +217,55 @@ administrator: {username: admin, email: a@b.co, groups: [admin-group]}
 application: {name: app}
 ";
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn all_who_sign_in_at_once_with_an_outdated_hash_get_in() {
-        let folder = tempfile::tempdir().unwrap();
+    async fn open(folder: &std::path::Path) -> Identity {
         let manifest = Arc::new(Manifest::parse("i.yaml", IDENTITY).unwrap());
-        let (identity, _) = Identity::open(
+        let opening = Identity::open(
             Config::default(),
-            folder.path(),
+            folder,
             Catalog::new(vec![manifest], Vec::new()).unwrap(),
             Bootstrap::parse("b.yaml", BOOTSTRAP).unwrap(),
             Secrets::default(),
             Clock::standing_at(1_800_000_000),
-        )
-        .await
-        .unwrap();
+        );
+        opening.await.unwrap().0
+    }
+
+    fn from(last: u8) -> Origin {
+        Origin { address: [192, 0, 2, last].into(), device: None }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_one_hash_whoever_is_meant_and_whatever_was_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = open(folder.path()).await.app().clone();
+        let client = default_client(&app).await.unwrap();
+        let wrong = crate::passwords::make().unwrap();
+        let admin = app.store.read(&app.home).await.unwrap().credentials("admin").await.unwrap();
+        let admin = admin.unwrap();
+        let mut attempts: Vec<_> = (0..7).map(|_| ("admin", 1)).collect();
+        attempts.extend((0..7).map(|_| ("nobody", 2)));
+        attempts.extend([("", 3), ("a\0b", 3), ("nobody@b.co", 3), ("a@b.co", 3)]);
+        for (name, place) in attempts {
+            let before = app.passwords.worked.load(Ordering::Relaxed);
+            let failed = prove(&app, &client, (name, &wrong), &from(place)).await;
+            assert!(matches!(failed, Err(Error::InvalidCredentials)), "{name}: {failed:?}");
+            let work = app.passwords.worked.load(Ordering::Relaxed) - before;
+            assert_eq!(work, 1, "{name}");
+        }
+        // So it is for somebody who has no password.
+        let mut tx = app.store.begin(&app.home).await.unwrap();
+        tx.set_password_hash(&admin.id, "").await.unwrap();
+        tx.commit().await.unwrap();
+        let before = app.passwords.worked.load(Ordering::Relaxed);
+        let failed = prove(&app, &client, ("admin", &wrong), &from(4)).await;
+        assert!(matches!(failed, Err(Error::InvalidCredentials)), "{failed:?}");
+        assert_eq!(app.passwords.worked.load(Ordering::Relaxed) - before, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn all_who_sign_in_at_once_with_an_outdated_hash_get_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = open(folder.path()).await;
         let app = identity.app().clone();
         let secret = crate::passwords::make().unwrap();
         let outdated = app.passwords.outdated(&secret);
@@ -215,7 +288,7 @@ application: {name: app}
         }
         proved.dedup();
         assert_eq!(proved.len(), 1, "one has strengthened it, and the others go on with that");
-        password(&app, &client, "admin", &secret, None).await.unwrap();
+        password(&app, &client, ("admin", &secret), None, &from(1)).await.unwrap();
         // Whoever proved a password that has been changed since does not get in.
         let other = crate::passwords::make().unwrap();
         let mut tx = app.store.begin(&app.home).await.unwrap();

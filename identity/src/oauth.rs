@@ -7,7 +7,7 @@ mod discovery;
 mod form;
 mod introspect;
 mod logout;
-mod page;
+pub mod page;
 pub mod refusal;
 mod revoke;
 mod token;

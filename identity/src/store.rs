@@ -35,6 +35,7 @@ mod browsers;
 mod changes;
 mod codes;
 mod database;
+mod familiar;
 mod groups;
 mod guests;
 mod jobs;

@@ -15,6 +15,7 @@ mod sqlite {
     mod at_once;
     mod attacks;
     mod code;
+    mod defence;
     mod described;
     mod files;
     mod guests;
@@ -37,6 +38,7 @@ mod postgres {
     mod at_once;
     mod attacks;
     mod code;
+    mod defence;
     mod described;
     mod guests;
     mod harness;

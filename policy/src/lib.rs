@@ -29,6 +29,7 @@ pub mod lint;
 mod markup;
 pub mod matrix;
 pub mod model;
+pub mod networks;
 pub mod overlay;
 mod rights;
 pub mod schema;

@@ -12,11 +12,12 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use policy::model::{decision::OnError, name::ProductName};
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
 
 pub use authzen::{Asker, Authzen, BaseUrl, StoreConfig};
+pub use policy::networks::Networks;
 
 /// The `[proxy]` section, and the `[[product]]` list.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,6 +58,9 @@ pub struct Config {
     /// Where the identity service is, for the proxy that runs apart from it. Default: none; the
     /// calls that it owns are refused.
     pub identity: Option<Upstream>,
+    /// What the identity service of the same process knows this proxy by, where there is one.
+    #[serde(skip)]
+    pub relay_proof: Option<SecretString>,
     /// How old what an identity service elsewhere told may become. Stands in the section of the
     /// feed (`[feed]`). Default: there is none, and nothing is late.
     #[serde(skip)]
@@ -91,6 +95,7 @@ impl Default for Config {
             max_connections: 4096,
             shutdown_secs: 10,
             identity: None,
+            relay_proof: None,
             max_staleness: None,
             on_error: OnError::default(),
             authzen: Authzen::default(),
@@ -137,37 +142,6 @@ pub enum Alias {
     Authelia,
     Oathkeeper,
     Oauth2Proxy,
-}
-
-/// Networks, none of which is everybody.
-#[derive(Debug, Clone, Default)]
-pub struct Networks(pub Vec<IpNet>);
-
-impl<'de> Deserialize<'de> for Networks {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        let networks = texts.iter().map(|text| network(text).map_err(D::Error::custom));
-        networks.collect::<Result<_, _>>().map(Self)
-    }
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    match parsed {
-        Ok(network) if network.prefix_len() < least(&network) => Err(format!(
-            "`{text}` is everybody, or nearly, and then any client may claim to be a proxy; name the proxies' own networks"
-        )),
-        Ok(network) => Ok(network),
-        Err(_) => Err(format!("`{text}` is no address or network such as `10.0.0.0/8`")),
-    }
-}
-
-/// The widest network that may be somebody's own: `10.0.0.0/8`, `fc00::/7`.
-fn least(network: &IpNet) -> u8 {
-    match network {
-        IpNet::V4(_) => 8,
-        IpNet::V6(_) => 7,
-    }
 }
 
 /// A product as this installation runs it.
@@ -325,25 +299,6 @@ fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn everybody_is_no_trusted_proxy() {
-        for bad in [
-            "0.0.0.0/0",
-            "::/0",
-            "0.0.0.0/1",
-            "128.0.0.0/1",
-            "8000::/1",
-            "10.0.0.0/33",
-            "proxy",
-            "",
-        ] {
-            assert!(network(bad).is_err(), "{bad}");
-        }
-        for good in ["10.0.0.0/8", "127.0.0.1", "::1", "fd00::/8"] {
-            assert!(network(good).is_ok(), "{good}");
-        }
-    }
 
     #[test]
     fn an_upstream_is_a_plain_origin() {

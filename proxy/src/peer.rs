@@ -3,7 +3,6 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use http::HeaderMap;
-use ipnet::IpNet;
 
 use crate::config::Networks;
 
@@ -43,37 +42,24 @@ pub fn is_forwarded(folded: &str) -> bool {
 
 /// The proxies in front of us.
 #[derive(Debug, Clone, Default)]
-pub struct Trusted(Vec<IpNet>);
+pub struct Trusted(Networks);
 
 impl Trusted {
     /// The configured networks.
     pub fn new(networks: &Networks) -> Self {
-        Self(networks.0.clone())
+        Self(networks.clone())
     }
 
-    /// Whether an address is one of them. An IPv4 address that arrives mapped into IPv6 is itself.
+    /// Whether an address is one of them.
     pub fn holds(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.0.holds(address)
     }
 
     /// The client: the first address from the right that is not a trusted proxy, starting with the
-    /// peer itself. An entry that is no address ends the walk, for nobody trusted vouches for what
-    /// lies beyond it.
+    /// peer itself.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut client = peer.to_canonical();
-        let values = headers.get_all("x-forwarded-for").iter().rev();
-        let hops = values.filter_map(|v| v.to_str().ok()).flat_map(|v| v.rsplit(','));
-        for hop in hops {
-            if !self.holds(client) {
-                return client;
-            }
-            match hop.trim().parse::<IpAddr>() {
-                Ok(address) => client = address.to_canonical(),
-                Err(_) => return client,
-            }
-        }
-        client
+        let values = headers.get_all("x-forwarded-for").iter();
+        self.0.client(peer, values.filter_map(|value| value.to_str().ok()))
     }
 }
 
@@ -83,7 +69,7 @@ mod tests {
 
     #[test]
     fn h_the_client_is_the_first_untrusted_hop_from_the_right() {
-        let trusted = Trusted(vec!["10.0.0.0/8".parse().unwrap()]);
+        let trusted = Trusted(Networks(vec!["10.0.0.0/8".parse().unwrap()]));
         for (peer, header, expected) in [
             ("1.1.1.1", "9.9.9.9", "1.1.1.1"),
             ("10.0.0.1", "9.9.9.9", "9.9.9.9"),

@@ -15,6 +15,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
+use secrecy::{ExposeSecret, SecretString};
+
 use crate::{answer, config::Upstream, forward::Identity, metrics::Metrics};
 
 /// How long identity may take. A password is hashed on the way, and hashes queue.
@@ -23,23 +25,34 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The largest answer that is passed on.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
+/// Where the proof stands. Like every header of this name a client's own is removed.
+const PROOF: &str = "x-postern-relay";
+
 /// The way to identity.
 #[derive(Debug)]
 pub struct Relay {
     client: Client<HttpConnector, Full<Bytes>>,
     identity: Option<Upstream>,
+    /// What is shown to the identity service of the same process, so that it believes whose request
+    /// this is.
+    proof: Option<HeaderValue>,
     forged: Identity,
     metrics: Metrics,
 }
 
 impl Relay {
-    /// To the identity service at that address, if there is one.
-    pub fn new(identity: Option<Upstream>, metrics: Metrics) -> Self {
+    /// To the identity service at that address, if there is one; `proof` is what it knows us by.
+    pub fn new(identity: Option<Upstream>, proof: Option<&SecretString>, metrics: Metrics) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { client, identity, forged: Identity::default(), metrics }
+        let proof = proof.and_then(|proof| {
+            let mut proof = HeaderValue::from_str(proof.expose_secret()).ok()?;
+            proof.set_sensitive(true);
+            Some(proof)
+        });
+        Self { client, identity, proof, forged: Identity::default(), metrics }
     }
 
     /// Pass a request on.
@@ -77,6 +90,9 @@ impl Relay {
         // The length is that of what was read, whatever the client's framing was.
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert("x-forwarded-for", HeaderValue::from_str(&client.to_string())?);
+        if let Some(proof) = &self.proof {
+            parts.headers.insert(PROOF, proof.clone());
+        }
         parts.headers.insert(crate::forward::REQUEST, HeaderValue::from_str(id)?);
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         parts.uri = format!("http://{identity}{target}").parse::<Uri>()?;

@@ -247,7 +247,11 @@ impl Server {
             identity: Arc::clone(&identity),
             aliases: config.aliases.clone(),
             authzen: authzen::Door { config: config.authzen.clone(), base, stores },
-            relay: Relay::new(config.identity.clone(), metrics.clone()),
+            relay: Relay::new(
+                config.identity.clone(),
+                config.relay_proof.as_ref(),
+                metrics.clone(),
+            ),
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
         });

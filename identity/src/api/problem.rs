@@ -64,6 +64,7 @@ fn code(error: &Error) -> Code {
         Error::Conflict => Code("IDE-9012", S::CONFLICT, "Conflict"),
         Error::NoSuchPath => Code("IDE-9013", S::NOT_FOUND, "Not Found"),
         Error::NoSuchMethod => Code("IDE-9014", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+        Error::TooMany(_) => Code("IDE-9020", S::TOO_MANY_REQUESTS, "Too Many Requests"),
         Error::Busy => Code("IDE-0066", S::SERVICE_UNAVAILABLE, "Service Unavailable"),
         Error::Fault(_) => Code("IDE-0006", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
         Error::Rule { .. }

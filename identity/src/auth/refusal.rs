@@ -70,6 +70,7 @@ fn code(error: &Error) -> Code {
         | Error::DefaultApplication
         | Error::LastAdministrator
         | Error::Full { .. } => Code("AUT-9004", S::CONFLICT, "Conflict"),
+        Error::TooMany(_) => Code("AUT-9020", S::TOO_MANY_REQUESTS, "Too Many Requests"),
         Error::Busy => Code("AUT-0033", S::SERVICE_UNAVAILABLE, "Identity Provider Unavailable"),
         Error::Fault(_) => Code("AUT-0005", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
         Error::Body(BodyFault::WrongType(_) | BodyFault::Unreadable(_))

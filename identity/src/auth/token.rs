@@ -24,6 +24,7 @@ use crate::{
     error::{BodyFault, Error},
     login::{self, ClientCredentials},
     model::app::Client,
+    origin::Origin,
     problem::Wrong,
     tokens::Issued,
 };
@@ -175,6 +176,7 @@ fn answer(issued: Issued) -> Response {
     ))]
 pub async fn grant(
     State(app): State<App>,
+    origin: Origin,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
@@ -183,9 +185,9 @@ pub async fn grant(
     // A scope may be asked for; what is given does not depend on it, and the answer says what it is.
     fields.text("scope");
     let issued = match grant_type.as_str() {
-        "password" => by_password(&app, fields).await?,
-        "client_credentials" => by_client(&app, fields).await?,
-        "refresh_token" => by_refresh(&app, fields).await?,
+        "password" => by_password(&app, fields, &origin).await?,
+        "client_credentials" => by_client(&app, fields, &origin).await?,
+        "refresh_token" => by_refresh(&app, fields, &origin).await?,
         "" => return Err(BodyFault::Missing(vec!["grantType".to_owned()]).into()),
         _ => return Err(Error::UnknownGrantType.into()),
     };
@@ -207,6 +209,7 @@ pub async fn grant(
     ))]
 pub async fn refresh(
     State(app): State<App>,
+    origin: Origin,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
@@ -215,7 +218,7 @@ pub async fn refresh(
     fields.text("scope");
     let said = client_fields(&mut fields);
     fields.finish()?;
-    let client = client(&app, said?).await?;
+    let client = client(&app, said?, &origin).await?;
     Ok(answer(login::refresh(&app, client.as_ref(), &token, None).await?))
 }
 
@@ -228,32 +231,32 @@ async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Fields, Body
     Ok(fields)
 }
 
-async fn by_password(app: &App, mut fields: Fields) -> Result<Issued, Error> {
+async fn by_password(app: &App, mut fields: Fields, origin: &Origin) -> Result<Issued, Error> {
     let username = fields.need_text("username");
     let password = SecretString::from(fields.need_text("password"));
     let said = client_fields(&mut fields);
     fields.finish_grant()?;
-    let client = match client(app, said?).await? {
+    let client = match client(app, said?, origin).await? {
         Some(client) => client,
         None => login::default_client(app).await?,
     };
-    login::password(app, &client, &username, &password, None).await
+    login::password(app, &client, (&username, &password), None, origin).await
 }
 
-async fn by_client(app: &App, mut fields: Fields) -> Result<Issued, Error> {
+async fn by_client(app: &App, mut fields: Fields, origin: &Origin) -> Result<Issued, Error> {
     let said = ClientCredentials {
         id: fields.need_text("clientId"),
         secret: SecretString::from(fields.need_text("clientSecret")),
     };
     fields.finish_grant()?;
-    login::machine(app, &login::client(app, &said).await?, None)
+    login::machine(app, &login::client(app, &said, origin).await?, None)
 }
 
-async fn by_refresh(app: &App, mut fields: Fields) -> Result<Issued, Error> {
+async fn by_refresh(app: &App, mut fields: Fields, origin: &Origin) -> Result<Issued, Error> {
     let token = fields.need_text("refreshToken");
     let said = client_fields(&mut fields);
     fields.finish_grant()?;
-    let client = client(app, said?).await?;
+    let client = client(app, said?, origin).await?;
     login::refresh(app, client.as_ref(), &token, None).await
 }
 
@@ -269,9 +272,13 @@ fn client_fields(fields: &mut Fields) -> Result<Option<ClientCredentials>, Error
     }
 }
 
-async fn client(app: &App, said: Option<ClientCredentials>) -> Result<Option<Client>, Error> {
+async fn client(
+    app: &App,
+    said: Option<ClientCredentials>,
+    origin: &Origin,
+) -> Result<Option<Client>, Error> {
     match said {
-        Some(said) => Ok(Some(login::client(app, &said).await?)),
+        Some(said) => Ok(Some(login::client(app, &said, origin).await?)),
         None => Ok(None),
     }
 }

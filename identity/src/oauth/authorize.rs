@@ -16,13 +16,14 @@ use utoipa::ToSchema;
 
 use super::{
     form::Form,
-    page::{self, SIGNED_IN, SignIn, Tie},
+    page::{self, DEVICE, SIGNED_IN, SignIn, Tie},
     refusal::Refusal,
 };
 use crate::{
     app::App,
     browsers,
     codes::{self, Ask},
+    devices,
     error::Error,
     grants, login,
     model::{
@@ -30,6 +31,7 @@ use crate::{
         browser::Browser,
         grant::Grant,
     },
+    origin::Origin,
 };
 
 /// The longest `state` and `nonce`, in bytes.
@@ -188,14 +190,26 @@ async fn answer(app: &App, headers: &HeaderMap, query: &str) -> Result<Response,
             description = "A page that says what is wrong with the request."),
         (status = 403, body = String, content_type = "text/html",
             description = "The sign-in page again: the user name or password is wrong."),
+        (status = 429, body = String, content_type = "text/html",
+            description = "A page that asks to wait: too many sign-ins from there have failed."),
     ))]
-pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
-    match typed(&app, &headers, body).await {
+pub async fn sign_in(
+    State(app): State<App>,
+    origin: Origin,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match typed(&app, &origin, &headers, body).await {
         Ok(response) | Err(response) => response,
     }
 }
 
-async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
+async fn typed(
+    app: &App,
+    origin: &Origin,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Response> {
     let refuse = |refusal: Refusal| page::refuse(&refusal.description);
     let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
     let query = form.need("request").map_err(refuse)?;
@@ -207,7 +221,7 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
     let client = &request.client;
     let before = page::cookie(headers, SIGNED_IN);
     let done = async {
-        let (user, proved) = login::prove(app, client, username, &password).await?;
+        let (user, proved) = login::prove(app, client, (username, &password), origin).await?;
         browsers::sign_in(app, client, (&user, &proved), before).await
     };
     let (browser, cookie) = match done.await {
@@ -226,6 +240,9 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
         request.back().refuse(app, &refusal)
     };
     page::set_cookie(&mut response, SIGNED_IN, &cookie);
+    let device = devices::make(app, &client.org, &browser.user);
+    let device = device.map_err(|error| page::fault(error.into()))?;
+    page::keep_cookie(&mut response, DEVICE, &device, Some(devices::LIFETIME));
     Ok(response)
 }
 

@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     login::{self, ClientCredentials},
     model::app::Client,
+    origin::Origin,
 };
 
 /// The client that asks.
@@ -18,7 +19,12 @@ use crate::{
 /// # Errors
 ///
 /// When it does not say who it is, says so twice, or is not who it says.
-pub async fn identified(app: &App, headers: &HeaderMap, form: &Form) -> Result<Client, Refusal> {
+pub async fn identified(
+    app: &App,
+    origin: &Origin,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<Client, Refusal> {
     if let Some(said) = basic(headers)? {
         if form.get("client_secret").is_some() {
             let what = "the client authenticates in the header and in the body; one is enough";
@@ -28,12 +34,12 @@ pub async fn identified(app: &App, headers: &HeaderMap, form: &Form) -> Result<C
             let what = "`client_id` is another one than in the header";
             return Err(Refusal::invalid_request(what));
         }
-        return Ok(login::client(app, &said).await?);
+        return Ok(login::client(app, &said, origin).await?);
     }
     let id = form.get("client_id").ok_or(Error::InvalidClient)?.to_owned();
     if let Some(secret) = form.get("client_secret") {
         let secret = SecretString::from(secret);
-        return Ok(login::client(app, &ClientCredentials { id, secret }).await?);
+        return Ok(login::client(app, &ClientCredentials { id, secret }, origin).await?);
     }
     let client = app.store.client(&id).await.map_err(Error::from)?;
     Ok(client.filter(|client| client.registration.public).ok_or(Error::InvalidClient)?)
@@ -44,8 +50,13 @@ pub async fn identified(app: &App, headers: &HeaderMap, form: &Form) -> Result<C
 /// # Errors
 ///
 /// As [`identified`], and for one that has nothing to prove it with.
-pub async fn authenticated(app: &App, headers: &HeaderMap, form: &Form) -> Result<Client, Refusal> {
-    let client = identified(app, headers, form).await?;
+pub async fn authenticated(
+    app: &App,
+    origin: &Origin,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<Client, Refusal> {
+    let client = identified(app, origin, headers, form).await?;
     if client.registration.public { Err(Error::InvalidClient.into()) } else { Ok(client) }
 }
 

@@ -11,7 +11,7 @@ use super::{
     form::Form,
     refusal::{Refusal, unkept},
 };
-use crate::{app::App, bearer, error::Error, model::app::Client, sessions};
+use crate::{app::App, bearer, error::Error, model::app::Client, origin::Origin, sessions};
 
 /// A token to be told about, and who asks, unless that stands in the header.
 #[expect(dead_code, reason = "describes what `introspect` takes")]
@@ -75,11 +75,12 @@ struct Introspection {
     responses((status = 200, body = Introspection, description = "What the token stands for.")))]
 pub async fn introspect(
     State(app): State<App>,
+    origin: Origin,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let form = Form::of_body(&app, &headers, body).await?;
-    let client = client::authenticated(&app, &headers, &form).await?;
+    let client = client::authenticated(&app, &origin, &headers, &form).await?;
     let token = form.need("token")?;
     let mut told = access(&app, &client, token).await?;
     if told.is_none() {

@@ -29,6 +29,8 @@ static STYLE_SOURCE: LazyLock<String> =
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Says who is signed in in this browser.
 pub const SIGNED_IN: &str = "__Host-postern";
+/// Says who has signed in in this browser, and opens nothing.
+pub const DEVICE: &str = "__Host-postern-device";
 /// Ties forms to this browser.
 const FORM: &str = "__Host-postern-form";
 
@@ -106,10 +108,19 @@ pub fn refuse(what: &str) -> Response {
 /// Answer a person when the fault is ours.
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it")]
 pub fn fault(error: Error) -> Response {
-    if let Error::Busy = error {
-        let text = "A great many people are signing in. Wait a moment and try again.";
-        let mut response = notice(StatusCode::SERVICE_UNAVAILABLE, "Try again shortly", text);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = error.retry_after() {
+        let (status, text) = match error {
+            Error::TooMany(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many sign-ins have failed where you are. Wait a minute and try again.",
+            ),
+            _ => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "A great many people are signing in. Wait a moment and try again.",
+            ),
+        };
+        let mut response = notice(status, "Try again shortly", text);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         return response;
     }
     tracing::error!(error = %chain(&error), "a page could not be shown");
@@ -163,7 +174,12 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// Set a cookie of this browser's session; an empty one is taken away.
 pub fn set_cookie(response: &mut Response, name: &str, value: &str) {
-    let end = if value.is_empty() { "; Max-Age=0" } else { "" };
+    keep_cookie(response, name, value, value.is_empty().then_some(0));
+}
+
+/// Set a cookie for so many seconds.
+pub fn keep_cookie(response: &mut Response, name: &str, value: &str, seconds: Option<u64>) {
+    let end = seconds.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
     let cookie = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{end}");
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         response.headers_mut().append(SET_COOKIE, cookie);

@@ -33,6 +33,8 @@ pub struct Refusal {
     /// For developers, in the characters that RFC 6749 allows.
     pub description: String,
     challenge: Option<&'static str>,
+    /// In how many seconds the same may go well, where waiting helps.
+    retry_after: Option<u64>,
 }
 
 /// How a client is to authenticate.
@@ -43,7 +45,13 @@ impl Refusal {
     pub fn of(error: &'static str, description: impl Into<String>) -> Self {
         let clean = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { ' ' };
         let description = description.into().chars().map(clean).collect();
-        Self { status: StatusCode::BAD_REQUEST, error, description, challenge: None }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error,
+            description,
+            challenge: None,
+            retry_after: None,
+        }
     }
 
     /// A request that cannot be understood.
@@ -86,7 +94,7 @@ impl<E: Into<Error>> From<E> for Refusal {
         if let Error::Fault(source) = &error {
             tracing::error!(error = %chain(source.as_ref()), "a request failed");
         }
-        let told = error.to_string();
+        let (told, retry_after) = (error.to_string(), error.retry_after());
         match error {
             Error::InvalidClient => Self {
                 status: StatusCode::UNAUTHORIZED,
@@ -102,8 +110,12 @@ impl<E: Into<Error>> From<E> for Refusal {
             Error::InvalidTarget => Self::of("invalid_target", told),
             Error::TokenMissing => Self::no_token(),
             Error::TokenInvalid => Self::invalid_token(told),
-            Error::Busy => {
-                Self::of("temporarily_unavailable", told).with(StatusCode::SERVICE_UNAVAILABLE)
+            Error::Busy | Error::TooMany(_) => {
+                let status = match error {
+                    Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::TOO_MANY_REQUESTS,
+                };
+                Self { status, retry_after, ..Self::of("temporarily_unavailable", told) }
             }
             Error::Fault(_) => {
                 Self::of("server_error", told).with(StatusCode::INTERNAL_SERVER_ERROR)
@@ -129,8 +141,8 @@ impl IntoResponse for Refusal {
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -10,7 +10,7 @@ use super::{
     form::Form,
     refusal::{Refusal, Wrong, unkept},
 };
-use crate::{app::App, bearer, error::Error, model::app::Client, sessions};
+use crate::{app::App, bearer, error::Error, model::app::Client, origin::Origin, sessions};
 
 /// A token to be given up, and whose it is, unless that stands in the header.
 #[expect(dead_code, reason = "describes what `revoke` takes")]
@@ -36,11 +36,12 @@ struct RevocationRequest {
     ))]
 pub async fn revoke(
     State(app): State<App>,
+    origin: Origin,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let form = Form::of_body(&app, &headers, body).await?;
-    let client = client::identified(&app, &headers, &form).await?;
+    let client = client::identified(&app, &origin, &headers, &form).await?;
     let token = form.need("token")?;
     if let Some((_, session)) = sessions::of_refresh(&app, &client, token).await? {
         let mut tx = app.store.begin_beside(&client.org).await.map_err(Error::from)?;

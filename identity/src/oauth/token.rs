@@ -17,6 +17,7 @@ use crate::{
     error::Error,
     grants, login,
     model::{app::Client, grant::Grant},
+    origin::Origin,
     tokens::Issued,
 };
 
@@ -76,16 +77,17 @@ struct Wire {
     ))]
 pub async fn grant(
     State(app): State<App>,
+    origin: Origin,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let form = Form::of_body(&app, &headers, body).await?;
-    let client = client::identified(&app, &headers, &form).await?;
+    let client = client::identified(&app, &origin, &headers, &form).await?;
     let Issued { access, id, refresh, expires_in, scope } = match form.need("grant_type")? {
         "authorization_code" => by_code(&app, &client, &form).await?,
         "client_credentials" => for_itself(&app, &client, &form)?,
         "refresh_token" => by_refresh(&app, &client, &form).await?,
-        "password" => by_password(&app, &client, &form).await?,
+        "password" => by_password(&app, &client, &form, &origin).await?,
         _ => return Err(Error::UnknownGrantType.into()),
     };
     Ok(unkept(Json(Wire {
@@ -124,11 +126,16 @@ async fn by_refresh(app: &App, client: &Client, form: &Form) -> Result<Issued, R
     Ok(login::refresh(app, Some(client), token, Some(&form.narrowing()?)).await?)
 }
 
-async fn by_password(app: &App, client: &Client, form: &Form) -> Result<Issued, Refusal> {
+async fn by_password(
+    app: &App,
+    client: &Client,
+    form: &Form,
+    origin: &Origin,
+) -> Result<Issued, Refusal> {
     let username = form.need("username")?;
     let password = SecretString::from(form.need("password")?);
     let scope = form.scope()?.unwrap_or_default();
     let audiences = grants::audiences(app, client, &form.resources())?;
     let grant = Grant { scope, audiences };
-    Ok(login::password(app, client, username, &password, Some(grant)).await?)
+    Ok(login::password(app, client, (username, &password), Some(grant), origin).await?)
 }

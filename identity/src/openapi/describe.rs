@@ -70,7 +70,11 @@ impl Surface {
 }
 
 /// What an operation is refused for, whatever it does: status and codes.
-fn common(operation: &Value, surface: Surface, method: &str) -> Vec<(&'static str, &'static str)> {
+fn common(
+    operation: &Value,
+    surface: Surface,
+    (path, method): (&str, &str),
+) -> Vec<(&'static str, &'static str)> {
     let has = |place: &str| {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         parameters.clone().any(|parameter| parameter["in"] == place)
@@ -124,6 +128,11 @@ fn common(operation: &Value, surface: Surface, method: &str) -> Vec<(&'static st
             ),
             (body, "408", "`AUT-0009` the body did not come in time"),
             (body, "413", "`AUT-0009` the body is too large"),
+            (
+                path.starts_with("/v1/login/"),
+                "429",
+                "`AUT-9020` too many sign-ins from there have failed",
+            ),
             (body || secured("bearer"), "500", "`AUT-0005` it is our fault"),
             (body || secured("bearer"), "503", "`AUT-0033` try again shortly"),
         ],
@@ -137,6 +146,11 @@ fn common(operation: &Value, surface: Surface, method: &str) -> Vec<(&'static st
             (secured("client"), "401", "`invalid_client` the client id or secret is wrong"),
             (body, "408", "`invalid_request` the body did not come in time"),
             (body, "413", "`invalid_request` the body is too large"),
+            (
+                secured("client"),
+                "429",
+                "`temporarily_unavailable` too many sign-ins from there have failed",
+            ),
             (true, "500", "`server_error` it is our fault"),
             (true, "503", "`temporarily_unavailable` try again shortly"),
         ],
@@ -205,7 +219,7 @@ fn complete(path: &str, method: &str, operation: &mut Value, shared: &mut Map<St
          `security((\"bearer\" = []))`, or `security(())` if anybody may call it"
     );
     let surface = Surface::of(path, &tag);
-    let common = common(operation, surface, method);
+    let common = common(operation, surface, (path, method));
     let responses = operation["responses"].as_object_mut().unwrap();
     let own: BTreeSet<String> = responses.keys().cloned().collect();
     for (status, text) in common.into_iter().rev() {
@@ -226,7 +240,7 @@ fn complete(path: &str, method: &str, operation: &mut Value, shared: &mut Map<St
         match status.as_str() {
             "303" => response["headers"]["Location"] = text,
             "401" => response["headers"]["WWW-Authenticate"] = text,
-            "503" if surface != Surface::Plain => {
+            "429" | "503" if surface != Surface::Plain => {
                 response["headers"]["Retry-After"] = json!({"schema": {"type": "integer"}});
             }
             _ => {}

@@ -22,17 +22,17 @@ const AUTHORIZE: &str = "/oauth2/authorize";
 
 /// A person's browser: it keeps cookies, and fills in forms.
 #[derive(Default)]
-struct Browser(Mutex<BTreeMap<String, String>>);
+pub struct Browser(Mutex<BTreeMap<String, String>>);
 
 /// A page with a form.
-struct Page {
-    html: String,
-    headers: http::HeaderMap,
+pub struct Page {
+    pub html: String,
+    pub headers: http::HeaderMap,
 }
 
 impl Page {
     /// The value of a hidden field.
-    fn field(&self, name: &str) -> String {
+    pub fn field(&self, name: &str) -> String {
         let (_, rest) = self.html.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
         let mut value = rest.split('"').next().unwrap().to_owned();
         for (code, sign) in
@@ -45,7 +45,7 @@ impl Page {
 }
 
 impl Browser {
-    fn cookies(&self) -> String {
+    pub fn cookies(&self) -> String {
         let cookies = self.0.lock().unwrap();
         cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
@@ -54,7 +54,11 @@ impl Browser {
         self.0.lock().unwrap().get("__Host-postern").cloned()
     }
 
-    fn keep(&self, answer: &Answer) {
+    pub fn get_cookie(&self, name: &str) -> String {
+        self.0.lock().unwrap()[name].clone()
+    }
+
+    pub fn keep(&self, answer: &Answer) {
         for set in answer.headers.get_all(SET_COOKIE) {
             let set = set.to_str().unwrap();
             let (pair, attributes) = set.split_once("; ").unwrap();
@@ -73,7 +77,7 @@ impl Browser {
         }
     }
 
-    async fn get(&self, service: &Service, path: &str) -> Answer {
+    pub async fn get(&self, service: &Service, path: &str) -> Answer {
         let answer = service.send(Method::GET, path, &[("cookie", &self.cookies())], "").await;
         self.keep(&answer);
         answer
@@ -112,7 +116,7 @@ impl Browser {
 }
 
 #[track_caller]
-fn page(answer: Answer, status: u16) -> Page {
+pub fn page(answer: Answer, status: u16) -> Page {
     let html = String::from_utf8(answer.bytes.to_vec()).unwrap();
     assert_eq!(answer.status, status, "{html}");
     let headers = answer.headers;
@@ -146,7 +150,7 @@ fn sent(answer: &Answer, to: &str) -> BTreeMap<String, String> {
 }
 
 /// A good request for a code; `change` replaces parameters, and an empty one takes them away.
-fn request(app: &App, change: &[(&str, &str)]) -> String {
+pub fn request(app: &App, change: &[(&str, &str)]) -> String {
     let mut all = vec![
         ("response_type", "code"),
         ("client_id", app.id.as_str()),
@@ -163,7 +167,7 @@ fn request(app: &App, change: &[(&str, &str)]) -> String {
     format!("{AUTHORIZE}?{query}")
 }
 
-async fn web(service: &Service) -> App {
+pub async fn web(service: &Service) -> App {
     web_named(service, "Ledger & <Co>", json!({})).await
 }
 

@@ -248,6 +248,12 @@ impl Answer {
         self.json()
     }
 
+    /// That its status is that, whatever it says.
+    #[track_caller]
+    pub fn is(self, status: u16) {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.bytes));
+    }
+
     /// That it is well, and says that.
     #[track_caller]
     pub fn expect_text(self, text: &str) {

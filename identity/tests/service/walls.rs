@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Tables with rows of tenants.
-const TENANTS: [&str; 13] = [
+const TENANTS: &[&str] = &[
     "organizations",
     "users",
     "memberships",
@@ -21,6 +21,7 @@ const TENANTS: [&str; 13] = [
     "refresh_tokens",
     "browsers",
     "codes",
+    "familiar_networks",
     "guests",
     "guest_groups",
 ];
@@ -56,6 +57,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO refresh_tokens VALUES \
              ('t-{org}', '{org}', 's-{org}', '{org}'::bytea, 0, 9000000000, NULL, NULL); \
              INSERT INTO browsers SELECT 'b-{org}', '{org}', id, '{org}'::bytea, 0, 9000000000 \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO familiar_networks SELECT 'n-{org}'::bytea, '{org}', id, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
              INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
