@@ -15,6 +15,7 @@ mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
 mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks
+mod factors; // a second factor, and policies that ask for one
 mod feed; // identity and proxies as processes of their own
 mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door

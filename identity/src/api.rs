@@ -5,6 +5,7 @@ pub mod auth;
 pub mod feed;
 mod groups;
 mod guests;
+pub mod mfa;
 mod page;
 pub mod problem;
 mod roles;
@@ -24,5 +25,6 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(roles::router())
         .merge(apps::router())
         .merge(settings::router())
+        .merge(mfa::router())
         .merge(feed::router())
 }

@@ -51,6 +51,8 @@ pub struct Parts {
     /// Hashes the cookies of browsers, and ties forms to them.
     pub cookie_hasher: Hasher,
     pub form_hasher: Hasher,
+    /// Hashes what second factors leave behind, each kind under a name of its own.
+    pub factor_hasher: Hasher,
     /// Ties browsers to whom they are known by.
     pub device_hasher: Hasher,
     /// Hashes client secrets.

@@ -2,6 +2,7 @@
 //! per endpoint. The standard one is `oauth`.
 
 mod logout;
+mod mfa;
 mod permissions;
 pub mod refusal;
 mod token;
@@ -29,6 +30,8 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(token::grant))
         .routes(routes!(token::refresh))
+        .routes(routes!(mfa::choose))
+        .routes(routes!(mfa::verify))
         .routes(routes!(logout::log_out))
         .routes(routes!(userinfo::show))
         .routes(routes!(permissions::list))

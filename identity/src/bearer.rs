@@ -39,6 +39,15 @@ impl Bearer {
 ///
 /// When there is no token, or it stands for nobody any more.
 pub async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Bearer, Error> {
+    of_token(app, presented(headers)?, Kind::Access).await
+}
+
+/// What stands where a token belongs.
+///
+/// # Errors
+///
+/// When nothing does.
+pub fn presented(headers: &HeaderMap) -> Result<&str, Error> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let first = values.next().ok_or(Error::TokenMissing)?;
     // Two headers: whoever is in front of us may have looked at the other one.
@@ -49,8 +58,7 @@ pub async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Bearer, Erro
     if text.trim().is_empty() {
         return Err(Error::TokenMissing);
     }
-    let token = token::bearer(text).ok_or(Error::TokenInvalid)?;
-    of_token(app, token, Kind::Access).await
+    token::bearer(text).ok_or(Error::TokenInvalid)
 }
 
 /// Whose token this is.

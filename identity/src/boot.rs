@@ -214,6 +214,7 @@ impl Identity {
         let code_hasher = Hasher::new(&master, "codes/1");
         let cookie_hasher = Hasher::new(&master, "browsers/1");
         let form_hasher = Hasher::new(&master, "forms/1");
+        let factor_hasher = Hasher::new(&master, "second-factors/1");
         let device_hasher = Hasher::new(&master, "devices/1");
         let defence = Defence::new(Cache::default(), &master);
         let app = App::new(Parts {
@@ -230,6 +231,7 @@ impl Identity {
             code_hasher,
             cookie_hasher,
             form_hasher,
+            factor_hasher,
             device_hasher,
             secret_hasher,
             home,

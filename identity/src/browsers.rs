@@ -11,7 +11,8 @@ use crate::{
     app::App,
     clock,
     error::Error,
-    model::{app::Client, browser::Browser, user::User},
+    mfa::{self, Need, challenge::Met},
+    model::{browser::Browser, session::Methods, user::User},
     sessions,
     store::Tx,
 };
@@ -31,31 +32,60 @@ pub fn org_of(cookie: &str) -> Option<OrgId> {
     cookie.rsplit_once('.')?.0.parse().ok()
 }
 
-/// Sign in somebody who has proved to know the password of that hash; the cookie is another one
-/// than before, so nobody who planted or saw the old one is signed in with them.
+/// What somebody has proved.
+pub enum Proved<'a> {
+    /// To know the password of that hash, by a device that is remembered or where nothing else is asked.
+    Password { hash: &'a str, remembered: bool },
+    /// To have a second factor, too.
+    Factor(&'a Met),
+}
+
+impl Proved<'_> {
+    /// Check that it is still enough, and use up what is good for once.
+    async fn redeem(&self, app: &App, tx: &mut Tx, user: &User) -> Result<(), Error> {
+        match self {
+            Self::Password { hash, remembered } => {
+                if tx.password_hash(&user.id).await?.as_deref() != Some(*hash) {
+                    return Err(Error::InvalidCredentials);
+                }
+                if !remembered && !matches!(mfa::need(tx, user).await?, Need::Nothing) {
+                    return Err(Error::Conflict);
+                }
+                Ok(())
+            }
+            Self::Factor(met) => met.redeem(app, tx).await,
+        }
+    }
+}
+
+/// Sign somebody in; the cookie is another one than before, so nobody who planted or saw the old one is
+/// signed in with them.
 ///
 /// # Errors
 ///
-/// When the person is gone by now, or the password is another one.
+/// When the person is gone by now, or what was proved is not enough any more.
 pub async fn sign_in(
     app: &App,
-    client: &Client,
-    (user, proved): (&User, &str),
+    org: &OrgId,
+    (user, proved): (&User, &Proved<'_>),
     cookie: Option<&str>,
 ) -> Result<(Browser, String), Error> {
     let now = app.clock.now();
     let expires_at = now + app.config.refresh_token_secs;
     let random = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
-    let fresh = format!("{}.{random}", client.org);
+    let fresh = format!("{org}.{random}");
     let hash = app.cookie_hasher.hash(&fresh);
-    let mut tx = app.store.begin_beside(&client.org).await?;
-    if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {
-        return Err(Error::InvalidCredentials);
-    }
+    let (methods, remembered) = match proved {
+        Proved::Password { remembered, .. } => (Methods::password(), *remembered),
+        Proved::Factor(met) => (met.methods(), false),
+    };
+    let mut tx = app.store.begin_beside(org).await?;
+    proved.redeem(app, &mut tx, user).await?;
     if let Some(cookie) = cookie {
         let old = app.cookie_hasher.hash(cookie);
         if let Some(before) = tx.browser(&old, now).await? {
-            let again = Browser { auth_time: now, ..before };
+            let methods = methods.clone();
+            let again = Browser { auth_time: now, methods, remembered, ..before };
             let same = again.user == user.id;
             if same && tx.renew_browser(&again, (&old, &hash), expires_at).await? {
                 app.commit(tx).await?;
@@ -67,7 +97,7 @@ pub async fn sign_in(
         }
     }
     let id = sessions::session_id()?;
-    let browser = Browser { id, user: user.id.clone(), auth_time: now };
+    let browser = Browser { id, user: user.id.clone(), auth_time: now, methods, remembered };
     tx.add_browser(&browser, &hash, expires_at).await?;
     app.commit(tx).await?;
     Ok((browser, fresh))

@@ -63,6 +63,8 @@ pub async fn give(
         nonce: ask.nonce,
         grant: ask.grant,
         auth_time: browser.auth_time,
+        methods: browser.methods.clone(),
+        remembered: browser.remembered,
         expires_at: now + LIFETIME,
         consumed_at: None,
         session: None,
@@ -103,6 +105,8 @@ pub async fn exchange(app: &App, client: &Client, with: &Use<'_>) -> Result<Issu
             user: user.id.clone(),
             app: client.id.clone(),
             auth_time: code.auth_time,
+            methods: code.methods,
+            remembered: code.remembered,
             grant: Some(code.grant),
             browser: Some(code.browser.clone()),
         };

@@ -120,6 +120,31 @@ pub enum Error {
     #[error("`id_token_hint` is no token of this service")]
     BadHint,
 
+    #[error("the MFA token is invalid, expired or used up; sign in again")]
+    InvalidChallenge,
+    #[error("the code is wrong, used or expired")]
+    WrongPasscode,
+    #[error("there were too many tries; wait an hour")]
+    TooManyTries,
+    #[error("a second factor is needed, for which this way of signing in has no place")]
+    FactorNeeded,
+    #[error("no second factor of that kind is set up")]
+    NoSuchFactor,
+    #[error("no second factor of that kind is being set up, or no longer; start again")]
+    NotSetUp,
+    #[error("the second factor must be verified before it is enabled")]
+    NotProved,
+    #[error("there is no way to deliver such codes")]
+    NoDelivery,
+    #[error("second factors are changed within ten minutes of a sign-in; sign in again")]
+    StaleSignIn,
+    #[error("second factors are changed by a sign-in that has shown one; sign in again with it")]
+    FactorNotShown,
+    #[error("the organization asks for a second factor")]
+    FactorRequired,
+    #[error("second factors stay on: the code is wrong, used or expired")]
+    FactorKept,
+
     #[error("there is nothing at this path")]
     NoSuchPath,
     #[error("this path does not answer to this method")]
@@ -168,6 +193,7 @@ impl Error {
         match self {
             Self::Busy => Some(1),
             Self::TooMany(seconds) => Some(*seconds),
+            Self::TooManyTries => Some(3600),
             _ => None,
         }
     }

@@ -35,6 +35,7 @@ mod jobs;
 mod keys;
 mod login;
 mod master;
+mod mfa;
 mod model;
 mod oauth;
 mod openapi;

@@ -7,6 +7,11 @@ use crate::{
     defence::Target,
     error::Error,
     grants::Narrowing,
+    mfa::{
+        self, Need,
+        challenge::{self, Asked},
+        device,
+    },
     model::{
         app::{Client, GrantType},
         grant::Grant,
@@ -68,25 +73,66 @@ pub async fn default_client(app: &App) -> Result<Client, Error> {
     tx.client_of(&org.default_application).await?.ok_or(Error::InvalidClient)
 }
 
-/// Sign a person in by password. Unknown people cost what known ones cost, and are told the same.
+/// What a password led to.
+pub enum Entered {
+    /// Everything that was needed.
+    In(Issued),
+    /// A second factor is needed, too.
+    Asked(Asked),
+}
+
+/// Sign a person in by password, or ask for what is needed beside it. `device` is the token of a device
+/// that was remembered. Unknown people cost what known ones cost, and are told the same.
 ///
 /// # Errors
 ///
-/// When the client may not do that, the user name or password is wrong, or there were too many guesses.
+/// When the client may not do that, the user name or password is wrong, there were too many guesses, or
+/// a second factor is needed where nothing but tokens can be answered: for a grant in OAuth's words.
 pub async fn password(
     app: &App,
     client: &Client,
     (username, password): (&str, &SecretString),
-    grant: Option<Grant>,
+    (grant, device): (Option<Grant>, Option<&str>),
     origin: &Origin,
-) -> Result<Issued, Error> {
+) -> Result<Entered, Error> {
     permitted(client, GrantType::Password)?;
     let (user, proved) = prove(app, client, (username, password), origin).await?;
-    match sessions::start(app, &user, &proved, client, grant).await {
+    let (need, remembered) = need(app, client, &user, device).await?;
+    if !remembered && !matches!(need, Need::Nothing) {
+        if grant.is_some() {
+            return Err(Error::FactorNeeded);
+        }
+        return match challenge::ask(app, client, (&user, &proved), &need).await {
+            Err(Error::Conflict) => Err(Error::InvalidCredentials),
+            other => Ok(Entered::Asked(other?)),
+        };
+    }
+    match sessions::start(app, (&user, &proved), client, grant, remembered).await {
         // Removed while the password was being compared.
         Err(Error::Conflict) => Err(Error::InvalidCredentials),
-        other => other,
+        other => Ok(Entered::In(other?)),
     }
+}
+
+/// What somebody has to show beside the password, and whether a device of theirs is remembered by that
+/// token, so that they need not.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn need(
+    app: &App,
+    client: &Client,
+    user: &User,
+    device: Option<&str>,
+) -> Result<(Need, bool), Error> {
+    let mut tx = app.store.read(&client.org).await?;
+    let need = mfa::need(&mut tx, user).await?;
+    let remembered = match (&need, device) {
+        (Need::Factor(_), Some(token)) => device::is_known(app, &mut tx, &user.id, token).await?,
+        _ => false,
+    };
+    Ok((need, remembered))
 }
 
 /// Who somebody is, by password, and the hash that was proved. Unknown people cost what known ones
@@ -288,7 +334,7 @@ application: {name: app}
         }
         proved.dedup();
         assert_eq!(proved.len(), 1, "one has strengthened it, and the others go on with that");
-        password(&app, &client, ("admin", &secret), None, &from(1)).await.unwrap();
+        password(&app, &client, ("admin", &secret), (None, None), &from(1)).await.unwrap();
         // Whoever proved a password that has been changed since does not get in.
         let other = crate::passwords::make().unwrap();
         let mut tx = app.store.begin(&app.home).await.unwrap();

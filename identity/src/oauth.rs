@@ -4,6 +4,7 @@
 mod authorize;
 mod client;
 mod discovery;
+mod factor;
 mod form;
 mod introspect;
 mod logout;
@@ -27,6 +28,7 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(authorize::ask, authorize::ask_again))
         .routes(routes!(authorize::sign_in))
+        .routes(routes!(factor::sign_in))
         .routes(routes!(logout::by_link, logout::by_form))
         .routes(routes!(token::grant))
         .routes(routes!(introspect::introspect))

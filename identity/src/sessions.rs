@@ -11,10 +11,11 @@ use crate::{
     clock,
     error::Error,
     grants::{self, Narrowing},
+    mfa::{self, Need},
     model::{
         app::{Client, GrantType},
         grant::Grant,
-        session::{RefreshToken, Session},
+        session::{Methods, RefreshToken, Session},
         user::User,
     },
     store::Tx,
@@ -24,17 +25,19 @@ use crate::{
 /// How long an answer that got lost can be asked for again, in seconds.
 const RETRY: u64 = 60;
 
-/// Start a sign-in of a person who has proved to know the password of that hash.
+/// Start a sign-in of a person who has proved to know the password of that hash, and has nothing else
+/// to show, or has a device that is `remembered`.
 ///
 /// # Errors
 ///
-/// When the person or the application is gone by now, or the password is another one.
+/// When the person or the application is gone by now, the password is another one, or there is
+/// something else to be shown by now.
 pub async fn start(
     app: &App,
-    user: &User,
-    proved: &str,
+    (user, proved): (&User, &str),
     client: &Client,
     grant: Option<Grant>,
+    remembered: bool,
 ) -> Result<Issued, Error> {
     let now = app.clock.now();
     let session = Session {
@@ -42,6 +45,8 @@ pub async fn start(
         user: user.id.clone(),
         app: client.id.clone(),
         auth_time: now,
+        methods: Methods::password(),
+        remembered,
         grant,
         browser: None,
     };
@@ -51,6 +56,9 @@ pub async fn start(
     // A reset ends the sign-ins that are there. This one was not there yet, and must not outlive it.
     if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {
         return Err(Error::InvalidCredentials);
+    }
+    if !remembered && !matches!(mfa::need(&mut tx, user).await?, Need::Nothing) {
+        return Err(Error::Conflict);
     }
     let issued = new.write(app, &mut tx).await?;
     app.commit(tx).await?;
@@ -199,6 +207,11 @@ async fn going(
     let now = app.clock.now();
     let Some(session) = tx.living_session(&token.session, now).await? else { return Ok(None) };
     let Some(user) = tx.user(&session.user).await? else { return Ok(None) };
+    // What the organization asks for by now was not asked when it began.
+    let shown = session.methods.several() || session.remembered;
+    if !shown && mfa::required(&mut tx, &user).await? {
+        return Ok(None);
+    }
     let Some(client) = tx.client_of(&session.app).await? else { return Ok(None) };
     Ok(Some((user, session, client)))
 }

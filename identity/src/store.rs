@@ -32,9 +32,11 @@ macro_rules! run {
 
 mod apps;
 mod browsers;
+mod challenges;
 mod changes;
 mod codes;
 mod database;
+mod factors;
 mod familiar;
 mod groups;
 mod guests;
@@ -59,6 +61,7 @@ use policy::{
 use sqlx::{Sqlite, Transaction, migrate::MigrateError};
 use thiserror::Error;
 
+pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 

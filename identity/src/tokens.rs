@@ -24,8 +24,8 @@ use crate::{
 /// What a person's tokens may be used for.
 pub const SCOPE: &str = "openid profile email";
 
-/// How sure a sign-in by password alone is, in the words of NIST SP 800-63B.
-pub const ACR_PASSWORD: &str = "aal1";
+/// How sure a sign-in can be, in the words of NIST SP 800-63B.
+pub const ACRS: [&str; 2] = ["aal1", "aal2"];
 
 /// The longest name that a token shows, in bytes.
 const LONGEST_NAME: usize = 256;
@@ -99,7 +99,8 @@ fn of_person(app: &App, user: &User, session: &Session, client: &Client) -> Resu
     claims.display_name = Some(user.display_name()).filter(|name| name.len() <= LONGEST_NAME);
     claims.groups.clone_from(&user.groups);
     claims.sid = Some(session.id.clone());
-    claims.amr = vec!["pwd".to_owned()];
+    claims.amr = session.methods.list().to_vec();
+    claims.acr = Some(session.methods.acr().to_owned());
     claims.auth_time = Some(session.auth_time);
     Ok(claims)
 }
@@ -132,7 +133,6 @@ fn as_granted(
     told: &Told<'_>,
 ) -> Result<Issued, Error> {
     let scope = Some(grant.scope.to_string()).filter(|scope| !scope.is_empty());
-    claims.acr = Some(ACR_PASSWORD.to_owned());
     claims.aud = Audience::Many(grant.audiences.clone());
     claims.scope.clone_from(&scope);
     let access = sign_access(app, client, &claims)?;

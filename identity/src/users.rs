@@ -200,19 +200,34 @@ pub async fn reset_password(
 }
 
 /// Check that whoever has this reach holds all that a person holds.
-fn covers(reach: &Reach, holdings: &Holdings<'_>, org: &OrgId, user: &User) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// Names the first power that is out of reach.
+pub fn covers(
+    reach: &Reach,
+    holdings: &Holdings<'_>,
+    org: &OrgId,
+    user: &User,
+) -> Result<(), Error> {
     reach.gives(&holdings.of_member(&user.groups))?;
     let them = principal(org, &user.id);
     reach.makes(&person(them.clone(), &[]), &person(them, &user.groups))
 }
 
-async fn end_sessions(
+/// End every sign-in of a person but one, those that are under way with them.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn end_sessions(
     app: &App,
     tx: &mut Tx,
     id: &UserId,
     but: Option<&SessionId>,
 ) -> Result<(), Error> {
     tx.remove_browsers_of(id).await?;
+    tx.remove_challenges_of(id).await?;
     for session in tx.sessions_of(id).await? {
         if Some(&session) != but {
             tx.end_session(&session, app.clock.now()).await?;

@@ -17,6 +17,8 @@ mod sqlite {
     mod code;
     mod defence;
     mod described;
+    mod factor_page;
+    mod factors;
     mod files;
     mod guests;
     mod harness;
@@ -40,6 +42,8 @@ mod postgres {
     mod code;
     mod defence;
     mod described;
+    mod factor_page;
+    mod factors;
     mod guests;
     mod harness;
     mod hostile;

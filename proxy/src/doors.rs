@@ -27,9 +27,11 @@ use crate::{
 use forwarded::Heard;
 
 /// What identity owns of the Auth API, and OAuth; a trailing slash changes nothing.
-const RELAYED: [&str; 17] = [
+const RELAYED: [&str; 20] = [
     "/v1/login/oauth/access_token",
     "/v1/login/oauth/refresh_token",
+    "/v1/login/mfa/challenge",
+    "/v1/login/mfa/verify",
     "/v1/logout",
     "/v1/permissions",
     "/v1/userinfo",
@@ -40,6 +42,7 @@ const RELAYED: [&str; 17] = [
     "/.well-known/oauth-authorization-server",
     "/oauth2/authorize",
     "/oauth2/sign-in",
+    "/oauth2/second-factor",
     "/oauth2/token",
     "/oauth2/introspect",
     "/oauth2/revoke",

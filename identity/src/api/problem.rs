@@ -32,6 +32,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::TokenMissing => Code("IDE-0008", S::UNAUTHORIZED, "Token Missing"),
         Error::TokenInvalid
+        | Error::InvalidChallenge
         | Error::InvalidCredentials
         | Error::InvalidClient
         | Error::InvalidRefreshToken => Code("IDE-0009", S::UNAUTHORIZED, "Invalid Token"),
@@ -67,7 +68,19 @@ fn code(error: &Error) -> Code {
         Error::TooMany(_) => Code("IDE-9020", S::TOO_MANY_REQUESTS, "Too Many Requests"),
         Error::Busy => Code("IDE-0066", S::SERVICE_UNAVAILABLE, "Service Unavailable"),
         Error::Fault(_) => Code("IDE-0006", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+        Error::FactorKept | Error::FactorRequired => {
+            Code("IDE-0060", S::BAD_REQUEST, "MFA Disable Refused")
+        }
+        Error::NoDelivery => Code("IDE-0064", S::SERVICE_UNAVAILABLE, "Service Unavailable"),
+        Error::StaleSignIn => Code("IDE-9040", S::FORBIDDEN, "Recent Sign-In Needed"),
+        Error::FactorNotShown => Code("IDE-9041", S::FORBIDDEN, "Second Factor Needed"),
+        Error::NoSuchFactor => Code("IDE-9042", S::NOT_FOUND, "Second Factor Not Found"),
+        Error::TooManyTries => Code("IDE-9043", S::TOO_MANY_REQUESTS, "Too Many Tries"),
         Error::Rule { .. }
+        | Error::WrongPasscode
+        | Error::NotSetUp
+        | Error::NotProved
+        | Error::FactorNeeded
         | Error::WeakPassword(_)
         | Error::WrongPassword
         | Error::UnknownGrantType

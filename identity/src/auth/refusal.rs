@@ -34,9 +34,14 @@ fn code(error: &Error) -> Code {
         Error::UnknownGrantType => Code("AUT-0013", S::BAD_REQUEST, "Invalid Grant Type"),
         Error::GrantFields(_) => Code("AUT-0014", S::BAD_REQUEST, "Grant Type Missing Fields"),
         Error::GrantNotAllowed => Code("AUT-1001", S::BAD_REQUEST, "Unsupported Grant Type"),
-        Error::InvalidCredentials => Code("AUT-1002", S::UNAUTHORIZED, "Invalid Credentials"),
+        Error::InvalidCredentials | Error::WrongPasscode => {
+            Code("AUT-1002", S::UNAUTHORIZED, "Invalid Credentials")
+        }
         Error::InvalidClient => Code("AUT-1004", S::UNAUTHORIZED, "Invalid Client"),
         Error::InvalidRefreshToken => Code("AUT-1005", S::BAD_REQUEST, "Invalid Refresh Token"),
+        Error::InvalidChallenge => Code("AUT-1003", S::UNAUTHORIZED, "Invalid Token"),
+        Error::TooManyTries => Code("AUT-9043", S::TOO_MANY_REQUESTS, "Too Many Tries"),
+        Error::NoDelivery => Code("AUT-0028", S::SERVICE_UNAVAILABLE, "MFA Not Configured"),
         Error::BadQuery(_) => Code("AUT-0004", S::BAD_REQUEST, "Invalid Query Parameter"),
         Error::BadId(_) => Code("AUT-0002", S::BAD_REQUEST, "Invalid Path Parameter"),
         Error::Body(BodyFault::Missing(_)) => {
@@ -78,6 +83,14 @@ fn code(error: &Error) -> Code {
         | Error::Immutable(_)
         | Error::WeakPassword(_)
         | Error::WrongPassword
+        | Error::FactorNeeded
+        | Error::NoSuchFactor
+        | Error::NotSetUp
+        | Error::NotProved
+        | Error::StaleSignIn
+        | Error::FactorNotShown
+        | Error::FactorRequired
+        | Error::FactorKept
         | Error::NotYourself
         | Error::ApplicationName(_)
         | Error::InvalidCode

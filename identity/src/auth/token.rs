@@ -13,6 +13,7 @@ use http::{
     HeaderMap, HeaderValue,
     header::{CACHE_CONTROL, PRAGMA},
 };
+use policy::model::name::UserId;
 use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -22,8 +23,9 @@ use crate::{
     app::App,
     body::{self, Fields, Media},
     error::{BodyFault, Error},
-    login::{self, ClientCredentials},
-    model::app::Client,
+    login::{self, ClientCredentials, Entered},
+    mfa::challenge::Asked,
+    model::{app::Client, factor::FactorKind},
     origin::Origin,
     problem::Wrong,
     tokens::Issued,
@@ -58,6 +60,8 @@ struct TokenRequest {
     refresh_token: Option<String>,
     /// Taken and not looked at.
     scope: Option<String>,
+    /// For `password`: of a device that was remembered.
+    device_token: Option<String>,
 }
 
 /// The same as a form, in the names of RFC 6749. Those of the JSON are understood here, too.
@@ -106,7 +110,7 @@ struct RefreshRequestForm {
 /// Tokens, in both spellings.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Tokens)]
-struct Wire {
+pub struct Wire {
     #[serde(rename = "accessToken")]
     access: String,
     #[serde(rename = "idToken", skip_serializing_if = "Option::is_none")]
@@ -123,6 +127,10 @@ struct Wire {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     scope: Option<String>,
+    /// Of a device that is remembered from now on.
+    #[serde(rename = "deviceToken", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    device_token: Option<String>,
     #[serde(flatten)]
     snake: Snake,
 }
@@ -143,7 +151,48 @@ struct Snake {
     refresh_token: Option<String>,
 }
 
-fn answer(issued: Issued) -> Response {
+/// What is answered instead of tokens. Of the original's answer `mfaToken` alone is known.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MfaChallenge)]
+#[serde(rename_all = "camelCase")]
+struct Challenge {
+    mfa_token: String,
+    methods: Vec<&'static str>,
+    preferred_type: &'static str,
+    /// Seconds.
+    expires_in: u64,
+    /// Whether a first factor is to be set up, by this token and for that person.
+    enrolment_required: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<uuid::Uuid>, nullable = false)]
+    user_id: Option<UserId>,
+}
+
+/// Tokens; or for a person of whom a second factor is asked, a challenge.
+#[expect(dead_code, reason = "describes what `grant` answers")]
+#[derive(ToSchema)]
+#[schema(as = TokensOrChallenge)]
+#[serde(untagged)]
+enum Answered {
+    Tokens(Wire),
+    Challenge(Challenge),
+}
+
+impl From<Asked> for Challenge {
+    fn from(asked: Asked) -> Self {
+        Self {
+            mfa_token: asked.token,
+            methods: asked.factors.into_iter().map(FactorKind::as_str).collect(),
+            preferred_type: asked.preferred.map_or("", FactorKind::as_str),
+            expires_in: asked.expires_in,
+            enrolment_required: asked.enrol.is_some(),
+            user_id: asked.enrol,
+        }
+    }
+}
+
+/// Answer with tokens, and with that of a device that is remembered from now on.
+pub fn answer(issued: Issued, device_token: Option<String>) -> Response {
     let Issued { access, id, refresh, expires_in, scope } = issued;
     let kind = "Bearer";
     let snake = Snake {
@@ -153,7 +202,11 @@ fn answer(issued: Issued) -> Response {
         expires_in,
         refresh_token: refresh.clone(),
     };
-    let wire = Wire { access, id, kind, expires_in, refresh, scope, snake };
+    let wire = Wire { access, id, kind, expires_in, refresh, scope, device_token, snake };
+    unkept(&wire)
+}
+
+fn unkept(wire: &impl Serialize) -> Response {
     let mut response = Json(wire).into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
@@ -167,7 +220,7 @@ fn answer(issued: Issued) -> Response {
         (TokenRequestForm = "application/x-www-form-urlencoded"),
     )),
     responses(
-        (status = 200, body = Wire, description = "The tokens."),
+        (status = 200, body = Answered, description = "The tokens, or a challenge."),
         (status = 400, body = Wrong, description =
             "`AUT-0013` no such grant; `AUT-0014` members of that grant are missing; `AUT-1001` the \
              application may not use it; `AUT-1005` the refresh token is invalid, expired or revoked"),
@@ -185,13 +238,16 @@ pub async fn grant(
     // A scope may be asked for; what is given does not depend on it, and the answer says what it is.
     fields.text("scope");
     let issued = match grant_type.as_str() {
-        "password" => by_password(&app, fields, &origin).await?,
+        "password" => match by_password(&app, fields, &origin).await? {
+            Entered::In(issued) => issued,
+            Entered::Asked(asked) => return Ok(unkept(&Challenge::from(asked))),
+        },
         "client_credentials" => by_client(&app, fields, &origin).await?,
         "refresh_token" => by_refresh(&app, fields, &origin).await?,
         "" => return Err(BodyFault::Missing(vec!["grantType".to_owned()]).into()),
         _ => return Err(Error::UnknownGrantType.into()),
     };
-    Ok(answer(issued))
+    Ok(answer(issued, None))
 }
 
 /// Exchange a refresh token. It is good once, and its answer brings the next.
@@ -219,7 +275,7 @@ pub async fn refresh(
     let said = client_fields(&mut fields);
     fields.finish()?;
     let client = client(&app, said?, &origin).await?;
-    Ok(answer(login::refresh(&app, client.as_ref(), &token, None).await?))
+    Ok(answer(login::refresh(&app, client.as_ref(), &token, None).await?, None))
 }
 
 async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Fields, BodyFault> {
@@ -231,16 +287,18 @@ async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Fields, Body
     Ok(fields)
 }
 
-async fn by_password(app: &App, mut fields: Fields, origin: &Origin) -> Result<Issued, Error> {
+async fn by_password(app: &App, mut fields: Fields, origin: &Origin) -> Result<Entered, Error> {
     let username = fields.need_text("username");
     let password = SecretString::from(fields.need_text("password"));
+    let device = fields.text("deviceToken");
     let said = client_fields(&mut fields);
     fields.finish_grant()?;
     let client = match client(app, said?, origin).await? {
         Some(client) => client,
         None => login::default_client(app).await?,
     };
-    login::password(app, &client, (&username, &password), None, origin).await
+    let person = (username.as_str(), &password);
+    login::password(app, &client, person, (None, device.as_deref()), origin).await
 }
 
 async fn by_client(app: &App, mut fields: Fields, origin: &Origin) -> Result<Issued, Error> {

@@ -2,6 +2,8 @@
 
 use policy::model::name::{SessionId, UserId};
 
+use super::session::Methods;
+
 /// Somebody who needs not sign in again for the next application. The cookie is not part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Browser {
@@ -9,4 +11,8 @@ pub struct Browser {
     pub user: UserId,
     /// When the person last proved who they are; seconds since the epoch.
     pub auth_time: u64,
+    /// How.
+    pub methods: Methods,
+    /// Whether a device that was remembered stood in for the second factor.
+    pub remembered: bool,
 }

@@ -2,7 +2,7 @@
 
 use policy::model::name::{AppId, SessionId, UserId};
 
-use super::grant::Grant;
+use super::{grant::Grant, session::Methods};
 
 /// A code, and everything that it is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct Code {
     pub grant: Grant,
     /// Seconds since the epoch.
     pub auth_time: u64,
+    /// How the person signed in.
+    pub methods: Methods,
+    pub remembered: bool,
     pub expires_at: u64,
     pub consumed_at: Option<u64>,
     /// What it was used for, if it was.

@@ -1,8 +1,58 @@
 //! Sign-ins of people, and the refresh tokens that keep them going.
 
+use std::fmt;
+
 use policy::model::name::{AppId, SessionId, UserId};
 
 use super::grant::Grant;
+
+/// How somebody proved who they are, in the words of RFC 8176.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Methods(Vec<String>);
+
+impl Methods {
+    const PASSWORD: &'static str = "pwd";
+    const SEVERAL: &'static str = "mfa";
+
+    /// By password alone.
+    pub fn password() -> Self {
+        Self(vec![Self::PASSWORD.to_owned()])
+    }
+
+    /// By a second factor, too.
+    #[must_use]
+    pub fn and(mut self, method: &str) -> Self {
+        self.0.extend([method.to_owned(), Self::SEVERAL.to_owned()]);
+        self
+    }
+
+    /// As it was kept: parted by spaces.
+    pub fn read(text: &str) -> Self {
+        Self(text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// `amr`.
+    pub fn list(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Whether more than one factor was shown.
+    pub fn several(&self) -> bool {
+        self.0.iter().any(|method| method == Self::SEVERAL)
+    }
+
+    /// `acr`: how sure that is, in the words of NIST SP 800-63B. E-mail is no factor there.
+    pub fn acr(&self) -> &'static str {
+        let sure = self.0.iter().any(|method| matches!(method.as_str(), "otp" | "sms"));
+        if sure && self.several() { "aal2" } else { "aal1" }
+    }
+}
+
+impl fmt::Display for Methods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" "))
+    }
+}
 
 /// One sign-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +63,10 @@ pub struct Session {
     pub app: AppId,
     /// When the person proved who they are; seconds since the epoch.
     pub auth_time: u64,
+    /// How; nothing that comes later raises it.
+    pub methods: Methods,
+    /// Whether a device that was remembered stood in for the second factor.
+    pub remembered: bool,
     /// What was granted at `/oauth2`; `None` for one of the Auth API, which knows no less than
     /// everything.
     pub grant: Option<Grant>,

@@ -25,6 +25,13 @@ pub struct Mfa {
     pub groups: Vec<GroupName>,
 }
 
+impl Mfa {
+    /// Whether somebody in these groups must have a second factor.
+    pub fn asks(&self, groups: &[GroupName]) -> bool {
+        self.required || self.groups.iter().any(|group| groups.contains(group))
+    }
+}
+
 /// The most groups that may be named in a list.
 const MOST_GROUPS: usize = 256;
 

@@ -15,23 +15,26 @@ use secrecy::SecretString;
 use utoipa::ToSchema;
 
 use super::{
+    factor,
     form::Form,
-    page::{self, DEVICE, SIGNED_IN, SignIn, Tie},
+    page::{self, DEVICE, REMEMBERED, SIGNED_IN, SignIn, Tie},
     refusal::Refusal,
 };
 use crate::{
     app::App,
-    browsers,
+    browsers::{self, Proved},
     codes::{self, Ask},
     devices,
     error::Error,
     grants, login,
+    mfa::{self, Need, challenge},
     model::{
         app::{Client, GrantType},
         browser::Browser,
         grant::Grant,
     },
     origin::Origin,
+    tokens,
 };
 
 /// The longest `state` and `nonce`, in bytes.
@@ -42,9 +45,9 @@ const PURPOSE: &str = "sign-in";
 const WHITHER: [&str; 3] = ["client_id", "redirect_uri", "state"];
 
 /// A request that can be answered.
-struct Request {
-    client: Client,
-    redirect_uri: String,
+pub struct Request {
+    pub client: Client,
+    pub redirect_uri: String,
     state: Option<String>,
     challenge: String,
     nonce: Option<String>,
@@ -54,6 +57,8 @@ struct Request {
     max_age: Option<u64>,
     /// Who should be signed in.
     subject: Option<String>,
+    /// Whether two factors are to be shown, by whoever has two (`acr_values`).
+    strong: bool,
     username: String,
 }
 
@@ -109,6 +114,8 @@ struct AuthorizationRequest {
     max_age: Option<u64>,
     login_hint: Option<String>,
     id_token_hint: Option<String>,
+    /// `aal2` asks for two factors.
+    acr_values: Option<String>,
     /// RFC 8707. There may be several.
     resource: Option<String>,
     response_mode: Option<String>,
@@ -185,6 +192,8 @@ async fn answer(app: &App, headers: &HeaderMap, query: &str) -> Result<Response,
 #[utoipa::path(post, path = "/oauth2/sign-in", tag = "pages", security(()),
     request_body(content = SignInForm, content_type = "application/x-www-form-urlencoded"),
     responses(
+        (status = 200, body = String, content_type = "text/html",
+            description = "The page that asks for a second factor."),
         (status = 303, description = "Back to the application, with a code."),
         (status = 400, body = String, content_type = "text/html",
             description = "A page that says what is wrong with the request."),
@@ -220,27 +229,46 @@ async fn typed(
     let password = SecretString::from(form.get("password").unwrap_or_default());
     let client = &request.client;
     let before = page::cookie(headers, SIGNED_IN);
+    let device = page::cookie(headers, REMEMBERED).filter(|_| !request.strong);
     let done = async {
-        let (user, proved) = login::prove(app, client, (username, &password), origin).await?;
-        browsers::sign_in(app, client, (&user, &proved), before).await
+        let (user, hash) = login::prove(app, client, (username, &password), origin).await?;
+        let (need, remembered) = login::need(app, client, &user, device).await?;
+        if !remembered && !matches!(need, Need::Nothing) {
+            return Ok(Err(challenge::ask(app, client, (&user, &hash), &need).await?));
+        }
+        let proved = Proved::Password { hash: &hash, remembered };
+        Ok(Ok(browsers::sign_in(app, &client.org, (&user, &proved), before).await?))
     };
-    let (browser, cookie) = match done.await {
-        Ok(done) => done,
+    match done.await {
+        Ok(Ok(done)) => signed(app, &request, done).await,
+        Ok(Err(asked)) => factor::show(app, headers, (&request, query), (&asked.into(), None)),
         // Removed, or changed, while the password was being compared.
         Err(Error::InvalidCredentials | Error::Conflict) => {
             let said = Some("The user name or password is wrong.");
-            return show(app, headers, (&request, query), (username, said));
+            show(app, headers, (&request, query), (username, said))
         }
-        Err(error) => return Err(page::fault(error)),
-    };
+        Err(error) => Err(page::fault(error)),
+    }
+}
+
+/// Send somebody on who has just signed in.
+///
+/// # Errors
+///
+/// The answer, where the fault is ours.
+pub async fn signed(
+    app: &App,
+    request: &Request,
+    (browser, cookie): (Browser, String),
+) -> Result<Response, Response> {
     let mut response = if request.is_meant(&browser) {
-        give(app, &request, &browser).await?.unwrap_or_else(|| page::fault(Error::Busy))
+        give(app, request, &browser).await?.unwrap_or_else(|| page::fault(Error::Busy))
     } else {
         let refusal = Refusal::of("login_required", "somebody else signed in");
         request.back().refuse(app, &refusal)
     };
     page::set_cookie(&mut response, SIGNED_IN, &cookie);
-    let device = devices::make(app, &client.org, &browser.user);
+    let device = devices::make(app, &request.client.org, &browser.user);
     let device = device.map_err(|error| page::fault(error.into()))?;
     page::keep_cookie(&mut response, DEVICE, &device, Some(devices::LIFETIME));
     Ok(response)
@@ -258,7 +286,17 @@ async fn signed_in(
     let recent = |browser: &Browser| {
         request.max_age.is_none_or(|age| now < browser.auth_time.saturating_add(age))
     };
-    Ok(browser.filter(|browser| recent(browser) && request.is_meant(browser)))
+    let Some(browser) = browser.filter(|browser| recent(browser) && request.is_meant(browser))
+    else {
+        return Ok(None);
+    };
+    if browser.methods.several() || browser.remembered && !request.strong {
+        return Ok(Some(browser));
+    }
+    // Something may be asked for by now that was not when they signed in.
+    let mut tx = app.store.read(&request.client.org).await?;
+    let Some(user) = tx.user(&browser.user).await? else { return Ok(None) };
+    Ok(matches!(mfa::need(&mut tx, &user).await?, Need::Nothing).then_some(browser))
 }
 
 /// Send somebody back with a code; `None` if they were signed out meanwhile.
@@ -281,7 +319,11 @@ async fn give(
 }
 
 /// Show the page.
-fn show(
+///
+/// # Errors
+///
+/// When the system has no random bytes.
+pub fn show(
     app: &App,
     headers: &HeaderMap,
     (request, query): (&Request, &str),
@@ -313,7 +355,11 @@ impl Request {
 }
 
 /// Read a request; what is wrong with it is answered where it can be.
-async fn read(app: &App, form: &Form) -> Result<Request, Response> {
+///
+/// # Errors
+///
+/// The answer.
+pub async fn read(app: &App, form: &Form) -> Result<Request, Response> {
     if let Some(name) = WHITHER.into_iter().find(|name| form.repeats(name)) {
         return Err(page::refuse(&format!("`{name}` stands twice")));
     }
@@ -331,7 +377,7 @@ async fn read(app: &App, form: &Form) -> Result<Request, Response> {
     }
     let back = Back { redirect_uri, state };
     let wanted = wanted(app, &client, form).map_err(|refusal| back.refuse(app, &refusal))?;
-    let Wanted { challenge, nonce, grant, prompt, max_age, subject } = wanted;
+    let Wanted { challenge, nonce, grant, prompt, max_age, subject, strong } = wanted;
     Ok(Request {
         redirect_uri: redirect_uri.to_owned(),
         state: state.map(str::to_owned),
@@ -343,6 +389,7 @@ async fn read(app: &App, form: &Form) -> Result<Request, Response> {
         prompt,
         max_age,
         subject,
+        strong,
     })
 }
 
@@ -354,6 +401,7 @@ struct Wanted {
     prompt: Prompt,
     max_age: Option<u64>,
     subject: Option<String>,
+    strong: bool,
 }
 
 fn wanted(app: &App, client: &Client, form: &Form) -> Result<Wanted, Refusal> {
@@ -398,6 +446,11 @@ fn wanted(app: &App, client: &Client, form: &Form) -> Result<Wanted, Refusal> {
     let subject = hint
         .transpose()
         .map_err(|_| Refusal::invalid_request("`id_token_hint` is no ID token of this service"))?;
+    // In the order of preference: what comes after the lower one is not asked for (OpenID Connect Core,
+    // section 3.1.2.1).
+    let strong = form.get("acr_values").and_then(|values| {
+        values.split(' ').find(|value| tokens::ACRS.contains(value)).map(|value| value == "aal2")
+    });
     let scope = form.scope()?.unwrap_or_default();
     let audiences = grants::audiences(app, client, &form.resources())?;
     Ok(Wanted {
@@ -407,6 +460,7 @@ fn wanted(app: &App, client: &Client, form: &Form) -> Result<Wanted, Refusal> {
         prompt: prompt(form.get("prompt").unwrap_or_default())?,
         max_age,
         subject,
+        strong: strong.unwrap_or(false),
     })
 }
 

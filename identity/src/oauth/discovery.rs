@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     model::{app::GrantType, grant::Scope},
-    tokens::ACR_PASSWORD,
+    tokens::ACRS,
 };
 
 /// The key set (RFC 7517), for those who verify tokens themselves.
@@ -50,7 +50,7 @@ pub async fn metadata(State(app): State<App>) -> Response {
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
         "claims_parameter_supported": false,
-        "acr_values_supported": [ACR_PASSWORD],
+        "acr_values_supported": ACRS,
         "token_endpoint_auth_methods_supported": all,
         "revocation_endpoint_auth_methods_supported": all,
         "introspection_endpoint_auth_methods_supported": secrets,

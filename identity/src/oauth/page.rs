@@ -29,6 +29,8 @@ static STYLE_SOURCE: LazyLock<String> =
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Says who is signed in in this browser.
 pub const SIGNED_IN: &str = "__Host-postern";
+/// The token of a device that stands in for the second factor.
+pub const REMEMBERED: &str = "__Host-postern-remembered";
 /// Says who has signed in in this browser, and opens nothing.
 pub const DEVICE: &str = "__Host-postern-device";
 /// Ties forms to this browser.
@@ -46,6 +48,17 @@ pub struct SignIn<'a> {
     pub request: &'a str,
     pub csrf: &'a str,
     pub username: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "second_factor.html")]
+pub struct SecondFactor<'a> {
+    pub style: &'static str,
+    pub said: Option<&'a str>,
+    pub request: &'a str,
+    pub csrf: &'a str,
+    /// What the sign-in goes on with.
+    pub challenge: &'a str,
 }
 
 #[derive(Template)]

@@ -103,9 +103,10 @@ impl<E: Into<Error>> From<E> for Refusal {
             },
             Error::GrantNotAllowed => Self::of("unauthorized_client", told),
             Error::UnknownGrantType => Self::of("unsupported_grant_type", told),
-            Error::InvalidCredentials | Error::InvalidRefreshToken | Error::InvalidCode => {
-                Self::of("invalid_grant", told)
-            }
+            Error::InvalidCredentials
+            | Error::InvalidRefreshToken
+            | Error::InvalidCode
+            | Error::FactorNeeded => Self::of("invalid_grant", told),
             Error::InvalidScope => Self::of("invalid_scope", told),
             Error::InvalidTarget => Self::of("invalid_target", told),
             Error::TokenMissing => Self::no_token(),

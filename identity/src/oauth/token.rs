@@ -15,7 +15,8 @@ use crate::{
     app::App,
     codes::{self, Use},
     error::Error,
-    grants, login,
+    grants,
+    login::{self, Entered},
     model::{app::Client, grant::Grant},
     origin::Origin,
     tokens::Issued,
@@ -137,5 +138,9 @@ async fn by_password(
     let scope = form.scope()?.unwrap_or_default();
     let audiences = grants::audiences(app, client, &form.resources())?;
     let grant = Grant { scope, audiences };
-    Ok(login::password(app, client, (username, &password), Some(grant), origin).await?)
+    let person = (username, &password);
+    match login::password(app, client, person, (Some(grant), None), origin).await? {
+        Entered::In(issued) => Ok(issued),
+        Entered::Asked(_) => Err(Error::FactorNeeded.into()),
+    }
 }

@@ -24,6 +24,7 @@ under `/oauth2` as its standards have it.";
 
 const TAGS: &[(&str, &str)] = &[
     ("users", "People of the organization."),
+    ("mfa", "A person's own second factors."),
     ("groups", "Groups, which people are in and which hold roles."),
     ("guests", "People of other issuers, who have no account here."),
     ("roles", "Roles: named sets of permissions."),

@@ -3,7 +3,7 @@
 use policy::model::name::{SessionId, UserId};
 
 use super::{Conn, StoreError, Tx, sql};
-use crate::model::browser::Browser;
+use crate::model::{browser::Browser, session::Methods};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -13,18 +13,21 @@ struct Row {
     user_id: UserId,
     #[sqlx(try_from = "i64")]
     auth_time: u64,
+    methods: String,
+    remembered: i64,
 }
 
 impl From<Row> for Browser {
-    fn from(Row { id, user_id, auth_time }: Row) -> Self {
-        Self { id, user: user_id, auth_time }
+    fn from(Row { id, user_id, auth_time, methods, remembered }: Row) -> Self {
+        let (methods, remembered) = (Methods::read(&methods), remembered != 0);
+        Self { id, user: user_id, auth_time, methods, remembered }
     }
 }
 
 impl Tx {
     /// The browser whose cookie has that hash.
     pub async fn browser(&mut self, hash: &[u8], now: u64) -> Result<Option<Browser>, StoreError> {
-        const SQL: &str = "SELECT id, user_id, auth_time FROM browsers \
+        const SQL: &str = "SELECT id, user_id, auth_time, methods, remembered FROM browsers \
                            WHERE org_id = $1 AND hash = $2 AND expires_at > $3";
         let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
@@ -41,9 +44,9 @@ impl Tx {
         id: &SessionId,
         now: u64,
     ) -> Result<Option<Browser>, StoreError> {
-        const ONE: &str = "SELECT id, user_id, auth_time FROM browsers \
+        const ONE: &str = "SELECT id, user_id, auth_time, methods, remembered FROM browsers \
                            WHERE org_id = $1 AND id = $2 AND expires_at > $3";
-        const HELD: &str = "SELECT id, user_id, auth_time FROM browsers \
+        const HELD: &str = "SELECT id, user_id, auth_time, methods, remembered FROM browsers \
                             WHERE org_id = $1 AND id = $2 AND expires_at > $3 FOR UPDATE";
         let statement = match &self.conn {
             // There is nobody else.
@@ -66,8 +69,9 @@ impl Tx {
         hash: &[u8],
         expires_at: u64,
     ) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO browsers (org_id, id, user_id, hash, auth_time, expires_at) \
-                           VALUES ($1, $2, $3, $4, $5, $6)";
+        const SQL: &str = "INSERT INTO browsers \
+                           (org_id, id, user_id, hash, auth_time, expires_at, methods, remembered) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -77,6 +81,8 @@ impl Tx {
                 .bind(hash)
                 .bind(sql(browser.auth_time))
                 .bind(sql(expires_at))
+                .bind(browser.methods.to_string())
+                .bind(i64::from(browser.remembered))
         );
         Ok(())
     }
@@ -89,7 +95,8 @@ impl Tx {
         (old, new): (&[u8], &[u8]),
         expires_at: u64,
     ) -> Result<bool, StoreError> {
-        const SQL: &str = "UPDATE browsers SET hash = $4, auth_time = $5, expires_at = $6 \
+        const SQL: &str = "UPDATE browsers SET hash = $4, auth_time = $5, expires_at = $6, \
+                           methods = $7, remembered = $8 \
                            WHERE org_id = $1 AND id = $2 AND hash = $3";
         let done = run!(
             self.conn,
@@ -100,6 +107,8 @@ impl Tx {
                 .bind(new)
                 .bind(sql(browser.auth_time))
                 .bind(sql(expires_at))
+                .bind(browser.methods.to_string())
+                .bind(i64::from(browser.remembered))
         );
         Ok(done > 0)
     }

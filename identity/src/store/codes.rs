@@ -3,7 +3,7 @@
 use policy::model::name::{AppId, SessionId, UserId};
 
 use super::{StoreError, Tx, count, sessions::grant, sql};
-use crate::model::code::Code;
+use crate::model::{code::Code, session::Methods};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -24,6 +24,8 @@ struct Row {
     expires_at: u64,
     consumed_at: Option<i64>,
     session_id: Option<String>,
+    methods: String,
+    remembered: i64,
 }
 
 impl From<Row> for Code {
@@ -40,6 +42,8 @@ impl From<Row> for Code {
             expires_at: row.expires_at,
             consumed_at: row.consumed_at.map(count),
             session: row.session_id.and_then(|id| id.parse().ok()),
+            methods: Methods::read(&row.methods),
+            remembered: row.remembered != 0,
         }
     }
 }
@@ -48,7 +52,8 @@ impl Tx {
     /// The code of that hash, used or not.
     pub async fn code(&mut self, hash: &[u8]) -> Result<Option<Code>, StoreError> {
         const SQL: &str = "SELECT app_id, user_id, browser_id, redirect_uri, challenge, nonce, \
-                           scope, audiences, auth_time, expires_at, consumed_at, session_id \
+                           scope, audiences, auth_time, expires_at, consumed_at, session_id, \
+                           methods, remembered \
                            FROM codes WHERE org_id = $1 AND hash = $2";
         let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
@@ -67,8 +72,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO codes (org_id, hash, app_id, user_id, browser_id, \
                            redirect_uri, challenge, nonce, scope, audiences, auth_time, \
-                           expires_at, forget_at) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+                           expires_at, forget_at, methods, remembered) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -85,6 +90,8 @@ impl Tx {
                 .bind(sql(code.auth_time))
                 .bind(sql(code.expires_at))
                 .bind(sql(forget_at))
+                .bind(code.methods.to_string())
+                .bind(i64::from(code.remembered))
         );
         Ok(())
     }

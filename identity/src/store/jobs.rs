@@ -34,6 +34,9 @@ macro_rules! purges {
             purge!("sessions", "id", "expires_at", $rest),
             purge!("codes", "hash", "forget_at", $rest),
             purge!("browsers", "id", "expires_at", $rest),
+            purge!("enrolments", "id", "expires_at", $rest),
+            purge!("challenges", "id", "expires_at", $rest),
+            purge!("devices", "id", "expires_at", $rest),
             purge!("familiar_networks", "hash", "expires_at", $rest),
         ]
     };

@@ -64,6 +64,15 @@ impl Tx {
         Ok(())
     }
 
+    /// What people call the organization.
+    pub async fn title(&mut self) -> Result<Option<String>, StoreError> {
+        const SQL: &str = "SELECT title FROM organizations WHERE id = $1";
+        Ok(on!(self.conn, |c| sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .fetch_optional(c)
+            .await?))
+    }
+
     /// The organization.
     pub async fn organization(&mut self) -> Result<Option<Organization>, StoreError> {
         const SQL: &str = "SELECT default_application, created_at FROM organizations WHERE id = $1";

@@ -5,7 +5,7 @@ use policy::model::name::{AppId, SessionId, UserId};
 use super::{Conn, StoreError, Tx, sql};
 use crate::model::{
     grant::{Grant, Scope},
-    session::{RefreshToken, Session},
+    session::{Methods, RefreshToken, Session},
 };
 
 #[derive(sqlx::FromRow)]
@@ -21,6 +21,8 @@ struct Row {
     scope: Option<String>,
     audiences: Option<String>,
     browser_id: Option<String>,
+    methods: String,
+    remembered: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -62,7 +64,8 @@ impl From<RefreshRow> for RefreshToken {
 macro_rules! living {
     ($rest:literal) => {
         concat!(
-            "SELECT id, user_id, app_id, auth_time, scope, audiences, browser_id FROM sessions ",
+            "SELECT id, user_id, app_id, auth_time, scope, audiences, browser_id, methods, ",
+            "remembered FROM sessions ",
             "WHERE org_id = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $3",
             $rest
         )
@@ -114,6 +117,8 @@ impl Tx {
             auth_time: row.auth_time,
             grant: row.scope.zip(row.audiences).map(|(scope, auds)| grant(&scope, &auds)),
             browser: row.browser_id.and_then(|id| id.parse().ok()),
+            methods: Methods::read(&row.methods),
+            remembered: row.remembered != 0,
         }))
     }
 
@@ -124,8 +129,8 @@ impl Tx {
         expires_at: u64,
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO sessions (org_id, id, user_id, app_id, auth_time, \
-                           expires_at, scope, audiences, browser_id) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+                           expires_at, scope, audiences, browser_id, methods, remembered) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -138,6 +143,8 @@ impl Tx {
                 .bind(session.grant.as_ref().map(|grant| grant.scope.to_string()))
                 .bind(session.grant.as_ref().map(|grant| grant.audiences.join(" ")))
                 .bind(session.browser.as_ref().map(SessionId::as_str))
+                .bind(session.methods.to_string())
+                .bind(i64::from(session.remembered))
         );
         Ok(())
     }

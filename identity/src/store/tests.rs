@@ -13,7 +13,7 @@ use self::server::Server;
 use super::*;
 use crate::model::{
     app::{NewApplication, Registration},
-    session::Session,
+    session::{Methods, Session},
     user::NewUser,
 };
 
@@ -265,6 +265,8 @@ async fn signed_in(store: &Store, org: &OrgId) -> SessionId {
         user: "u".parse().unwrap(),
         app: "a".parse().unwrap(),
         auth_time: NOW,
+        methods: Methods::password(),
+        remembered: false,
         grant: None,
         browser: None,
     };

@@ -15,7 +15,7 @@ use super::{
 /// Those of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-const BACK: &str = "https://app.example.com/cb?tenant=1";
+pub const BACK: &str = "https://app.example.com/cb?tenant=1";
 const AFTER: &str = "https://app.example.com/bye";
 const ISSUER: &str = "http://localhost:4000";
 const AUTHORIZE: &str = "/oauth2/authorize";
@@ -50,7 +50,7 @@ impl Browser {
         cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
-    fn cookie(&self) -> Option<String> {
+    pub fn cookie(&self) -> Option<String> {
         self.0.lock().unwrap().get("__Host-postern").cloned()
     }
 
@@ -83,7 +83,7 @@ impl Browser {
         answer
     }
 
-    async fn send(&self, service: &Service, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub async fn send(&self, service: &Service, path: &str, fields: &[(&str, &str)]) -> Answer {
         let cookies = self.cookies();
         let headers = [("cookie", cookies.as_str()), ("sec-fetch-site", "same-origin")];
         let answer = service.form(path, &headers, fields).await;
@@ -92,7 +92,7 @@ impl Browser {
     }
 
     /// Fill in the page.
-    async fn sign_in(&self, service: &Service, page: &Page, who: (&str, &str)) -> Answer {
+    pub async fn sign_in(&self, service: &Service, page: &Page, who: (&str, &str)) -> Answer {
         let (request, csrf) = (page.field("request"), page.field("csrf"));
         let fields = [
             ("request", request.as_str()),
@@ -139,7 +139,7 @@ pub fn page(answer: Answer, status: u16) -> Page {
 
 /// Where somebody was sent, and with what.
 #[track_caller]
-fn sent(answer: &Answer, to: &str) -> BTreeMap<String, String> {
+pub fn sent(answer: &Answer, to: &str) -> BTreeMap<String, String> {
     let body = String::from_utf8_lossy(&answer.bytes);
     assert_eq!(answer.status, 303, "{body}");
     assert_eq!(answer.headers["cache-control"], "no-store");
@@ -182,7 +182,7 @@ async fn web_named(service: &Service, name: &str, more: Value) -> App {
     App::register(service, body).await
 }
 
-fn exchange(code: &str) -> [(&str, &str); 4] {
+pub fn exchange(code: &str) -> [(&str, &str); 4] {
     [
         ("grant_type", "authorization_code"),
         ("code", code),

@@ -47,6 +47,7 @@ resources:
   users: [get, post, patch, delete]
   update-password: [patch]
   reset-password: [patch]
+  reset-mfa: [delete]
   groups: [get, post, patch, delete]
   guests: [get, put, delete]
   roles: [get, post, patch, delete]
@@ -57,7 +58,7 @@ roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
   plugin-identity-helper-role:
-    permissions: {users: [get, post, patch], groups: [get, post, patch], guests: [get, put], roles: [get, post, patch], reset-password: [patch], applications: [get, post]}
+    permissions: {users: [get, post, patch], groups: [get, post, patch], guests: [get, put], roles: [get, post, patch], reset-password: [patch], reset-mfa: [delete], applications: [get, post]}
 groups:
   admin-group: {title: Administrator, roles: [plugin-identity-editor-role, demo-editor-role]}
   helper-group: {title: Helper, roles: [plugin-identity-helper-role]}

@@ -34,8 +34,11 @@ const OPEN: &[&str] = &[
     "post /oauth2/introspect",
     "post /oauth2/logout",
     "post /oauth2/revoke",
+    "post /oauth2/second-factor",
     "post /oauth2/sign-in",
     "post /oauth2/token",
+    "post /v1/login/mfa/challenge",
+    "post /v1/login/mfa/verify",
     "post /v1/login/oauth/access_token",
     "post /v1/login/oauth/refresh_token",
     "post /v1/logout",
@@ -111,6 +114,11 @@ impl Operation {
 
     fn permission(&self) -> Option<&'static str> {
         self.told["x-postern-permission"].as_str()
+    }
+
+    /// Whether it is about the caller alone, so that no permission is asked for.
+    fn is_own(&self) -> bool {
+        self.path.starts_with("/v1/users/{id}/") && self.permission().is_none()
     }
 
     /// The schema of its JSON body.
@@ -321,6 +329,10 @@ async fn every_path_turns_away_the_nameless_and_the_unentitled() {
         let permission = one.permission().unwrap_or_default();
         if !EVERYBODYS.contains(&permission) && !SIGNED_IN.contains(&&*name) {
             let answer = one.call(&service, &path, &nobody, &json!({})).await;
+            if one.is_own() {
+                answer.refused(400, "IDE-0013");
+                continue;
+            }
             assert!(matches!(answer.status.as_u16(), 403 | 404), "{name}: {answer:?}");
             assert!(answer.json()[shape].is_string(), "{name}");
         }
@@ -339,11 +351,12 @@ async fn t_another_organizations_name_in_a_path_is_not_found_and_changes_nothing
         let (name, path) = (one.name(), two.path(one.path));
         let answer = one.call(&two.service, &path, &two.attacker, &one.good_body()).await;
         // What only oneself may do is refused before anything is looked for.
-        let own = one.permission().is_some_and(|permission| EVERYBODYS.contains(&permission));
+        let everybodys = one.permission().is_some_and(|held| EVERYBODYS.contains(&held));
+        let own = one.is_own() || everybodys;
         let status = answer.status.as_u16();
         let fine = match status {
             404 => true,
-            400 => own,
+            400 => own && answer.json()["code"] == "IDE-0013",
             201 => MAKES.contains(&&*name),
             _ => false,
         };

@@ -21,6 +21,14 @@ const TENANTS: &[&str] = &[
     "refresh_tokens",
     "browsers",
     "codes",
+    "factors",
+    "recovery_codes",
+    "enrolments",
+    "challenges",
+    "devices",
+    "factor_limits",
+    "providers",
+    "application_providers",
     "familiar_networks",
     "guests",
     "guest_groups",
@@ -64,7 +72,23 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
-             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'"
+             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO factors SELECT '{org}', id, 'app', '', 0, 1, 0 \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO recovery_codes SELECT org_id, user_id, '' FROM factors WHERE org_id = '{org}'; \
+             INSERT INTO enrolments SELECT 'e-{org}', org_id, user_id, 'app', '', '', NULL, 0, 0, 0, \
+             9000000000 FROM factors WHERE org_id = '{org}'; \
+             INSERT INTO challenges SELECT 'c-{org}', '{org}', u.id, a.id, 'sign-in', '{org}'::bytea, 0, \
+             NULL, NULL, 0, 0, 0, 9000000000 \
+             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO devices SELECT 'd-{org}', org_id, user_id, '{org}'::bytea, 0, 9000000000 \
+             FROM factors WHERE org_id = '{org}'; \
+             INSERT INTO factor_limits SELECT org_id, user_id, 'tries', 0, 0 \
+             FROM factors WHERE org_id = '{org}'; \
+             INSERT INTO providers VALUES \
+             ('p-{org}', '{org}', '', 'Email', 'SMTP', '{{}}', NULL, 0); \
+             INSERT INTO application_providers SELECT '{org}', id, 'p-{org}', '{{}}', 1, 0 \
+             FROM applications WHERE org_id = '{org}' AND name = '{app}'"
         ))
         .await;
     }

@@ -1,0 +1,302 @@
+//! Challenges: what stands between a password and a token.
+//!
+//! One is known by a token of its own, which opens nothing else and lasts five minutes. It dies of
+//! five wrong tries; the account does not.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use policy::model::name::{OrgId, UserId};
+
+use super::{HOURLY, Need, Shown, TRIES, preferred, recovery, totp::Seed};
+use crate::{
+    app::App,
+    browsers, clock,
+    error::Error,
+    model::{
+        app::Client,
+        factor::{Challenge, FactorKind, Purpose},
+        session::{Methods, Session},
+        user::User,
+    },
+    sessions::{self, New},
+    store::Tx,
+    tokens::Issued,
+};
+
+/// How long a factor may take, in seconds.
+const LIFETIME: u64 = 300;
+/// How long setting one up may take, in seconds.
+const SETTING_UP: u64 = 900;
+
+/// What is asked for instead of giving a token.
+#[derive(Debug)]
+pub struct Asked {
+    /// What the sign-in goes on with. A bearer of it may do nothing.
+    pub token: String,
+    pub factors: Vec<FactorKind>,
+    pub preferred: Option<FactorKind>,
+    /// Who is to set up a factor first.
+    pub enrol: Option<UserId>,
+    /// Seconds.
+    pub expires_in: u64,
+}
+
+/// Ask somebody who has proved to know the password of that hash for what is needed beside it.
+///
+/// # Errors
+///
+/// When the person is gone by now, or the password is another one.
+pub async fn ask(
+    app: &App,
+    client: &Client,
+    (user, proved): (&User, &str),
+    need: &Need,
+) -> Result<Asked, Error> {
+    let (purpose, expires_in) = match need {
+        Need::Enrolment => (Purpose::Enrol, SETTING_UP),
+        Need::Factor(_) | Need::Nothing => (Purpose::SignIn, LIFETIME),
+    };
+    let token = format!("{}.{}", client.org, BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?));
+    let challenge = Challenge {
+        id: clock::random_id()?.to_string(),
+        user: user.id.clone(),
+        app: client.id.clone(),
+        purpose,
+        sent: None,
+        sends: 0,
+        sent_at: 0,
+        expires_at: app.clock.now() + expires_in,
+    };
+    let mut tx = app.store.begin_beside(&client.org).await?;
+    if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {
+        return Err(Error::InvalidCredentials);
+    }
+    tx.add_challenge(&challenge, &hash(app, &token)).await?;
+    app.commit(tx).await?;
+    let factors = match need {
+        Need::Factor(factors) => factors.as_slice(),
+        Need::Enrolment | Need::Nothing => &[],
+    };
+    Ok(Asked {
+        token,
+        factors: factors.iter().map(|factor| factor.kind).collect(),
+        preferred: preferred(factors),
+        enrol: matches!(need, Need::Enrolment).then(|| user.id.clone()),
+        expires_in,
+    })
+}
+
+/// Choose the factor to be shown. Of an app there is nothing to send.
+///
+/// # Errors
+///
+/// When the challenge is over, or the person has no such factor.
+pub async fn choose(app: &App, token: &str, kind: FactorKind) -> Result<(), Error> {
+    let (org, hash) = known(app, token)?;
+    let mut tx = app.store.read(&org).await?;
+    let challenge = find(&mut tx, &hash, Purpose::SignIn, app.clock.now()).await?;
+    let factors = tx.factors(&challenge.user).await?;
+    factors.iter().find(|factor| factor.kind == kind).ok_or(Error::NoSuchFactor)?;
+    Ok(())
+}
+
+/// A challenge that was met, and is yet to be used up.
+pub struct Met {
+    pub challenge: Challenge,
+    pub client: Client,
+    pub user: User,
+    proof: Proof,
+}
+
+/// What met it.
+enum Proof {
+    /// A step of time of the app with that seed.
+    Step(Vec<u8>, u64),
+    Recovery(Vec<u8>),
+}
+
+/// Meet a challenge. The try is counted, whatever comes of it.
+///
+/// # Errors
+///
+/// When the challenge is over, there were too many tries, or what is shown is wrong.
+pub async fn meet(app: &App, token: &str, shown: &Shown) -> Result<Met, Error> {
+    let (org, hash) = known(app, token)?;
+    let now = app.clock.now();
+    let mut tx = app.store.begin_beside(&org).await?;
+    let challenge = find(&mut tx, &hash, Purpose::SignIn, now).await?;
+    if !tx.take(&challenge.user, HOURLY, now).await? {
+        return Err(Error::TooManyTries);
+    }
+    if !tx.try_challenge(&challenge.id, TRIES).await? {
+        return Err(Error::InvalidChallenge);
+    }
+    app.commit(tx).await?;
+
+    let mut tx = app.store.read(&org).await?;
+    let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
+    let client = tx.client_of(&challenge.app).await?.ok_or(Error::InvalidChallenge)?;
+    let proof = proof(app, &mut tx, (&org, &user), shown).await?.ok_or_else(|| {
+        tracing::info!(user.id = %user.id, "a second factor was wrong");
+        Error::WrongPasscode
+    })?;
+    Ok(Met { challenge, client, user, proof })
+}
+
+/// What a person has shown, if it is right.
+async fn proof(
+    app: &App,
+    tx: &mut Tx,
+    (org, user): (&OrgId, &User),
+    shown: &Shown,
+) -> Result<Option<Proof>, Error> {
+    match shown {
+        Shown::Passcode(FactorKind::App, code) => {
+            let factors = tx.factors(&user.id).await?;
+            let factor = factors.into_iter().find(|factor| factor.kind == FactorKind::App);
+            let factor = factor.ok_or(Error::NoSuchFactor)?;
+            let step = Seed::open(app, org, user, &factor.sealed)?.step(code, app.clock.now());
+            Ok(step.map(|step| Proof::Step(factor.sealed, step)))
+        }
+        Shown::Passcode(FactorKind::Email | FactorKind::Sms, _) => Err(Error::NoSuchFactor),
+        Shown::Recovery(code) => {
+            let hash = recovery::hash(app, &user.id, code);
+            Ok(tx.has_recovery_code(&user.id, &hash).await?.then_some(Proof::Recovery(hash)))
+        }
+    }
+}
+
+impl Met {
+    /// How the person has proved who they are.
+    pub fn methods(&self) -> Methods {
+        match self.proof {
+            Proof::Step(..) | Proof::Recovery(_) => {
+                Methods::password().and(FactorKind::App.method())
+            }
+        }
+    }
+
+    /// Use up the challenge and what met it. Whatever that gives is written in the same transaction.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else has used either up by now.
+    pub async fn redeem(&self, app: &App, tx: &mut Tx) -> Result<(), Error> {
+        // A right one is no try. First, as where the try was taken: nobody waits for somebody who waits
+        // for them.
+        tx.give_back(&self.user.id, HOURLY).await?;
+        if !tx.end_challenge(&self.challenge.id, app.clock.now()).await? {
+            return Err(Error::InvalidChallenge);
+        }
+        self.proof.burn(tx, &self.user.id).await
+    }
+}
+
+impl Proof {
+    async fn burn(&self, tx: &mut Tx, user: &UserId) -> Result<(), Error> {
+        let fresh = match self {
+            Self::Step(seed, step) => tx.burn_step(user, seed, *step).await?,
+            Self::Recovery(hash) => tx.use_recovery_code(user, hash).await?,
+        };
+        if fresh { Ok(()) } else { Err(Error::WrongPasscode) }
+    }
+}
+
+/// Sign in somebody who was asked for a second factor; with the token of the device, if it is to be
+/// remembered.
+///
+/// # Errors
+///
+/// As [`meet`].
+pub async fn verify(
+    app: &App,
+    token: &str,
+    shown: &Shown,
+    remember: bool,
+) -> Result<(Issued, Option<String>), Error> {
+    let met = meet(app, token, shown).await?;
+    let session = Session {
+        id: sessions::session_id()?,
+        user: met.user.id.clone(),
+        app: met.client.id.clone(),
+        auth_time: app.clock.now(),
+        methods: met.methods(),
+        remembered: false,
+        grant: None,
+        browser: None,
+    };
+    let new = New::sign(app, &met.user, session, &met.client, (None, None))?;
+    let mut tx = app.store.begin_beside(&met.client.org).await?;
+    met.redeem(app, &mut tx).await?;
+    let device = if remember {
+        Some(super::device::remember(app, &mut tx, &met.user.id).await?)
+    } else {
+        None
+    };
+    let issued = new.write(app, &mut tx).await.map_err(|error| match error {
+        // Removed while the code was being compared.
+        Error::Conflict => Error::InvalidChallenge,
+        other => other,
+    })?;
+    app.commit(tx).await?;
+    Ok((issued, device))
+}
+
+/// Check that a person shows a factor, outside of any sign-in, and use it up. The transaction is
+/// committed even where it is wrong, for the try counts.
+///
+/// # Errors
+///
+/// When there were too many tries, or what is shown is wrong.
+pub async fn prove(
+    app: &App,
+    tx: &mut Tx,
+    (org, user): (&OrgId, &User),
+    shown: &Shown,
+) -> Result<bool, Error> {
+    let now = app.clock.now();
+    if !tx.take(&user.id, HOURLY, now).await? {
+        return Err(Error::TooManyTries);
+    }
+    let Some(proof) = proof(app, tx, (org, user), shown).await? else { return Ok(false) };
+    match proof.burn(tx, &user.id).await {
+        Ok(()) => tx.give_back(&user.id, HOURLY).await?,
+        Err(Error::WrongPasscode) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    Ok(true)
+}
+
+/// The organization that a token says it is of, which only [`find`] proves, and its hash.
+pub fn known(app: &App, token: &str) -> Result<(OrgId, Vec<u8>), Error> {
+    let org = browsers::org_of(token).ok_or(Error::InvalidChallenge)?;
+    Ok((org, hash(app, token)))
+}
+
+/// The challenge for that purpose whose token has that hash.
+///
+/// # Errors
+///
+/// When there is none.
+pub async fn find(
+    tx: &mut Tx,
+    hash: &[u8],
+    purpose: Purpose,
+    now: u64,
+) -> Result<Challenge, Error> {
+    let challenge = tx.challenge(hash, now).await?;
+    challenge.filter(|found| found.purpose == purpose).ok_or(Error::InvalidChallenge)
+}
+
+/// Go on to the sign-in for which a first factor was set up.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn enrolled(app: &App, tx: &mut Tx, challenge: &Challenge) -> Result<(), Error> {
+    let end = app.clock.now() + LIFETIME;
+    Ok(tx.turn_challenge(&challenge.id, Purpose::SignIn, end).await?)
+}
+
+fn hash(app: &App, token: &str) -> Vec<u8> {
+    app.factor_hasher.hash(&format!("challenge/{token}"))
+}

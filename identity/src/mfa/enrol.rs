@@ -1,0 +1,322 @@
+//! A person's own factors: looked at, set up, proved, put in force, and turned off.
+//!
+//! Whoever changes factors has signed in within the last ten minutes, and with a factor, where there
+//! is one: a token that was left lying about does not give its finder a factor for good. Somebody who
+//! must have one and has none comes with the token of their challenge, which admits to this alone.
+
+use http::HeaderMap;
+use policy::{
+    changes::Standing,
+    model::name::{OrgId, UserId},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    FRESH, HOURLY, Shown, Status, TRIES, challenge, preferred, recovery, required,
+    totp::{self, Seed},
+};
+use crate::{
+    admin::Admin,
+    app::App,
+    bearer::{self, Bearer},
+    clock,
+    error::Error,
+    holdings::Holdings,
+    model::{
+        factor::{Challenge, Enrolment, FactorKind, Purpose},
+        user::User,
+    },
+    store::Tx,
+    users,
+};
+
+/// How long a factor may be in the making, in seconds.
+const LIFETIME: u64 = 900;
+
+/// Somebody who looks after their own factors.
+pub struct Oneself {
+    org: OrgId,
+    user: User,
+    by: By,
+}
+
+/// What they come with.
+enum By {
+    Token(Box<Bearer>),
+    Challenge(Challenge),
+}
+
+impl Oneself {
+    /// Whoever bears a token, if that is the person of that id.
+    ///
+    /// # Errors
+    ///
+    /// When it is somebody else.
+    pub async fn of_token(app: &App, headers: &HeaderMap, id: &UserId) -> Result<Self, Error> {
+        let bearer = bearer::authenticate(app, headers).await?;
+        let org = bearer.caller.subject.principal.org().clone();
+        let user = bearer.user.clone().filter(|user| user.id == *id).ok_or(Error::NotYourself)?;
+        Ok(Self { org, user, by: By::Token(Box::new(bearer)) })
+    }
+
+    /// The same, or whoever has to set up a first factor and bears the token of that challenge.
+    ///
+    /// # Errors
+    ///
+    /// As [`Oneself::of_token`].
+    pub async fn of_any(app: &App, headers: &HeaderMap, id: &UserId) -> Result<Self, Error> {
+        let refused = match Self::of_token(app, headers, id).await {
+            Err(error @ Error::TokenInvalid) => error,
+            other => return other,
+        };
+        let Ok((org, hash)) = challenge::known(app, bearer::presented(headers)?) else {
+            return Err(refused);
+        };
+        let mut tx = app.store.read(&org).await?;
+        let challenge = challenge::find(&mut tx, &hash, Purpose::Enrol, app.clock.now()).await;
+        let Ok(challenge) = challenge else { return Err(refused) };
+        let user = tx.user(&challenge.user).await?.ok_or(refused)?;
+        if user.id != *id {
+            return Err(Error::NotYourself);
+        }
+        Ok(Self { org, user, by: By::Challenge(challenge) })
+    }
+
+    /// Start to change one's factors, now that nobody else can.
+    async fn begin(&self, app: &App) -> Result<Tx, Error> {
+        let now = app.clock.now();
+        let mut tx = app.store.begin(&self.org).await?;
+        match &self.by {
+            By::Token(bearer) => {
+                if app.changes.standing(&bearer.caller) == Standing::Revoked {
+                    return Err(Error::TokenInvalid);
+                }
+                bearer::present(app, &mut tx, &bearer.caller).await?;
+                let signed_in = bearer.caller.authentication.auth_time.unwrap_or(0);
+                if signed_in.saturating_add(FRESH) < now {
+                    return Err(Error::StaleSignIn);
+                }
+            }
+            By::Challenge(challenge) => {
+                if !tx.has_challenge(&challenge.id, Purpose::Enrol, now).await? {
+                    return Err(Error::TokenInvalid);
+                }
+            }
+        }
+        Ok(tx)
+    }
+
+    /// The same, to put a factor beside or in the place of others: one of those has been shown.
+    async fn begin_with_factor(&self, app: &App) -> Result<Tx, Error> {
+        let mut tx = self.begin(app).await?;
+        let shown = match &self.by {
+            By::Token(bearer) => bearer.caller.authentication.mfa(),
+            By::Challenge(_) => false,
+        };
+        if !shown && !tx.factors(&self.user.id).await?.is_empty() {
+            return Err(Error::FactorNotShown);
+        }
+        Ok(tx)
+    }
+}
+
+/// What one has.
+pub async fn status(app: &App, me: &Oneself) -> Result<Status, Error> {
+    Status::of(&mut app.store.read(&me.org).await?, &me.user).await
+}
+
+/// A factor that is to be proved. What stands here is told this once.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MfaSetUp)]
+#[serde(rename_all = "camelCase")]
+pub struct SetUp {
+    secret: String,
+    url: String,
+    /// The address as a picture, in SVG. An addition to the original.
+    qr_code: String,
+    recovery_codes: Vec<String>,
+    mfa_type: &'static str,
+    enabled: bool,
+}
+
+/// Start to set up a factor. It is none yet.
+pub async fn set_up(app: &App, me: &Oneself, kind: FactorKind) -> Result<SetUp, Error> {
+    if kind != FactorKind::App {
+        return Err(Error::NoDelivery);
+    }
+    let seed = Seed::make()?;
+    let codes = recovery::make()?;
+    let mut tx = me.begin_with_factor(app).await?;
+    let title = tx.title().await?.filter(|title| !title.trim().is_empty());
+    let url = seed.url(title.as_deref().unwrap_or(me.org.as_str()), &me.user.username);
+    let enrolment = Enrolment {
+        id: clock::random_id()?.to_string(),
+        kind,
+        sealed: seed.seal(app, &me.org, &me.user)?,
+        recovery: recovery::hashes(app, &me.user.id, &codes),
+        code: None,
+        verified: 0,
+        expires_at: app.clock.now() + LIFETIME,
+    };
+    tx.put_enrolment(&me.user.id, &enrolment).await?;
+    app.commit(tx).await?;
+    Ok(SetUp {
+        secret: seed.text().to_string(),
+        qr_code: totp::picture(&url)?,
+        url: url.to_string(),
+        recovery_codes: codes,
+        mfa_type: kind.as_str(),
+        enabled: false,
+    })
+}
+
+/// Prove that one has a factor which is being set up.
+pub async fn verify(
+    app: &App,
+    me: &Oneself,
+    (kind, passcode): (FactorKind, &str),
+    secret: Option<&str>,
+) -> Result<(), Error> {
+    let now = app.clock.now();
+    let mut tx = me.begin_with_factor(app).await?;
+    let enrolment = enrolment(app, &mut tx, me, (kind, secret)).await?;
+    count(app, &mut tx, me, &enrolment).await?;
+    let step = Seed::open(app, &me.org, &me.user, &enrolment.sealed)?.step(passcode, now);
+    let Some(step) = step else {
+        app.commit(tx).await?;
+        return Err(Error::WrongPasscode);
+    };
+    tx.verify_enrolment(&enrolment.id, step).await?;
+    tx.give_back(&me.user.id, HOURLY).await?;
+    app.commit(tx).await
+}
+
+/// Put a factor in force that has been proved, by one of the recovery codes that came with it: so they
+/// have been written down. They take the place of older ones, and this one remains good.
+pub async fn enable(
+    app: &App,
+    me: &Oneself,
+    (kind, code): (FactorKind, &str),
+    secret: Option<&str>,
+) -> Result<(), Error> {
+    let now = app.clock.now();
+    let mut tx = me.begin_with_factor(app).await?;
+    let enrolment = enrolment(app, &mut tx, me, (kind, secret)).await?;
+    if enrolment.verified == 0 {
+        return Err(Error::NotProved);
+    }
+    count(app, &mut tx, me, &enrolment).await?;
+    let hash = recovery::hash(app, &me.user.id, code);
+    if !recovery::each(&enrolment.recovery).any(|held| held == hash) {
+        app.commit(tx).await?;
+        return Err(Error::WrongPasscode);
+    }
+    tx.give_back(&me.user.id, HOURLY).await?;
+    tx.put_factor(&me.user.id, (kind, &enrolment.sealed), enrolment.verified, now).await?;
+    tx.set_recovery_codes(&me.user.id, recovery::each(&enrolment.recovery)).await?;
+    tx.remove_enrolment(&enrolment.id).await?;
+    if let By::Challenge(challenge) = &me.by {
+        challenge::enrolled(app, &mut tx, challenge).await?;
+    }
+    app.commit(tx).await?;
+    tracing::info!(user.id = %me.user.id, kind = kind.as_str(), "a second factor is in force");
+    Ok(())
+}
+
+/// What one is setting up.
+async fn enrolment(
+    app: &App,
+    tx: &mut Tx,
+    me: &Oneself,
+    (kind, secret): (FactorKind, Option<&str>),
+) -> Result<Enrolment, Error> {
+    let found = tx.enrolment(&me.user.id, kind, app.clock.now()).await?;
+    let found = found.ok_or(Error::NotSetUp)?;
+    if let Some(secret) = secret
+        && !(kind == FactorKind::App
+            && Seed::open(app, &me.org, &me.user, &found.sealed)?.is(secret))
+    {
+        return Err(Error::NotSetUp);
+    }
+    Ok(found)
+}
+
+/// Count a try.
+async fn count(app: &App, tx: &mut Tx, me: &Oneself, of: &Enrolment) -> Result<(), Error> {
+    if !tx.take(&me.user.id, HOURLY, app.clock.now()).await? {
+        return Err(Error::TooManyTries);
+    }
+    if !tx.try_enrolment(&of.id, TRIES).await? {
+        return Err(Error::NotSetUp);
+    }
+    Ok(())
+}
+
+/// Choose the factor that is asked for first.
+pub async fn prefer(
+    app: &App,
+    me: &Oneself,
+    kind: FactorKind,
+    secret: Option<&str>,
+) -> Result<(), Error> {
+    let mut tx = me.begin(app).await?;
+    let factors = tx.factors(&me.user.id).await?;
+    let factor = factors.iter().find(|factor| factor.kind == kind).ok_or(Error::NoSuchFactor)?;
+    if let Some(secret) = secret
+        && !(kind == FactorKind::App
+            && Seed::open(app, &me.org, &me.user, &factor.sealed)?.is(secret))
+    {
+        return Err(Error::NoSuchFactor);
+    }
+    tx.prefer_factor(&me.user.id, kind).await?;
+    app.commit(tx).await
+}
+
+/// What a turning-off begins with: the factor that is to be shown. Of an app there is nothing to send.
+pub async fn before_disabling(
+    app: &App,
+    me: &Oneself,
+    kind: Option<FactorKind>,
+) -> Result<(), Error> {
+    let mut tx = app.store.read(&me.org).await?;
+    let factors = tx.factors(&me.user.id).await?;
+    let kind = kind.or_else(|| preferred(&factors)).ok_or(Error::NoSuchFactor)?;
+    factors.iter().find(|factor| factor.kind == kind).ok_or(Error::NoSuchFactor)?;
+    Ok(())
+}
+
+/// Turn all of one's factors off, by showing one; recovery codes and remembered devices go with them.
+///
+/// The original documents that this exists, and codes for its refusals without their reasons: what is
+/// asked for and which code is answered are guesses.
+pub async fn disable(app: &App, me: &Oneself, shown: &Shown) -> Result<(), Error> {
+    let mut tx = me.begin(app).await?;
+    if tx.factors(&me.user.id).await?.is_empty() {
+        return Err(Error::NoSuchFactor);
+    }
+    if required(&mut tx, &me.user).await? {
+        return Err(Error::FactorRequired);
+    }
+    if !challenge::prove(app, &mut tx, (&me.org, &me.user), shown).await? {
+        app.commit(tx).await?;
+        return Err(Error::FactorKept);
+    }
+    tx.remove_factors(&me.user.id).await?;
+    app.commit(tx).await?;
+    tracing::info!(user.id = %me.user.id, "second factors are turned off");
+    Ok(())
+}
+
+/// Take all factors from a person who has lost them. Every sign-in of theirs ends. Whoever does so
+/// opens a part of the way to that person, and so must hold what the person holds.
+pub async fn reset(app: &App, by: &Admin, id: &UserId) -> Result<(), Error> {
+    let (mut tx, reach) = by.begin(app).await?;
+    let user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
+    users::covers(&reach, &Holdings::read(app, &mut tx).await?, by.org(), &user)?;
+    tx.remove_factors(id).await?;
+    users::end_sessions(app, &mut tx, id, None).await?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), user.id = %id, "took the second factors from user {id}");
+    Ok(())
+}
