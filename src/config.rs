@@ -274,7 +274,7 @@ enum Kind {
 }
 
 /// Every key that a variable can set.
-const KEYS: [(&str, Kind); 66] = [
+const KEYS: &[(&str, Kind)] = &[
     ("data_dir", Kind::Text),
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
@@ -308,6 +308,7 @@ const KEYS: [(&str, Kind); 66] = [
     ("identity.access_token_secs", Kind::Number),
     ("identity.refresh_token_secs", Kind::Number),
     ("identity.retrievable_secrets", Kind::Flag),
+    ("identity.audit_retention_days", Kind::Number),
     ("identity.max_body_bytes", Kind::Number),
     ("identity.max_connections", Kind::Number),
     ("identity.read_timeout_secs", Kind::Number),
@@ -641,6 +642,7 @@ mod tests {
     #[test]
     fn every_key_can_be_set_by_a_variable() {
         for (key, kind) in KEYS {
+            let key = *key;
             let value = match kind {
                 Kind::Number => "2000",
                 Kind::Flag => "true",

@@ -1,5 +1,6 @@
 //! `postern`: the one binary. Each sub-command is handed to its file.
 
+mod admin;
 mod completions;
 mod config;
 mod demo;
@@ -38,6 +39,8 @@ enum Command {
     /// Run the proxy alone: with an identity service elsewhere, or with a policy folder and tokens
     /// of any issuer
     Proxy(Box<proxy::Args>),
+    /// What whoever runs an installation does to it
+    Admin(admin::Args),
     /// The policy author's tools
     Policy(Box<policy::Args>),
     /// Print what a shell needs to complete commands and options
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Identity(args) => identity::run(&args),
+        Command::Admin(args) => return admin::run(args),
         Command::Policy(args) => return policy::run(*args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),

@@ -60,6 +60,7 @@ pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/applications/{id}", "applications", "get"),
     ("PATCH", "/v1/applications/{id}", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}", "applications", "delete"),
+    ("GET", "/v1/audit", "audit", "get"),
     ("GET", "/v1/settings", "settings", "get"),
     ("PATCH", "/v1/settings", "settings", "patch"),
 ];

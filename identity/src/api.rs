@@ -1,6 +1,7 @@
 //! The management API: REST over the rules, a file per noun.
 
 mod apps;
+mod audit;
 pub mod auth;
 pub mod feed;
 mod groups;
@@ -12,18 +13,17 @@ mod roles;
 mod settings;
 mod users;
 
-use utoipa_axum::router::OpenApiRouter;
-
-use crate::app::App;
+use crate::openapi::Routes;
 
 /// Every route of the management API.
-pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+pub fn router() -> Routes {
+    Routes::default()
         .merge(users::router())
         .merge(groups::router())
         .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(audit::router())
         .merge(settings::router())
         .merge(mfa::router())
         .merge(feed::router())

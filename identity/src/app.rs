@@ -13,6 +13,7 @@ use policy::{
 use serde_json::Value;
 
 use crate::{
+    audit::Refusals,
     clock::Clock,
     config::Config,
     defence::Defence,
@@ -57,6 +58,10 @@ pub struct Parts {
     pub device_hasher: Hasher,
     /// Hashes client secrets.
     pub secret_hasher: Hasher,
+    /// Seals the ends of the audit log's chains.
+    pub audit_hasher: Hasher,
+    /// Wrong client secrets that are being counted.
+    pub refusals: Refusals,
     /// The organization that a sign-in without a client means.
     pub home: OrgId,
     /// The engine in force here.

@@ -16,7 +16,10 @@ use crate::{
     error::Error,
     holdings::Holdings,
     master::{Hasher, MasterKey},
-    model::app::{Application, GrantType, NewApplication, Registration},
+    model::{
+        app::{Application, GrantType, NewApplication, Registration},
+        event::{Change, Event},
+    },
     registration::Asked,
     store::{Tx, Window},
     words,
@@ -84,14 +87,15 @@ pub async fn list(app: &App, by: &Admin, window: Window) -> Result<(Vec<Shown>, 
     let mut tx = app.store.read(by.org()).await?;
     let applications = tx.applications(window).await?;
     let count = tx.application_count().await?;
-    Ok((reveal(app, by, applications), count))
+    drop(tx);
+    Ok((reveal(app, by, applications).await?, count))
 }
 
 /// An application.
 pub async fn get(app: &App, by: &Admin, id: &AppId) -> Result<Shown, Error> {
     let found = app.store.read(by.org()).await?.application(id).await?;
     let found = found.ok_or(Error::NoSuchApplication)?;
-    reveal(app, by, vec![found]).pop().ok_or(Error::NoSuchApplication)
+    reveal(app, by, vec![found]).await?.pop().ok_or(Error::NoSuchApplication)
 }
 
 /// Make an application. It will hold the roles of its product, which may permit no more than the
@@ -119,6 +123,7 @@ pub async fn create(
     may_empower(app, by, &mut tx, &reach, &new.id, &roles).await?;
     tx.add_application(&new, app.clock.now()).await?;
     let made = tx.application(&new.id).await?.ok_or(Error::NoSuchApplication)?;
+    app.audit(&mut tx, by, Event::ApplicationCreated, &made.id, Change::made(&made));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %made.id, "made application {}", made.id);
     Ok((made, Some(credentials.secret).filter(|_| !public)))
@@ -172,8 +177,10 @@ pub async fn change(
         let roles = app.roles_of_application(&held.name);
         may_empower(app, by, &mut tx, &reach, id, &roles).await?;
     }
-    let description = description.unwrap_or(held.description);
+    let description = description.unwrap_or_else(|| held.description.clone());
     tx.change_application(id, &description, &registration).await?;
+    let change = Change::between(&held, &Application { description, registration, ..held.clone() });
+    app.audit(&mut tx, by, Event::ApplicationChanged, id, change);
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %id, "changed application {id}");
     get(app, by, id).await
@@ -195,7 +202,7 @@ fn named(app: &App, name: &str, registration: &Registration) -> Result<(), Error
 /// returns.
 pub async fn remove(app: &App, by: &Admin, id: &AppId) -> Result<(), Error> {
     let (mut tx, _) = by.begin(app).await?;
-    tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
+    let held = tx.application(id).await?.ok_or(Error::NoSuchApplication)?;
     if tx.organization().await?.is_some_and(|org| org.default_application == *id) {
         return Err(Error::DefaultApplication);
     }
@@ -204,27 +211,40 @@ pub async fn remove(app: &App, by: &Admin, id: &AppId) -> Result<(), Error> {
     }
     tx.remove_application(id).await?;
     app.record(&mut tx, Fact::Gone { principal: principal(by.org(), id) }).await?;
+    app.audit(&mut tx, by, Event::ApplicationRemoved, id, Change::lost(&held));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %id, "removed application {id}");
     Ok(())
 }
 
-/// The applications with their secrets, where the installation allows that and the caller may.
-fn reveal(app: &App, by: &Admin, applications: Vec<Application>) -> Vec<Shown> {
+/// The applications with their secrets, where the installation allows that and the caller may. Each
+/// reading is recorded before anything is shown.
+async fn reveal(
+    app: &App,
+    by: &Admin,
+    applications: Vec<Application>,
+) -> Result<Vec<Shown>, Error> {
     let may = app.config.retrievable_secrets && by.may(app, "application-credentials", "get");
     let secret = |application: &Application| {
         let sealed = application.secret_sealed.as_ref().filter(|_| may)?;
         let open = app.master.open(application.id.as_str(), sealed).ok()?;
-        tracing::info!(by = %by.principal(), app.id = %application.id, "showed a client secret");
         Some(SecretString::from(String::from_utf8_lossy(&open).into_owned()))
     };
-    applications
+    let shown: Vec<Shown> = applications
         .into_iter()
         .map(|application| {
             let secret = secret(&application);
             (application, secret)
         })
-        .collect()
+        .collect();
+    if shown.iter().any(|(_, secret)| secret.is_some()) {
+        let mut tx = app.store.begin_beside(by.org()).await?;
+        for (application, _) in shown.iter().filter(|(_, secret)| secret.is_some()) {
+            app.audit(&mut tx, by, Event::SecretRead, &application.id, Change::none());
+        }
+        app.commit(tx).await?;
+    }
+    Ok(shown)
 }
 
 fn product_names(app: &App) -> Vec<String> {

@@ -23,6 +23,7 @@ use policy::{
     token::{BadKeys, Verifier},
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use sqlx::migrate::MigrateError;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
@@ -30,6 +31,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     app::{App, MARGIN, Parts},
     apps::Credentials,
+    audit::{self, Refusals},
     bootstrap::{Bootstrap, FirstStart, Secrets},
     cache::Cache,
     clock::{self, Clock, NoRandom},
@@ -42,6 +44,7 @@ use crate::{
     master::{Hasher, MasterError, MasterKey},
     model::{
         app::{GrantType, NewApplication, Registration},
+        event::{Actor, Change, Event},
         user::NewUser,
     },
     passwords::{self, PasswordError, Passwords},
@@ -167,6 +170,7 @@ impl Identity {
         let master = master_key(&store, data_dir).await?;
         let passwords = Passwords::new(&master).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
+        let audit_hasher = Hasher::new(&master, audit::SEAL);
         let seed = if store.seeded().await? {
             None
         } else {
@@ -202,7 +206,10 @@ impl Identity {
         // Last of all: a start that fails has filled nothing, and the secrets of one that succeeds
         // are told.
         let first = match seed {
-            Some(seed) => Some(seed.plant(&store, &bootstrap, clock.now()).await?),
+            Some(seed) => {
+                // Apart from the rest, which would be as large otherwise for every later start.
+                Some(Box::pin(seed.plant(&store, &bootstrap, clock.now(), &audit_hasher)).await?)
+            }
             None => None,
         };
         let longest_token_secs =
@@ -234,6 +241,8 @@ impl Identity {
             factor_hasher,
             device_hasher,
             secret_hasher,
+            audit_hasher,
+            refusals: Refusals::default(),
             home,
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
@@ -348,6 +357,7 @@ impl Seed {
         store: &Store,
         bootstrap: &Bootstrap,
         now: u64,
+        audit: &Hasher,
     ) -> Result<FirstStart, OpenError> {
         let organization = &bootstrap.organization;
         let mut tx = store.begin_first(&organization.id).await?;
@@ -359,6 +369,14 @@ impl Seed {
         tx.add_application(&self.application, now).await?;
         tx.add_user(&self.user, now).await?;
         tx.add_key(&self.key, now).await?;
+        let made = json!({
+            "title": organization.title,
+            "administrator": {"id": self.user.id, "username": self.user.username, "groups": self.user.groups},
+            "application": {"id": self.application.id, "name": self.application.name},
+        });
+        let (event, change) = (Event::OrganizationCreated, Change::made(&made));
+        let target = Some((&organization.id).into());
+        tx.audit(audit::draft(now, Actor::Operator, event, target, change), audit);
         tx.commit().await?;
         Ok(self.told)
     }

@@ -4,15 +4,21 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use policy::{
     changes::Fact,
-    model::name::{OrgId, SessionId},
+    model::name::{OrgId, SessionId, UserId},
 };
+use serde_json::json;
 
 use crate::{
     app::App,
     clock,
     error::Error,
     mfa::{self, Need, challenge::Met},
-    model::{browser::Browser, session::Methods, user::User},
+    model::{
+        browser::Browser,
+        event::{Change, Event},
+        session::Methods,
+        user::User,
+    },
     sessions,
     store::Tx,
 };
@@ -88,6 +94,7 @@ pub async fn sign_in(
             let again = Browser { auth_time: now, methods, remembered, ..before };
             let same = again.user == user.id;
             if same && tx.renew_browser(&again, (&old, &hash), expires_at).await? {
+                signed_in(app, &mut tx, &again);
                 app.commit(tx).await?;
                 return Ok((again, fresh));
             }
@@ -99,8 +106,14 @@ pub async fn sign_in(
     let id = sessions::session_id()?;
     let browser = Browser { id, user: user.id.clone(), auth_time: now, methods, remembered };
     tx.add_browser(&browser, &hash, expires_at).await?;
+    signed_in(app, &mut tx, &browser);
     app.commit(tx).await?;
     Ok((browser, fresh))
+}
+
+fn signed_in(app: &App, tx: &mut Tx, browser: &Browser) {
+    let with = Change::made(&json!({"browser": browser.id, "methods": browser.methods.list()}));
+    app.audit(tx, &browser.user, Event::SignedIn, &browser.user, with);
 }
 
 /// Sign a browser out, and with it every application that was signed in through it.
@@ -108,9 +121,9 @@ pub async fn sign_in(
 /// # Errors
 ///
 /// When the database fails.
-pub async fn sign_out(app: &App, org: &OrgId, browser: &SessionId) -> Result<(), Error> {
+pub async fn sign_out(app: &App, org: &OrgId, browser: &Browser) -> Result<(), Error> {
     let mut tx = app.store.begin_beside(org).await?;
-    end_in(app, &mut tx, browser).await?;
+    end_in(app, &mut tx, &browser.id, &browser.user).await?;
     app.commit(tx).await
 }
 
@@ -123,21 +136,28 @@ pub async fn sign_out_of(app: &App, org: &OrgId, session: &SessionId) -> Result<
     let now = app.clock.now();
     let mut tx = app.store.begin_beside(org).await?;
     let Some(session) = tx.living_session(session, now).await? else { return Ok(()) };
-    match session.browser {
-        Some(browser) => end_in(app, &mut tx, &browser).await?,
-        None => sessions::end_in(app, &mut tx, &session.id).await?,
+    if let Some(browser) = session.browser {
+        end_in(app, &mut tx, &browser, &session.user).await?;
+    } else {
+        let why = ((&session.user).into(), Event::SessionEnded);
+        sessions::end_in(app, &mut tx, &session.id, why).await?;
     }
     app.commit(tx).await
 }
 
-async fn end_in(app: &App, tx: &mut Tx, browser: &SessionId) -> Result<(), Error> {
+async fn end_in(app: &App, tx: &mut Tx, browser: &SessionId, by: &UserId) -> Result<(), Error> {
     // First: who is being signed in through it waits, and finds it gone.
-    tx.remove_browser(browser).await?;
+    let was_there = tx.remove_browser(browser).await?;
     let mut ended = Vec::new();
     for session in tx.sessions_by(browser).await? {
         if tx.end_session(&session, app.clock.now()).await? {
             ended.push(session);
         }
+    }
+    if was_there || !ended.is_empty() {
+        let with = Change::lost(&json!({"sessions": ended}));
+        let target = ("browser", browser.as_str());
+        app.audit(tx, by, Event::SessionEnded, target, with);
     }
     // After the last of them: the number of a change is held to the end, and whoever ends one sign-in
     // holds that before.

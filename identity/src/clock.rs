@@ -102,6 +102,13 @@ pub fn rfc3339(seconds: u64) -> String {
         .unwrap_or_default()
 }
 
+/// A time of RFC 3339 as seconds since the epoch; `None` for what is none, or lies before it.
+pub fn parse(text: &str) -> Option<u64> {
+    let form = &time::format_description::well_known::Rfc3339;
+    let at = time::OffsetDateTime::parse(text, form).ok()?;
+    u64::try_from(at.unix_timestamp()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

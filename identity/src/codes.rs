@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::json;
 
 use crate::{
     app::App,
@@ -13,6 +14,7 @@ use crate::{
         app::{Client, GrantType},
         browser::Browser,
         code::Code,
+        event::{Actor, Change, Event},
         grant::Grant,
         session::Session,
     },
@@ -129,6 +131,8 @@ pub async fn exchange(app: &App, client: &Client, with: &Use<'_>) -> Result<Issu
         Error::Conflict => Error::InvalidCode,
         other => other,
     })?;
+    let with = json!({"application": client.id, "browser": code.browser});
+    app.audit(&mut tx, &user.id, Event::SessionStarted, &id, Change::made(&with));
     app.commit(tx).await?;
     Ok(issued)
 }
@@ -137,7 +141,7 @@ pub async fn exchange(app: &App, client: &Client, with: &Use<'_>) -> Result<Issu
 async fn replayed(app: &App, mut tx: Tx, hash: &[u8]) -> Result<Issued, Error> {
     let session = tx.code(hash).await?.and_then(|code| code.session);
     if let Some(session) = session {
-        sessions::end_in(app, &mut tx, &session).await?;
+        sessions::end_in(app, &mut tx, &session, (Actor::Nobody, Event::CodeReused)).await?;
         app.commit(tx).await?;
         tracing::warn!(session.id = %session, "a code was used twice; the sign-in is ended");
     }

@@ -28,6 +28,8 @@ pub struct Config {
     /// Whether the secrets of applications made from now on can be read back, by whoever holds
     /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
     pub retrievable_secrets: bool,
+    /// How many days an entry of the audit log is kept. Default: for ever.
+    pub audit_retention_days: Option<u64>,
     /// The largest request body read, in bytes. Default: 65536.
     pub max_body_bytes: usize,
     /// How many connections may be open at once; more wait to be accepted. Default: 1024.
@@ -63,6 +65,7 @@ impl Default for Config {
             access_token_secs: 3600,
             refresh_token_secs: 86_400,
             retrievable_secrets: false,
+            audit_retention_days: None,
             max_body_bytes: 65_536,
             max_connections: 1024,
             read_timeout_secs: 30,
@@ -87,7 +90,9 @@ impl Config {
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let lifetime = 1..=LONGEST_SECS;
         let scheme = ["http://", "https://"].iter().any(|scheme| self.issuer.starts_with(scheme));
+        let keeps = self.audit_retention_days.is_none_or(|days| (1..=36_500).contains(&days));
         for (key, good, rule) in [
+            ("audit_retention_days", keeps, "1 to 36500"),
             ("issuer", scheme, "to start with `http://` or `https://`"),
             ("audience", !self.audience.is_empty(), "it is not empty"),
             ("access_token_secs", lifetime.contains(&self.access_token_secs), "1 to 31536000"),

@@ -9,7 +9,10 @@ use crate::{
     app::App,
     error::Error,
     holdings::Holdings,
-    model::group::Group,
+    model::{
+        event::{Change, Event},
+        group::Group,
+    },
     words,
 };
 
@@ -64,6 +67,7 @@ pub async fn create(
     reach.shapes(by.org(), &then)?;
     let group = Group { name, title, roles, built_in: false, created_at: app.clock.now() };
     tx.add_group(&group).await?;
+    app.audit(&mut tx, by, Event::GroupCreated, &group.name, Change::made(&group));
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), group.name = %group.name, "made group {}", group.name);
@@ -85,6 +89,7 @@ pub async fn patch(
     let (mut tx, reach) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     let mut group = own(&holdings, name)?;
+    let was = group.clone();
     if let Some(title) = patch.title {
         words::line(&title).map_err(|rule| Error::rule("name", rule))?;
         if imitates(app, name, &title) {
@@ -104,6 +109,7 @@ pub async fn patch(
     holdings.still_administered(&mut tx, before).await?;
     tx.move_revision().await?;
     let members = tx.members_of(name).await?;
+    app.audit(&mut tx, by, Event::GroupChanged, name, Change::between(&was, &group));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), group.name = %name, "changed group {name}");
     Ok((group, members))
@@ -113,11 +119,12 @@ pub async fn patch(
 pub async fn remove(app: &App, by: &Admin, name: &GroupName) -> Result<(), Error> {
     let (mut tx, _) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
-    own(&holdings, name)?;
+    let group = own(&holdings, name)?;
     if tx.member_count(name).await? > 0 {
         return Err(Error::GroupHasMembers);
     }
     tx.remove_group(name).await?;
+    app.audit(&mut tx, by, Event::GroupRemoved, name, Change::lost(&group));
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), group.name = %name, "removed group {name}");

@@ -11,7 +11,10 @@ use crate::{
     app::App,
     error::Error,
     holdings::Holdings,
-    model::guest::Guest,
+    model::{
+        event::{Change, Event},
+        guest::Guest,
+    },
     store::Window,
     users, words,
 };
@@ -78,6 +81,8 @@ pub async fn put(
     let Wanted { title, blocked, .. } = wanted;
     let guest = Guest { id: id.clone(), title, groups, blocked, created_at };
     tx.put_guest(&guest).await?;
+    let change = Change::between(&before, &guest);
+    app.audit(&mut tx, by, Event::GuestChanged, ("guest", id.as_str()), change);
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), guest.id = %id, "changed guest {id}");
@@ -96,6 +101,8 @@ pub async fn remove(app: &App, by: &Admin, id: &UserId) -> Result<(), Error> {
     let holdings = Holdings::read(app, &mut tx).await?;
     covers(&reach, &holdings, by.org(), (id, &guest.groups))?;
     tx.remove_guest(id).await?;
+    let target = ("guest", id.as_str());
+    app.audit(&mut tx, by, Event::GuestRemoved, target, Change::lost(&guest));
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), guest.id = %id, "removed guest {id}");

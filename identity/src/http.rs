@@ -31,12 +31,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::{self, feed::Stopping, problem::Problem},
     app::App,
+    asker::Asker,
     auth::{self, refusal::Refusal},
     clock::{self, rfc3339},
     error::Error,
     hearing::Hearing,
     oauth, openapi,
-    origin::Peer,
+    origin::{Origin, Peer},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -61,15 +62,14 @@ pub fn router(app: App) -> Router {
         .fallback(async |uri: Uri| refuse(&uri, Error::NoSuchPath))
         .method_not_allowed_fallback(other_method)
         .layer(panicked)
-        .layer(middleware::from_fn(numbered))
+        .layer(middleware::from_fn_with_state(app.clone(), numbered))
         .with_state(app)
 }
 
-/// Every route, each with its description: `openapi` makes the document of them, and a lint keeps
-/// others out.
+/// Every route with its description: `openapi` makes the document of them.
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .merge(api::router())
+        .merge(api::router().0)
         .merge(auth::router())
         .merge(oauth::router())
         .merge(openapi::router())
@@ -99,12 +99,15 @@ fn refuse(uri: &Uri, error: Error) -> Response {
 }
 
 /// Give the request a number, its caller's or a new one, and answer with it.
-async fn numbered(request: Request, next: Next) -> Response {
+async fn numbered(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).filter(|id| decent(id)).cloned();
     let id = id.or_else(|| HeaderValue::try_from(clock::random_id().ok()?.to_string()).ok());
     let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("request", id = shown, method = %request.method());
-    let mut response = next.run(request).instrument(span).await;
+    let peer = request.extensions().get::<Peer>();
+    let origin = peer.map(|Peer(peer)| Origin::of(&app.config, *peer, request.headers()));
+    let asker = Asker::of(origin.map(|origin| origin.address), request.headers(), shown);
+    let mut response = asker.scope(next.run(request).instrument(span)).await;
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }

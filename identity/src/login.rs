@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     app::App,
+    audit::{self, Account},
     defence::Target,
     error::Error,
     grants::Narrowing,
@@ -14,6 +15,7 @@ use crate::{
     },
     model::{
         app::{Client, GrantType},
+        event::Event,
         grant::Grant,
         user::{Credentials, User},
     },
@@ -45,6 +47,7 @@ pub async fn client(app: &App, said: &ClientCredentials, origin: &Origin) -> Res
     let hash = known.as_ref().map(|client| client.secret_hash.as_slice()).unwrap_or_default();
     let fits = app.secret_hasher.fits(said.secret.expose_secret(), hash);
     // A public application has no secret that could be known.
+    let meant = known.as_ref().map(|client| (client.org.clone(), client.id.clone()));
     let client = known.filter(|client| fits && !client.registration.public);
     // Nobody comes upon a long one by guessing, so whoever has it is not held up by those who try.
     if said.secret.expose_secret().len() >= UNGUESSABLE
@@ -58,6 +61,9 @@ pub async fn client(app: &App, said: &ClientCredentials, origin: &Origin) -> Res
         Ok(client)
     } else {
         app.defence.failed(guess).await;
+        if let Some(meant) = meant {
+            audit::refused(app, meant).await?;
+        }
         Err(Error::InvalidClient)
     }
 }
@@ -168,6 +174,8 @@ pub async fn prove(
         // By id alone: what was typed as a user name may be a password.
         let user = known.as_ref().map_or("unknown", |known| known.id.as_str());
         tracing::info!(user.id = user, client = client.client_id, "a sign-in failed");
+        let account = known.as_ref().map_or(Account::Unknown, |known| Account::User(&known.id));
+        audit::failed(app, org, Event::SignInFailed, account, Some(&client.id)).await?;
         return Err(Error::InvalidCredentials);
     }
     app.defence.succeeded(guess).await;

@@ -158,6 +158,7 @@ fn write_whole(path: &Path) -> std::io::Result<()> {
 }
 
 /// A keyed hash for secrets that are random already: tokens and client secrets.
+#[derive(Clone)]
 pub struct Hasher(hmac::Key);
 
 impl std::fmt::Debug for Hasher {

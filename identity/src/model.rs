@@ -3,6 +3,7 @@
 pub mod app;
 pub mod browser;
 pub mod code;
+pub mod event;
 pub mod factor;
 pub mod grant;
 pub mod group;

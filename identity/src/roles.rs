@@ -10,7 +10,10 @@ use crate::{
     app::App,
     error::Error,
     holdings::{Holdings, Power},
-    model::role::Role,
+    model::{
+        event::{Change, Event},
+        role::Role,
+    },
     words,
 };
 
@@ -76,6 +79,7 @@ pub async fn create(
     reach.shapes(by.org(), &then)?;
     let role = Role { name, product, title, permissions, created_at: app.clock.now() };
     tx.add_role(&role).await?;
+    app.audit(&mut tx, by, Event::RoleCreated, &role.name, Change::made(&role));
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), role.name = %role.name, "made role {}", role.name);
@@ -93,6 +97,7 @@ pub async fn patch(
     let (mut tx, reach) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     let mut role = own(app, &holdings, name)?;
+    let was = role.clone();
     if let Some(title) = title {
         words::line(&title).map_err(|rule| Error::rule("name", rule))?;
         role.title = title;
@@ -110,6 +115,7 @@ pub async fn patch(
     let before = holdings.administered(&mut tx).await?;
     tx.update_role(&role).await?;
     holdings.still_administered(&mut tx, before).await?;
+    app.audit(&mut tx, by, Event::RoleChanged, name, Change::between(&was, &role));
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), role.name = %name, "changed role {name}");
@@ -120,11 +126,12 @@ pub async fn patch(
 pub async fn remove(app: &App, by: &Admin, name: &RoleName) -> Result<(), Error> {
     let (mut tx, _) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
-    own(app, &holdings, name)?;
+    let role = own(app, &holdings, name)?;
     if tx.holder_count(name).await? > 0 {
         return Err(Error::RoleHeld);
     }
     tx.remove_role(name).await?;
+    app.audit(&mut tx, by, Event::RoleRemoved, name, Change::lost(&role));
     tx.move_revision().await?;
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), role.name = %name, "removed role {name}");

@@ -5,6 +5,7 @@ use policy::{
     model::name::{OrgId, SessionId},
     token::{self, Kind},
 };
+use serde_json::json;
 
 use crate::{
     app::App,
@@ -14,6 +15,7 @@ use crate::{
     mfa::{self, Need},
     model::{
         app::{Client, GrantType},
+        event::{Actor, Change, Event},
         grant::Grant,
         session::{Methods, RefreshToken, Session},
         user::User,
@@ -57,10 +59,13 @@ pub async fn start(
     if tx.password_hash(&user.id).await?.as_deref() != Some(proved) {
         return Err(Error::InvalidCredentials);
     }
+    let Session { id, methods, .. } = &new.session;
+    let with = json!({"session": id, "application": client.id, "methods": methods.list()});
     if !remembered && !matches!(mfa::need(&mut tx, user).await?, Need::Nothing) {
         return Err(Error::Conflict);
     }
     let issued = new.write(app, &mut tx).await?;
+    app.audit(&mut tx, &user.id, Event::SignedIn, &user.id, Change::made(&with));
     app.commit(tx).await?;
     Ok(issued)
 }
@@ -168,7 +173,7 @@ pub async fn refresh(
         let text = tokens::refresh(app, &successor, &session, &own)?;
         return tokens::for_user(app, &user, &session, &own, told(text));
     }
-    end_in(app, &mut tx, &session.id).await?;
+    end_in(app, &mut tx, &session.id, (Actor::Nobody, Event::RefreshReused)).await?;
     app.commit(tx).await?;
     tracing::warn!(
         session.id = %session.id, user.id = %user.id,
@@ -245,23 +250,36 @@ pub async fn log_out(app: &App, hint: &str) -> Result<(), Error> {
     if app.changes.standing(&caller) == Standing::Revoked {
         return Ok(());
     }
-    let mut tx = app.store.begin_beside(caller.subject.principal.org()).await?;
+    let principal = &caller.subject.principal;
+    let by = Actor::from(principal);
+    let mut tx = app.store.begin_beside(principal.org()).await?;
     match (caller.session, caller.token_id) {
-        (Some(session), _) => end_in(app, &mut tx, &session).await?,
+        (Some(session), _) => end_in(app, &mut tx, &session, (by, Event::SessionEnded)).await?,
         // An application has no sign-in to end, only this one token to give up.
-        (None, Some(token_id)) => app.record(&mut tx, Fact::TokenRevoked { token_id }).await?,
+        (None, Some(token_id)) => {
+            let target = ("token", token_id.as_str());
+            app.audit(&mut tx, by, Event::TokenRevoked, target, Change::none());
+            app.record(&mut tx, Fact::TokenRevoked { token_id }).await?;
+        }
         (None, None) => return Err(Error::BadHint),
     }
     app.commit(tx).await
 }
 
-/// End a sign-in in a transaction, if it is still going.
+/// End a sign-in in a transaction, if it is still going; `why` is who ends it, and as what that is
+/// recorded.
 ///
 /// # Errors
 ///
 /// When the database fails.
-pub async fn end_in(app: &App, tx: &mut Tx, id: &SessionId) -> Result<(), Error> {
+pub async fn end_in(
+    app: &App,
+    tx: &mut Tx,
+    id: &SessionId,
+    (by, event): (Actor, Event),
+) -> Result<(), Error> {
     if tx.end_session(id, app.clock.now()).await? {
+        app.audit(tx, by, event, id, Change::none());
         app.record(tx, Fact::SessionEnded { session: id.clone() }).await?;
     }
     Ok(())

@@ -7,7 +7,10 @@ use crate::{
     app::App,
     error::{BodyFault, Error},
     holdings::Holdings,
-    model::settings::Settings,
+    model::{
+        event::{Change, Event},
+        settings::Settings,
+    },
 };
 
 /// The settings.
@@ -28,6 +31,8 @@ pub async fn patch(app: &App, by: &Admin, patch: Map<String, Value>) -> Result<S
     }
     if after != before {
         tx.set_settings(&after).await?;
+        let change = Change::between(&before, &after);
+        app.audit(&mut tx, by, Event::SettingsChanged, by.org(), change);
         app.commit(tx).await?;
         tracing::info!(by = %by.principal(), "changed the settings of the organization");
     }

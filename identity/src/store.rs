@@ -31,6 +31,7 @@ macro_rules! run {
 }
 
 mod apps;
+mod audit;
 mod browsers;
 mod challenges;
 mod changes;
@@ -61,6 +62,9 @@ use policy::{
 use sqlx::{Sqlite, Transaction, migrate::MigrateError};
 use thiserror::Error;
 
+use crate::{master::Hasher, model::event::Draft};
+
+pub use audit::{Filter, Head, Linked, Place};
 pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
@@ -172,6 +176,9 @@ pub struct Tx {
     conn: Conn,
     org: OrgId,
     committed: Committed,
+    /// What is to be recorded at the commit, and what seals it.
+    drafts: Vec<Draft>,
+    seal: Option<Hasher>,
 }
 
 /// What a commit moved: what has to be in force before its maker is answered.
@@ -237,6 +244,20 @@ impl Store {
         }
     }
 
+    /// Open the database as it is, to look at it beside a service that may be running.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used.
+    pub async fn look(database: &Database, data_dir: &Path) -> Result<Self, Unfit> {
+        Ok(Self(match (database, database.file(data_dir)) {
+            (Database::Postgres(server), _) => {
+                Pools::Postgres(postgres::Pools::open(server).await?)
+            }
+            (_, file) => Pools::Sqlite(sqlite::File::open(&file.unwrap_or_default()).await?),
+        }))
+    }
+
     /// Start to change things of one organization, while nobody else does. Waits for its turn.
     ///
     /// # Errors
@@ -277,7 +298,8 @@ impl Store {
 
     async fn tx(&self, access: Access, scope: Scope<'_>, org: &OrgId) -> Result<Tx, StoreError> {
         let conn = self.conn(access, scope).await?;
-        Ok(Tx { conn, org: org.clone(), committed: Committed::default() })
+        let (committed, drafts, seal) = Default::default();
+        Ok(Tx { conn, org: org.clone(), committed, drafts, seal })
     }
 
     /// A transaction of the whole installation.
@@ -330,7 +352,8 @@ impl Tx {
     /// # Errors
     ///
     /// When the database fails; then it is not true, unless the connection was lost on the way.
-    pub async fn commit(self) -> Result<Committed, StoreError> {
+    pub async fn commit(mut self) -> Result<Committed, StoreError> {
+        self.write_audit().await?;
         self.conn.commit().await?;
         Ok(self.committed)
     }

@@ -15,7 +15,10 @@ use crate::{
     clock,
     error::Error,
     holdings::Holdings,
-    model::user::{NewUser, User},
+    model::{
+        event::{Change, Event},
+        user::{NewUser, User},
+    },
     passwords::{self, Match},
     store::{Tx, Window},
     words,
@@ -80,6 +83,7 @@ pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error
     }
     tx.add_user(&new, app.clock.now()).await?;
     let made = tx.user(&new.id).await?.ok_or(Error::NoSuchUser)?;
+    app.audit(&mut tx, by, Event::UserCreated, &made.id, Change::made(&made));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %made.id, "made user {}", made.id);
     Ok(made)
@@ -92,6 +96,7 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
     let wanted = patch.groups.as_deref().map(groups).transpose()?;
     let (mut tx, reach) = by.begin(app).await?;
     let mut user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
+    let was = user.clone();
     user.first_name = patch.first_name.unwrap_or(user.first_name);
     user.last_name = patch.last_name.unwrap_or(user.last_name);
     user.email = patch.email.unwrap_or(user.email);
@@ -120,6 +125,7 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
         };
         app.record(&mut tx, fact).await?;
     }
+    app.audit(&mut tx, by, Event::UserChanged, id, Change::between(&was, &user));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %id, "changed user {id}");
     Ok(user)
@@ -136,6 +142,7 @@ pub async fn remove(app: &App, by: &Admin, id: &UserId) -> Result<(), Error> {
     tx.remove_user(id).await?;
     holdings.still_administered(&mut tx, before).await?;
     app.record(&mut tx, Fact::Gone { principal: principal(by.org(), id) }).await?;
+    app.audit(&mut tx, by, Event::UserRemoved, id, Change::lost(&user));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %id, "removed user {id}");
     Ok(())
@@ -166,6 +173,7 @@ pub async fn update_password(
     }
     tx.set_password_hash(id, &hash).await?;
     end_sessions(app, &mut tx, id, by.bearer().caller.session.as_ref()).await?;
+    app.audit(&mut tx, by, Event::PasswordChanged, id, Change::none());
     app.commit(tx).await?;
     tracing::info!(user.id = %id, "user {id} changed the password");
     Ok(())
@@ -194,6 +202,7 @@ pub async fn reset_password(
     allowed(&mut tx, &reach).await?;
     tx.set_password_hash(id, &hash).await?;
     end_sessions(app, &mut tx, id, None).await?;
+    app.audit(&mut tx, by, Event::PasswordReset, id, Change::none());
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %id, "reset the password of user {id}");
     Ok(())

@@ -14,6 +14,7 @@ mod sqlite {
     mod administration;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod defence;
     mod described;
@@ -39,6 +40,7 @@ mod postgres {
     mod administration;
     mod at_once;
     mod attacks;
+    mod audit;
     mod code;
     mod defence;
     mod described;

@@ -5,14 +5,17 @@
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use policy::model::name::{OrgId, UserId};
+use serde_json::json;
 
 use super::{HOURLY, Need, Shown, TRIES, preferred, recovery, totp::Seed};
 use crate::{
     app::App,
+    audit::{self, Account},
     browsers, clock,
     error::Error,
     model::{
         app::Client,
+        event::{Change, Event},
         factor::{Challenge, FactorKind, Purpose},
         session::{Methods, Session},
         user::User,
@@ -135,10 +138,14 @@ pub async fn meet(app: &App, token: &str, shown: &Shown) -> Result<Met, Error> {
     let mut tx = app.store.read(&org).await?;
     let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
     let client = tx.client_of(&challenge.app).await?.ok_or(Error::InvalidChallenge)?;
-    let proof = proof(app, &mut tx, (&org, &user), shown).await?.ok_or_else(|| {
+    let proof = proof(app, &mut tx, (&org, &user), shown).await?;
+    drop(tx);
+    let Some(proof) = proof else {
         tracing::info!(user.id = %user.id, "a second factor was wrong");
-        Error::WrongPasscode
-    })?;
+        let (event, account) = (Event::FactorFailed, Account::User(&user.id));
+        audit::failed(app, &org, event, account, Some(&client.id)).await?;
+        return Err(Error::WrongPasscode);
+    };
     Ok(Met { challenge, client, user, proof })
 }
 
@@ -224,6 +231,8 @@ pub async fn verify(
         grant: None,
         browser: None,
     };
+    let methods = session.methods.list();
+    let with = json!({"session": session.id, "application": met.client.id, "methods": methods});
     let new = New::sign(app, &met.user, session, &met.client, (None, None))?;
     let mut tx = app.store.begin_beside(&met.client.org).await?;
     met.redeem(app, &mut tx).await?;
@@ -237,6 +246,7 @@ pub async fn verify(
         Error::Conflict => Error::InvalidChallenge,
         other => other,
     })?;
+    app.audit(&mut tx, &met.user.id, Event::SignedIn, &met.user.id, Change::made(&with));
     app.commit(tx).await?;
     Ok((issued, device))
 }

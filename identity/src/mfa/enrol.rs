@@ -10,6 +10,7 @@ use policy::{
     model::name::{OrgId, UserId},
 };
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
@@ -24,6 +25,7 @@ use crate::{
     error::Error,
     holdings::Holdings,
     model::{
+        event::{Change, Event},
         factor::{Challenge, Enrolment, FactorKind, Purpose},
         user::User,
     },
@@ -219,6 +221,8 @@ pub async fn enable(
     if let By::Challenge(challenge) = &me.by {
         challenge::enrolled(app, &mut tx, challenge).await?;
     }
+    let (by, change) = (&me.user.id, Change::made(&json!({"type": kind.as_str()})));
+    app.audit(&mut tx, by, Event::FactorEnabled, by, change);
     app.commit(tx).await?;
     tracing::info!(user.id = %me.user.id, kind = kind.as_str(), "a second factor is in force");
     Ok(())
@@ -303,6 +307,8 @@ pub async fn disable(app: &App, me: &Oneself, shown: &Shown) -> Result<(), Error
         return Err(Error::FactorKept);
     }
     tx.remove_factors(&me.user.id).await?;
+    let by = &me.user.id;
+    app.audit(&mut tx, by, Event::FactorsDisabled, by, Change::none());
     app.commit(tx).await?;
     tracing::info!(user.id = %me.user.id, "second factors are turned off");
     Ok(())
@@ -316,6 +322,7 @@ pub async fn reset(app: &App, by: &Admin, id: &UserId) -> Result<(), Error> {
     users::covers(&reach, &Holdings::read(app, &mut tx).await?, by.org(), &user)?;
     tx.remove_factors(id).await?;
     users::end_sessions(app, &mut tx, id, None).await?;
+    app.audit(&mut tx, by, Event::FactorsReset, id, Change::none());
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %id, "took the second factors from user {id}");
     Ok(())

@@ -1,6 +1,7 @@
 //! Applications: machines with credentials of their own, and what people sign in through.
 
 use policy::model::name::{AppId, OrgId};
+use serde::{Serialize, Serializer};
 
 /// How a token may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +33,15 @@ impl GrantType {
     }
 }
 
+impl Serialize for GrantType {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
 /// What an application says of itself as a client (RFC 7591, section 2).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Registration {
     pub grant_types: Vec<GrantType>,
     /// Where people may be sent back to after a sign-in: compared as text.
@@ -46,8 +54,9 @@ pub struct Registration {
     pub public: bool,
 }
 
-/// An application of one organization.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An application of one organization. As JSON, which is how it is recorded, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Application {
     pub id: AppId,
     /// The product it was made for; a name of its own for the default application.
@@ -55,7 +64,9 @@ pub struct Application {
     pub description: String,
     pub client_id: String,
     /// The secret under the master key, where it may be read back.
+    #[serde(skip)]
     pub secret_sealed: Option<Vec<u8>>,
+    #[serde(flatten)]
     pub registration: Registration,
     /// Seconds since the epoch.
     pub created_at: u64,

@@ -1,9 +1,11 @@
 //! Groups: those of the products, and an organization's own.
 
 use policy::model::name::{GroupName, RoleName};
+use serde::Serialize;
 
 /// A group as one organization sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Group {
     pub name: GroupName,
     pub title: String,

@@ -4,9 +4,11 @@ use policy::model::{
     grant::Permission,
     name::{ProductName, RoleName},
 };
+use serde::Serialize;
 
 /// A role as one organization sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Role {
     pub name: RoleName,
     pub product: ProductName,

@@ -1,9 +1,11 @@
 //! People.
 
 use policy::model::name::{GroupName, UserId};
+use serde::Serialize;
 
 /// A person of one organization. The password is not part of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct User {
     pub id: UserId,
     pub username: String,

@@ -94,7 +94,7 @@ async fn ask(app: &App, headers: &HeaderMap, form: &Form) -> Result<Response, Re
     let here = here(app, headers).await.map_err(page::fault)?;
     let here = here.filter(|(of, browser)| of == org && browser.user.as_str() == hint.sub);
     if let Some((_, browser)) = here {
-        browsers::sign_out(app, org, &browser.id).await.map_err(page::fault)?;
+        browsers::sign_out(app, org, &browser).await.map_err(page::fault)?;
     }
     Ok(done(target))
 }
@@ -111,7 +111,7 @@ async fn confirmed(
     page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
     let (_, target) = read(app, &Form::of_query(query)).await?;
     if let Some((org, browser)) = here(app, headers).await.map_err(page::fault)? {
-        browsers::sign_out(app, &org, &browser.id).await.map_err(page::fault)?;
+        browsers::sign_out(app, &org, &browser).await.map_err(page::fault)?;
     }
     Ok(done(target))
 }

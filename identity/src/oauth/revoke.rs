@@ -10,7 +10,17 @@ use super::{
     form::Form,
     refusal::{Refusal, Wrong, unkept},
 };
-use crate::{app::App, bearer, error::Error, model::app::Client, origin::Origin, sessions};
+use crate::{
+    app::App,
+    bearer,
+    error::Error,
+    model::{
+        app::Client,
+        event::{Actor, Change, Event},
+    },
+    origin::Origin,
+    sessions,
+};
 
 /// A token to be given up, and whose it is, unless that stands in the header.
 #[expect(dead_code, reason = "describes what `revoke` takes")]
@@ -45,7 +55,8 @@ pub async fn revoke(
     let token = form.need("token")?;
     if let Some((_, session)) = sessions::of_refresh(&app, &client, token).await? {
         let mut tx = app.store.begin_beside(&client.org).await.map_err(Error::from)?;
-        sessions::end_in(&app, &mut tx, &session.id).await?;
+        let by = Actor::Application(client.id.clone());
+        sessions::end_in(&app, &mut tx, &session.id, (by, Event::SessionEnded)).await?;
         app.commit(tx).await?;
     } else {
         access(&app, &client, token).await?;
@@ -67,6 +78,8 @@ async fn access(app: &App, client: &Client, token: &str) -> Result<(), Refusal> 
         return Err(Refusal::of("unauthorized_client", "the token was issued to another client"));
     }
     let mut tx = app.store.begin_beside(&client.org).await.map_err(Error::from)?;
+    let (by, target) = (Actor::Application(client.id.clone()), ("token", token_id.as_str()));
+    app.audit(&mut tx, by, Event::TokenRevoked, target, Change::none());
     app.record(&mut tx, Fact::TokenRevoked { token_id }).await?;
     Ok(app.commit(tx).await?)
 }

@@ -113,11 +113,11 @@ impl Tx {
         Ok(done > 0)
     }
 
-    /// Sign a browser out.
-    pub async fn remove_browser(&mut self, id: &SessionId) -> Result<(), StoreError> {
+    /// Sign a browser out; whether anybody was signed in.
+    pub async fn remove_browser(&mut self, id: &SessionId) -> Result<bool, StoreError> {
         const SQL: &str = "DELETE FROM browsers WHERE org_id = $1 AND id = $2";
-        run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()));
-        Ok(())
+        let done = run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()));
+        Ok(done > 0)
     }
 
     /// Sign a person out of every browser.

@@ -53,6 +53,7 @@ resources:
   roles: [get, post, patch, delete]
   applications: [get, post, patch, delete]
   application-credentials: [get]
+  audit: [get]
   settings: [get, patch]
 roles:
   plugin-identity-editor-role:

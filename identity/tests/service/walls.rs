@@ -21,6 +21,9 @@ const TENANTS: &[&str] = &[
     "refresh_tokens",
     "browsers",
     "codes",
+    "audit",
+    "audit_heads",
+    "audit_failures",
     "factors",
     "recovery_codes",
     "enrolments",
@@ -73,6 +76,10 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO audit SELECT '{org}', 1000, 0, 'e', 'user', 'u', '', '', NULL, NULL, NULL, \
+             NULL, NULL, 1, '{org}'::bytea; \
+             INSERT INTO audit_failures VALUES ('{org}', 'e', '', 0, 1); \
+             INSERT INTO audit_heads VALUES ('{org}', 0, '', 0, '', '') ON CONFLICT DO NOTHING; \
              INSERT INTO factors SELECT '{org}', id, 'app', '', 0, 1, 0 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO recovery_codes SELECT org_id, user_id, '' FROM factors WHERE org_id = '{org}'; \
