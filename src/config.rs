@@ -313,6 +313,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("identity.max_connections", Kind::Number),
     ("identity.read_timeout_secs", Kind::Number),
     ("identity.shutdown_timeout_secs", Kind::Number),
+    ("identity.outbound_networks", Kind::List),
     ("identity.trusted_proxies", Kind::List),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),

@@ -9,6 +9,7 @@ mod guests;
 pub mod mfa;
 mod page;
 pub mod problem;
+mod providers;
 mod roles;
 mod settings;
 mod users;
@@ -26,5 +27,6 @@ pub fn router() -> Routes {
         .merge(audit::router())
         .merge(settings::router())
         .merge(mfa::router())
+        .merge(providers::router())
         .merge(feed::router())
 }

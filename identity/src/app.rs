@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     config::Config,
     defence::Defence,
+    egress::Egress,
     error::Error,
     feed::Desk,
     keys::Signer,
@@ -56,6 +57,8 @@ pub struct Parts {
     pub factor_hasher: Hasher,
     /// Ties browsers to whom they are known by.
     pub device_hasher: Hasher,
+    /// The one way out.
+    pub egress: Egress,
     /// Hashes client secrets.
     pub secret_hasher: Hasher,
     /// Seals the ends of the audit log's chains.

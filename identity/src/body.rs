@@ -188,6 +188,20 @@ impl Fields {
         }
     }
 
+    /// A whole number that is not negative, if it is said.
+    pub fn number(&mut self, name: &str) -> Option<u64> {
+        match self.members.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(value) => {
+                let number = value.as_u64();
+                if number.is_none() {
+                    self.wrong.push(name.to_owned());
+                }
+                number
+            }
+        }
+    }
+
     /// A list of texts, if there is one.
     pub fn texts(&mut self, name: &str) -> Option<Vec<String>> {
         let items = match self.members.remove(name) {

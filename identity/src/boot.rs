@@ -37,6 +37,7 @@ use crate::{
     clock::{self, Clock, NoRandom},
     config::Config,
     defence::Defence,
+    egress::Egress,
     error::Error as RuleError,
     feed::Desk,
     http, jobs, keys,
@@ -224,6 +225,7 @@ impl Identity {
         let factor_hasher = Hasher::new(&master, "second-factors/1");
         let device_hasher = Hasher::new(&master, "devices/1");
         let defence = Defence::new(Cache::default(), &master);
+        let egress = Egress::new(&config.outbound_networks);
         let app = App::new(Parts {
             config,
             store,
@@ -239,6 +241,7 @@ impl Identity {
             cookie_hasher,
             form_hasher,
             factor_hasher,
+            egress,
             device_hasher,
             secret_hasher,
             audit_hasher,

@@ -40,6 +40,9 @@ pub struct Config {
     /// How long requests in flight may take to finish after the order to stop, in seconds.
     /// Default: 10.
     pub shutdown_timeout_secs: u64,
+    /// Private networks that providers may be in. Into others, and to this very machine, nothing is sent
+    /// out. Default: none.
+    pub outbound_networks: Networks,
     /// Networks of proxies whose `X-Forwarded-For` is believed, so that sign-ins are limited by the
     /// client's address and not by theirs. The proxy in the same process needs none. Default: none.
     pub trusted_proxies: Networks,
@@ -70,6 +73,7 @@ impl Default for Config {
             max_connections: 1024,
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
+            outbound_networks: Networks::default(),
             trusted_proxies: Networks::default(),
             relay: None,
             on_error: OnError::default(),

@@ -51,6 +51,8 @@ pub enum Error {
     BadQuery(&'static str),
     #[error("`{field}` is not valid: {rule}")]
     Rule { field: &'static str, rule: String },
+    #[error("`{0}` is as it was made")]
+    Fixed(&'static str),
     #[error("`{0}` cannot be changed")]
     Immutable(&'static str),
     #[error(transparent)]
@@ -68,6 +70,8 @@ pub enum Error {
     NoSuchGroup,
     #[error("no such role")]
     NoSuchRole,
+    #[error("no such provider")]
+    NoSuchProvider,
     #[error("no such application")]
     NoSuchApplication,
     #[error("nobody of that id is listed")]
@@ -136,6 +140,8 @@ pub enum Error {
     NotProved,
     #[error("there is no way to deliver such codes")]
     NoDelivery,
+    #[error("a code was sent a moment ago, or several were; wait, or sign in again")]
+    TooManyCodes,
     #[error("second factors are changed within ten minutes of a sign-in; sign in again")]
     StaleSignIn,
     #[error("second factors are changed by a sign-in that has shown one; sign in again with it")]

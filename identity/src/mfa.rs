@@ -6,6 +6,7 @@
 //! The kinds of one-time values are hashed under names of their own, so none stands in for another.
 
 pub mod challenge;
+mod codes;
 pub mod device;
 pub mod enrol;
 mod recovery;

@@ -8,6 +8,7 @@ pub mod factor;
 pub mod grant;
 pub mod group;
 pub mod guest;
+pub mod provider;
 pub mod role;
 pub mod session;
 pub mod settings;

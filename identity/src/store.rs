@@ -45,6 +45,7 @@ mod jobs;
 mod keys;
 mod orgs;
 mod postgres;
+mod providers;
 mod roles;
 mod sessions;
 mod settings;

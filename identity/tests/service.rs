@@ -26,6 +26,7 @@ mod sqlite {
     mod hostile;
     mod oauth;
     mod policies;
+    mod providers;
     mod settings;
     mod sign_in;
     mod start;
@@ -51,6 +52,7 @@ mod postgres {
     mod hostile;
     mod oauth;
     mod policies;
+    mod providers;
     mod replicas;
     mod settings;
     mod sign_in;

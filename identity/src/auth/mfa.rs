@@ -47,6 +47,8 @@ struct ChallengeAnswer {
         (status = 200, body = Object, description = "It is to be shown.",
             example = json!({"message": "MFA challenge initiated"})),
         (status = 401, body = Wrong, description = "`AUT-1003` the challenge is not good any more"),
+        (status = 429, body = Wrong, description =
+            "`AUT-9043` too many codes were wrong; `AUT-9044` too many codes were sent"),
         (status = 503, body = Wrong, description = "`AUT-0028` such codes cannot be delivered"),
     ))]
 pub async fn choose(

@@ -41,6 +41,7 @@ fn code(error: &Error) -> Code {
         Error::InvalidRefreshToken => Code("AUT-1005", S::BAD_REQUEST, "Invalid Refresh Token"),
         Error::InvalidChallenge => Code("AUT-1003", S::UNAUTHORIZED, "Invalid Token"),
         Error::TooManyTries => Code("AUT-9043", S::TOO_MANY_REQUESTS, "Too Many Tries"),
+        Error::TooManyCodes => Code("AUT-9044", S::TOO_MANY_REQUESTS, "Too Many Codes"),
         Error::NoDelivery => Code("AUT-0028", S::SERVICE_UNAVAILABLE, "MFA Not Configured"),
         Error::BadQuery(_) => Code("AUT-0004", S::BAD_REQUEST, "Invalid Query Parameter"),
         Error::BadId(_) => Code("AUT-0002", S::BAD_REQUEST, "Invalid Path Parameter"),
@@ -61,6 +62,7 @@ fn code(error: &Error) -> Code {
         | Error::NoSuchUser
         | Error::NoSuchGroup
         | Error::NoSuchRole
+        | Error::NoSuchProvider
         | Error::NoSuchApplication
         | Error::NoSuchGuest => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
         Error::NoSuchMethod => Code("AUT-9003", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
@@ -81,6 +83,7 @@ fn code(error: &Error) -> Code {
         Error::Body(BodyFault::WrongType(_) | BodyFault::Unreadable(_))
         | Error::Rule { .. }
         | Error::Immutable(_)
+        | Error::Fixed(_)
         | Error::WeakPassword(_)
         | Error::WrongPassword
         | Error::FactorNeeded

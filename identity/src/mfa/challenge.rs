@@ -6,17 +6,19 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use policy::model::name::{OrgId, UserId};
 use serde_json::json;
+use zeroize::Zeroizing;
 
-use super::{HOURLY, Need, Shown, TRIES, preferred, recovery, totp::Seed};
+use super::{HOURLY, Need, Shown, TRIES, codes, label, preferred, recovery, totp::Seed};
 use crate::{
     app::App,
     audit::{self, Account},
     browsers, clock,
+    delivery::{self, Letter},
     error::Error,
     model::{
         app::Client,
         event::{Change, Event},
-        factor::{Challenge, FactorKind, Purpose},
+        factor::{Challenge, FactorKind, Purpose, Sent},
         session::{Methods, Session},
         user::User,
     },
@@ -65,8 +67,6 @@ pub async fn ask(
         app: client.id.clone(),
         purpose,
         sent: None,
-        sends: 0,
-        sent_at: 0,
         expires_at: app.clock.now() + expires_in,
     };
     let mut tx = app.store.begin_beside(&client.org).await?;
@@ -88,18 +88,61 @@ pub async fn ask(
     })
 }
 
-/// Choose the factor to be shown. Of an app there is nothing to send.
+/// Choose the factor to be shown, and send its code. Of an app there is nothing to send.
 ///
 /// # Errors
 ///
-/// When the challenge is over, or the person has no such factor.
+/// When the challenge is over, the person has no such factor, there is nothing that delivers, or too
+/// many codes were sent.
 pub async fn choose(app: &App, token: &str, kind: FactorKind) -> Result<(), Error> {
     let (org, hash) = known(app, token)?;
-    let mut tx = app.store.read(&org).await?;
+    let mut tx = app.store.begin_beside(&org).await?;
     let challenge = find(&mut tx, &hash, Purpose::SignIn, app.clock.now()).await?;
-    let factors = tx.factors(&challenge.user).await?;
-    factors.iter().find(|factor| factor.kind == kind).ok_or(Error::NoSuchFactor)?;
-    Ok(())
+    let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
+    send(app, tx, (&org, &user), (&challenge, kind)).await
+}
+
+/// Send a code for a challenge, to where that factor of the person's has it.
+///
+/// # Errors
+///
+/// As [`choose`].
+pub async fn send(
+    app: &App,
+    mut tx: Tx,
+    (org, user): (&OrgId, &User),
+    (challenge, kind): (&Challenge, FactorKind),
+) -> Result<(), Error> {
+    let now = app.clock.now();
+    let factors = tx.factors(&user.id).await?;
+    let factor = factors.iter().find(|factor| factor.kind == kind).ok_or(Error::NoSuchFactor)?;
+    let Some(category) = codes::category(kind) else { return Ok(()) };
+    let provider = delivery::provider(&mut tx, &challenge.app, category).await?;
+    let to = address(app, (org, user), &factor.sealed)?;
+    let code = codes::make()?;
+    let hash = codes::hash(app, &challenge.id, &code);
+    let sent = Sent { kind, hash, expires_at: now + codes::LIFETIME };
+    if !tx.take(&user.id, codes::DAILY, now).await? {
+        return Err(Error::TooManyCodes);
+    }
+    let bounds = (codes::SENDS, now.saturating_sub(codes::PAUSE));
+    if !tx.note_sent(&challenge.id, &sent, now, bounds).await? {
+        return Err(Error::TooManyCodes);
+    }
+    app.commit(tx).await?;
+    delivery::send(app, org, &provider, &Letter { to: &to, code: &code }).await
+}
+
+/// Where codes are sent to, as it was sealed.
+fn address(
+    app: &App,
+    (org, user): (&OrgId, &User),
+    sealed: &[u8],
+) -> Result<Zeroizing<String>, Error> {
+    let opened = app.master.open(&label("address", org, user), sealed);
+    let opened = opened.map_err(|error| Error::Fault(Box::new(error)))?;
+    let text = String::from_utf8(opened.to_vec()).map_err(|error| Error::Fault(Box::new(error)))?;
+    Ok(Zeroizing::new(text))
 }
 
 /// A challenge that was met, and is yet to be used up.
@@ -115,6 +158,8 @@ enum Proof {
     /// A step of time of the app with that seed.
     Step(Vec<u8>, u64),
     Recovery(Vec<u8>),
+    /// The code that was sent; it is used up with its challenge.
+    Sent(FactorKind),
 }
 
 /// Meet a challenge. The try is counted, whatever comes of it.
@@ -138,7 +183,7 @@ pub async fn meet(app: &App, token: &str, shown: &Shown) -> Result<Met, Error> {
     let mut tx = app.store.read(&org).await?;
     let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
     let client = tx.client_of(&challenge.app).await?.ok_or(Error::InvalidChallenge)?;
-    let proof = proof(app, &mut tx, (&org, &user), shown).await?;
+    let proof = proof(app, &mut tx, (&org, &user), (shown, Some(&challenge))).await?;
     drop(tx);
     let Some(proof) = proof else {
         tracing::info!(user.id = %user.id, "a second factor was wrong");
@@ -154,7 +199,7 @@ async fn proof(
     app: &App,
     tx: &mut Tx,
     (org, user): (&OrgId, &User),
-    shown: &Shown,
+    (shown, challenge): (&Shown, Option<&Challenge>),
 ) -> Result<Option<Proof>, Error> {
     match shown {
         Shown::Passcode(FactorKind::App, code) => {
@@ -164,7 +209,18 @@ async fn proof(
             let step = Seed::open(app, org, user, &factor.sealed)?.step(code, app.clock.now());
             Ok(step.map(|step| Proof::Step(factor.sealed, step)))
         }
-        Shown::Passcode(FactorKind::Email | FactorKind::Sms, _) => Err(Error::NoSuchFactor),
+        Shown::Passcode(kind @ (FactorKind::Email | FactorKind::Sms), code) => {
+            let factors = tx.factors(&user.id).await?;
+            factors.iter().find(|factor| factor.kind == *kind).ok_or(Error::NoSuchFactor)?;
+            let now = app.clock.now();
+            let sent = challenge.and_then(|found| Some((&found.id, found.sent.as_ref()?)));
+            let right = sent.is_some_and(|(id, sent)| {
+                sent.kind == *kind
+                    && sent.expires_at > now
+                    && codes::fits(app, id, code, &sent.hash)
+            });
+            Ok(right.then_some(Proof::Sent(*kind)))
+        }
         Shown::Recovery(code) => {
             let hash = recovery::hash(app, &user.id, code);
             Ok(tx.has_recovery_code(&user.id, &hash).await?.then_some(Proof::Recovery(hash)))
@@ -175,11 +231,11 @@ async fn proof(
 impl Met {
     /// How the person has proved who they are.
     pub fn methods(&self) -> Methods {
-        match self.proof {
-            Proof::Step(..) | Proof::Recovery(_) => {
-                Methods::password().and(FactorKind::App.method())
-            }
-        }
+        let kind = match self.proof {
+            Proof::Step(..) | Proof::Recovery(_) => FactorKind::App,
+            Proof::Sent(kind) => kind,
+        };
+        Methods::password().and(kind.method())
     }
 
     /// Use up the challenge and what met it. Whatever that gives is written in the same transaction.
@@ -203,6 +259,7 @@ impl Proof {
         let fresh = match self {
             Self::Step(seed, step) => tx.burn_step(user, seed, *step).await?,
             Self::Recovery(hash) => tx.use_recovery_code(user, hash).await?,
+            Self::Sent(_) => true,
         };
         if fresh { Ok(()) } else { Err(Error::WrongPasscode) }
     }
@@ -261,13 +318,19 @@ pub async fn prove(
     app: &App,
     tx: &mut Tx,
     (org, user): (&OrgId, &User),
-    shown: &Shown,
+    (shown, challenge): (&Shown, Option<&Challenge>),
 ) -> Result<bool, Error> {
     let now = app.clock.now();
     if !tx.take(&user.id, HOURLY, now).await? {
         return Err(Error::TooManyTries);
     }
-    let Some(proof) = proof(app, tx, (org, user), shown).await? else { return Ok(false) };
+    if let Some(challenge) = challenge
+        && !tx.try_challenge(&challenge.id, TRIES).await?
+    {
+        return Ok(false);
+    }
+    let proof = proof(app, tx, (org, user), (shown, challenge)).await?;
+    let Some(proof) = proof else { return Ok(false) };
     match proof.burn(tx, &user.id).await {
         Ok(()) => tx.give_back(&user.id, HOURLY).await?,
         Err(Error::WrongPasscode) => return Ok(false),

@@ -7,14 +7,14 @@
 use http::HeaderMap;
 use policy::{
     changes::Standing,
-    model::name::{OrgId, UserId},
+    model::name::{AppId, OrgId, UserId},
 };
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    FRESH, HOURLY, Shown, Status, TRIES, challenge, preferred, recovery, required,
+    FRESH, HOURLY, Shown, Status, TRIES, challenge, codes, label, preferred, recovery, required,
     totp::{self, Seed},
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     app::App,
     bearer::{self, Bearer},
     clock,
+    delivery::{self, Letter},
     error::Error,
     holdings::Holdings,
     model::{
@@ -109,6 +110,31 @@ impl Oneself {
         Ok(tx)
     }
 
+    /// The application that one has signed in through, whose providers deliver.
+    async fn application(&self, app: &App, tx: &mut Tx) -> Result<AppId, Error> {
+        match &self.by {
+            By::Challenge(challenge) => Ok(challenge.app.clone()),
+            By::Token(bearer) => {
+                let session = bearer.caller.session.as_ref().ok_or(Error::TokenInvalid)?;
+                let session = tx.living_session(session, app.clock.now()).await?;
+                Ok(session.ok_or(Error::TokenInvalid)?.app)
+            }
+        }
+    }
+
+    /// By what the turning-off that one's sign-in has begun is known.
+    fn session_hash(&self, app: &App) -> Option<Vec<u8>> {
+        let By::Token(bearer) = &self.by else { return None };
+        let session = bearer.caller.session.as_ref()?;
+        Some(app.factor_hasher.hash(&format!("disable/{session}")))
+    }
+
+    async fn turning_off(&self, app: &App, tx: &mut Tx) -> Result<Option<Challenge>, Error> {
+        let Some(hash) = self.session_hash(app) else { return Ok(None) };
+        let found = tx.challenge(&hash, app.clock.now()).await?;
+        Ok(found.filter(|found| found.purpose == Purpose::Disable))
+    }
+
     /// The same, to put a factor beside or in the place of others: one of those has been shown.
     async fn begin_with_factor(&self, app: &App) -> Result<Tx, Error> {
         let mut tx = self.begin(app).await?;
@@ -133,44 +159,93 @@ pub async fn status(app: &App, me: &Oneself) -> Result<Status, Error> {
 #[schema(as = MfaSetUp)]
 #[serde(rename_all = "camelCase")]
 pub struct SetUp {
-    secret: String,
-    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
     /// The address as a picture, in SVG. An addition to the original.
-    qr_code: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qr_code: Option<String>,
     recovery_codes: Vec<String>,
     mfa_type: &'static str,
     enabled: bool,
 }
 
-/// Start to set up a factor. It is none yet.
-pub async fn set_up(app: &App, me: &Oneself, kind: FactorKind) -> Result<SetUp, Error> {
-    if kind != FactorKind::App {
-        return Err(Error::NoDelivery);
+/// Start to set up a factor. It is none yet. `phone` is where codes are sent by SMS.
+pub async fn set_up(
+    app: &App,
+    me: &Oneself,
+    kind: FactorKind,
+    phone: Option<&str>,
+) -> Result<SetUp, Error> {
+    let Some(category) = codes::category(kind) else { return set_up_app(app, me).await };
+    let to = match kind {
+        FactorKind::Sms => telephone(phone)?,
+        FactorKind::App | FactorKind::Email => me.user.email.as_str(),
+    };
+    let now = app.clock.now();
+    let mut tx = me.begin_with_factor(app).await?;
+    let before = tx.enrolment(&me.user.id, kind, now).await?.and_then(|held| held.code);
+    if before.is_some_and(|(_, end)| now < end - codes::LIFETIME + codes::PAUSE)
+        || !tx.take(&me.user.id, codes::DAILY, now).await?
+    {
+        return Err(Error::TooManyCodes);
     }
+    let through = me.application(app, &mut tx).await?;
+    let provider = delivery::provider(&mut tx, &through, category).await?;
+    let code = codes::make()?;
+    let id = clock::random_id()?.to_string();
+    let hash = codes::hash(app, &id, &code);
+    let sealed = app.master.seal(&label("address", &me.org, &me.user), to.as_bytes())?;
+    let sent = Some((hash, now + codes::LIFETIME));
+    let codes = begin(app, tx, me, (id, kind, sealed), sent).await?;
+    delivery::send(app, &me.org, &provider, &Letter { to, code: &code }).await?;
+    let (secret, url, qr_code) = (None, None, None);
+    let mfa_type = kind.as_str();
+    Ok(SetUp { secret, url, qr_code, recovery_codes: codes, mfa_type, enabled: false })
+}
+
+async fn set_up_app(app: &App, me: &Oneself) -> Result<SetUp, Error> {
     let seed = Seed::make()?;
-    let codes = recovery::make()?;
     let mut tx = me.begin_with_factor(app).await?;
     let title = tx.title().await?.filter(|title| !title.trim().is_empty());
     let url = seed.url(title.as_deref().unwrap_or(me.org.as_str()), &me.user.username);
-    let enrolment = Enrolment {
-        id: clock::random_id()?.to_string(),
-        kind,
-        sealed: seed.seal(app, &me.org, &me.user)?,
-        recovery: recovery::hashes(app, &me.user.id, &codes),
-        code: None,
-        verified: 0,
-        expires_at: app.clock.now() + LIFETIME,
-    };
-    tx.put_enrolment(&me.user.id, &enrolment).await?;
-    app.commit(tx).await?;
+    let sealed = seed.seal(app, &me.org, &me.user)?;
+    let id = clock::random_id()?.to_string();
+    let codes = begin(app, tx, me, (id, FactorKind::App, sealed), None).await?;
     Ok(SetUp {
-        secret: seed.text().to_string(),
-        qr_code: totp::picture(&url)?,
-        url: url.to_string(),
+        secret: Some(seed.text().to_string()),
+        qr_code: Some(totp::picture(&url)?),
+        url: Some(url.to_string()),
         recovery_codes: codes,
-        mfa_type: kind.as_str(),
+        mfa_type: FactorKind::App.as_str(),
         enabled: false,
     })
+}
+
+/// Note what is set up; the recovery codes that come with it.
+async fn begin(
+    app: &App,
+    mut tx: Tx,
+    me: &Oneself,
+    (id, kind, sealed): (String, FactorKind, Vec<u8>),
+    code: Option<(Vec<u8>, u64)>,
+) -> Result<Vec<String>, Error> {
+    let codes = recovery::make()?;
+    let recovery = recovery::hashes(app, &me.user.id, &codes);
+    let expires_at = app.clock.now() + LIFETIME;
+    let enrolment = Enrolment { id, kind, sealed, recovery, code, verified: 0, expires_at };
+    tx.put_enrolment(&me.user.id, &enrolment).await?;
+    app.commit(tx).await?;
+    Ok(codes)
+}
+
+/// A telephone's number, as the networks write it (E.164).
+fn telephone(said: Option<&str>) -> Result<&str, Error> {
+    let digits = said.and_then(|said| said.strip_prefix('+')).unwrap_or_default();
+    let good = (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    said.filter(|_| good)
+        .ok_or_else(|| Error::rule("phone", "a number in the form `+5511987654321`"))
 }
 
 /// Prove that one has a factor which is being set up.
@@ -184,7 +259,13 @@ pub async fn verify(
     let mut tx = me.begin_with_factor(app).await?;
     let enrolment = enrolment(app, &mut tx, me, (kind, secret)).await?;
     count(app, &mut tx, me, &enrolment).await?;
-    let step = Seed::open(app, &me.org, &me.user, &enrolment.sealed)?.step(passcode, now);
+    let step = if kind == FactorKind::App {
+        Seed::open(app, &me.org, &me.user, &enrolment.sealed)?.step(passcode, now)
+    } else {
+        let sent = enrolment.code.as_ref().filter(|(_, end)| *end > now);
+        let right = sent.is_some_and(|(hash, _)| codes::fits(app, &enrolment.id, passcode, hash));
+        right.then_some(1)
+    };
     let Some(step) = step else {
         app.commit(tx).await?;
         return Err(Error::WrongPasscode);
@@ -277,17 +358,39 @@ pub async fn prefer(
     app.commit(tx).await
 }
 
-/// What a turning-off begins with: the factor that is to be shown. Of an app there is nothing to send.
+/// What a turning-off begins with: the factor that is to be shown, and its code on the way. Of an app
+/// there is nothing to send.
 pub async fn before_disabling(
     app: &App,
     me: &Oneself,
     kind: Option<FactorKind>,
 ) -> Result<(), Error> {
-    let mut tx = app.store.read(&me.org).await?;
+    let mut tx = me.begin(app).await?;
     let factors = tx.factors(&me.user.id).await?;
     let kind = kind.or_else(|| preferred(&factors)).ok_or(Error::NoSuchFactor)?;
-    factors.iter().find(|factor| factor.kind == kind).ok_or(Error::NoSuchFactor)?;
-    Ok(())
+    let begun = me.turning_off(app, &mut tx).await?;
+    let challenge = if let Some(challenge) = begun {
+        challenge
+    } else {
+        let challenge = Challenge {
+            id: clock::random_id()?.to_string(),
+            user: me.user.id.clone(),
+            app: me.application(app, &mut tx).await?,
+            purpose: Purpose::Disable,
+            sent: None,
+            expires_at: app.clock.now() + LIFETIME,
+        };
+        if let Some(hash) = me.session_hash(app) {
+            tx.remove_challenge(&hash).await?;
+            tx.add_challenge(&challenge, &hash).await?;
+        }
+        challenge
+    };
+    if codes::category(kind).is_none() {
+        factors.iter().find(|factor| factor.kind == kind).ok_or(Error::NoSuchFactor)?;
+        return Ok(());
+    }
+    challenge::send(app, tx, (&me.org, &me.user), (&challenge, kind)).await
 }
 
 /// Turn all of one's factors off, by showing one; recovery codes and remembered devices go with them.
@@ -302,6 +405,8 @@ pub async fn disable(app: &App, me: &Oneself, shown: &Shown) -> Result<(), Error
     if required(&mut tx, &me.user).await? {
         return Err(Error::FactorRequired);
     }
+    let challenge = me.turning_off(app, &mut tx).await?;
+    let shown = (shown, challenge.as_ref());
     if !challenge::prove(app, &mut tx, (&me.org, &me.user), shown).await? {
         app.commit(tx).await?;
         return Err(Error::FactorKept);

@@ -68,6 +68,15 @@ events! {
     RoleChanged = "role.changed",
     RoleRemoved = "role.removed",
 
+    ProviderCreated = "provider.created",
+    ProviderChanged = "provider.changed",
+    ProviderRemoved = "provider.removed",
+    /// An application uses it, in that way from now on.
+    ProviderLinked = "application.provider-linked",
+    /// It comes before the application's others.
+    ProviderChosen = "application.provider-chosen",
+    ProviderUnlinked = "application.provider-unlinked",
+
     ApplicationCreated = "application.created",
     ApplicationChanged = "application.changed",
     ApplicationRemoved = "application.removed",

@@ -103,10 +103,7 @@ pub struct Challenge {
     pub purpose: Purpose,
     /// The code that was sent last.
     pub sent: Option<Sent>,
-    /// How many codes were sent.
-    pub sends: u64,
-    /// When the last one was; seconds since the epoch.
-    pub sent_at: u64,
+    /// Seconds since the epoch.
     pub expires_at: u64,
 }
 

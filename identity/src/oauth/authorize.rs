@@ -241,7 +241,7 @@ async fn typed(
     };
     match done.await {
         Ok(Ok(done)) => signed(app, &request, done).await,
-        Ok(Err(asked)) => factor::show(app, headers, (&request, query), (&asked.into(), None)),
+        Ok(Err(asked)) => factor::begin(app, headers, (&request, query), asked).await,
         // Removed, or changed, while the password was being compared.
         Err(Error::InvalidCredentials | Error::Conflict) => {
             let said = Some("The user name or password is wrong.");

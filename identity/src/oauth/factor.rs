@@ -31,11 +31,14 @@ pub struct Open {
     token: String,
     /// Whether there is none to be shown, for none is set up.
     enrol: bool,
+    /// The factor whose code is asked for.
+    kind: FactorKind,
 }
 
 impl From<Asked> for Open {
     fn from(asked: Asked) -> Self {
-        Self { token: asked.token, enrol: asked.enrol.is_some() }
+        let kind = asked.preferred.unwrap_or(FactorKind::App);
+        Self { token: asked.token, enrol: asked.enrol.is_some(), kind }
     }
 }
 
@@ -62,11 +65,35 @@ pub fn show(
         request: query,
         csrf: &tie.token(app, PURPOSE, query),
         challenge: &open.token,
+        kind: open.kind.as_str(),
     };
     let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     let mut response = page::show(status, &page, Some(&request.redirect_uri));
     tie.hand(&mut response);
     Ok(response)
+}
+
+/// Show the page for a sign-in that has just been challenged, with the code on its way.
+///
+/// # Errors
+///
+/// As [`show`], and when the code cannot be sent for a fault of ours.
+pub async fn begin(
+    app: &App,
+    headers: &HeaderMap,
+    request: (&Request, &str),
+    asked: Asked,
+) -> Result<Response, Response> {
+    let open = Open::from(asked);
+    let sent =
+        if open.enrol { Ok(()) } else { challenge::choose(app, &open.token, open.kind).await };
+    let said = match sent {
+        Ok(()) => None,
+        Err(Error::NoDelivery) => Some("The code could not be sent. A recovery code will do."),
+        Err(Error::TooManyCodes) => Some("No more codes are sent today. A recovery code will do."),
+        Err(error) => return Err(page::fault(error)),
+    };
+    show(app, headers, request, (&open, said))
 }
 
 /// What somebody typed on the second page.
@@ -88,6 +115,7 @@ struct SecondFactorForm {
     security(()),
     request_body(content = SecondFactorForm, content_type = "application/x-www-form-urlencoded"),
     responses(
+        (status = 200, body = String, content_type = "text/html", description = "The page again."),
         (status = 303, description = "Back to the application, with a code."),
         (status = 400, body = String, content_type = "text/html",
             description = "A page that says what is wrong with the request."),
@@ -110,7 +138,8 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
     page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
     let request = authorize::read(app, &Form::of_query(query)).await?;
     let token = form.get("challenge").unwrap_or_default();
-    let shown = shown(form.get("code").unwrap_or_default());
+    let kind = form.get("kind").and_then(FactorKind::named).unwrap_or(FactorKind::App);
+    let shown = shown(kind, form.get("code").unwrap_or_default());
     let remember = form.get("remember").is_some();
     let before = page::cookie(headers, SIGNED_IN);
     let done = async {
@@ -133,7 +162,7 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
             Ok(response)
         }
         Err(Error::WrongPasscode | Error::NoSuchFactor) => {
-            let open = Open { token: token.to_owned(), enrol: false };
+            let open = Open { token: token.to_owned(), enrol: false, kind };
             let said = Some("The code is wrong, or was used already.");
             show(app, headers, (&request, query), (&open, said))
         }
@@ -149,11 +178,11 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
     }
 }
 
-/// What was typed: six digits are an app's code, and no recovery code has so few letters.
-fn shown(code: &str) -> Shown {
+/// What was typed: few digits are a factor's code, for a recovery code has more letters.
+fn shown(kind: FactorKind, code: &str) -> Shown {
     let code: String = code.chars().filter(|letter| !letter.is_whitespace()).collect();
     if code.len() <= 8 && code.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Shown::Passcode(FactorKind::App, code);
+        return Shown::Passcode(kind, code);
     }
     Shown::Recovery(code)
 }

@@ -59,6 +59,8 @@ pub struct SecondFactor<'a> {
     pub csrf: &'a str,
     /// What the sign-in goes on with.
     pub challenge: &'a str,
+    /// The factor whose code is asked for.
+    pub kind: &'a str,
 }
 
 #[derive(Template)]

@@ -19,10 +19,6 @@ struct Row {
     #[sqlx(try_from = "i64")]
     code_expires_at: u64,
     #[sqlx(try_from = "i64")]
-    sends: u64,
-    #[sqlx(try_from = "i64")]
-    sent_at: u64,
-    #[sqlx(try_from = "i64")]
     expires_at: u64,
 }
 
@@ -37,8 +33,6 @@ impl Row {
             app: self.app_id,
             purpose: Purpose::named(&self.purpose)?,
             sent,
-            sends: self.sends,
-            sent_at: self.sent_at,
             expires_at: self.expires_at,
         })
     }
@@ -83,7 +77,7 @@ impl Tx {
         now: u64,
     ) -> Result<Option<Challenge>, StoreError> {
         const SQL: &str = "SELECT id, user_id, app_id, purpose, code_kind, code_hash, \
-                           code_expires_at, sends, sent_at, expires_at FROM challenges \
+                           code_expires_at, expires_at FROM challenges \
                            WHERE org_id = $1 AND hash = $2 AND expires_at > $3";
         let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
@@ -122,6 +116,33 @@ impl Tx {
         Ok(done > 0)
     }
 
+    /// Note that a code is sent, where fewer than `most` were and none since `earliest`; whether that is
+    /// so.
+    pub async fn note_sent(
+        &mut self,
+        id: &str,
+        sent: &Sent,
+        now: u64,
+        (most, earliest): (u64, u64),
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "UPDATE challenges SET code_kind = $3, code_hash = $4, \
+                           code_expires_at = $5, sends = sends + 1, sent_at = $6 \
+                           WHERE org_id = $1 AND id = $2 AND sends < $7 AND sent_at <= $8";
+        let done = run!(
+            self.conn,
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(id)
+                .bind(sent.kind.as_str())
+                .bind(&sent.hash)
+                .bind(sql(sent.expires_at))
+                .bind(sql(now))
+                .bind(sql(most))
+                .bind(sql(earliest))
+        );
+        Ok(done > 0)
+    }
+
     /// Let a challenge be for something else, from the beginning.
     pub async fn turn_challenge(
         &mut self,
@@ -150,6 +171,13 @@ impl Tx {
         let done =
             run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(id).bind(sql(now)));
         Ok(done > 0)
+    }
+
+    /// Forget the challenge whose token has that hash.
+    pub async fn remove_challenge(&mut self, hash: &[u8]) -> Result<(), StoreError> {
+        const SQL: &str = "DELETE FROM challenges WHERE org_id = $1 AND hash = $2";
+        run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(hash));
+        Ok(())
     }
 
     /// No sign-in of a person that is under way goes on, and no device stands in for a factor.

@@ -55,6 +55,7 @@ resources:
   application-credentials: [get]
   audit: [get]
   settings: [get, patch]
+  providers: [get, post, patch, delete]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}

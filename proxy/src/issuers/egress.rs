@@ -1,12 +1,9 @@
 //! The one way out to an issuer: bounded in time and size, following nobody, and to no machine that
 //! the operator has not named unless it is on the public internet.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use policy::networks::is_public;
 use reqwest::{
     Certificate, Client, RequestBuilder, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -221,66 +218,9 @@ impl Resolve for Public {
     }
 }
 
-/// Whether an address is reached over the internet, and not within a network of somebody's own.
-fn is_public(address: IpAddr) -> bool {
-    let v4 = |address: Ipv4Addr| {
-        let [a, b, c, _] = address.octets();
-        !(address.is_private()
-            || address.is_loopback()
-            || address.is_link_local()
-            || address.is_multicast()
-            || address.is_documentation()
-            || a == 0
-            || a >= 240
-            || a == 100 && (64..128).contains(&b)
-            || a == 192 && b == 0 && c == 0
-            || a == 198 && (18..20).contains(&b))
-    };
-    match address {
-        IpAddr::V4(address) => v4(address),
-        IpAddr::V6(address) => match (address.to_ipv4(), address.segments()) {
-            // Also those that carry one of version 4 in them.
-            (Some(inner), _) => v4(inner),
-            (None, [0x64, 0xff9b, .., high, low]) => {
-                v4(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)))
-            }
-            (None, [first, second, ..]) => {
-                first & 0xe000 == 0x2000 && (first, second) != (0x2001, 0xdb8) && first != 0x2002
-            }
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_within_somebodys_network_is_not_public() {
-        for inside in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::1",
-            "::",
-            "fd00::1",
-            "fe80::1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a9fe:a9fe",
-            "2002:a9fe:a9fe::1",
-        ] {
-            assert!(!is_public(inside.parse().unwrap()), "{inside}");
-        }
-        for outside in ["1.1.1.1", "172.32.0.1", "2606:4700::1111", "64:ff9b::101:101"] {
-            assert!(is_public(outside.parse().unwrap()), "{outside}");
-        }
-    }
 
     #[test]
     fn what_may_not_be_kept_is_fresh_for_no_time() {
