@@ -40,6 +40,8 @@ pub struct Config {
     pub log: Log,
     /// The database.
     pub database: Database,
+    /// Where guesses are counted.
+    pub cache: Cache,
     /// What the first start makes, where the operator will not have it made up.
     pub bootstrap: Bootstrap,
     /// How policies are put to use, by the proxy and by identity.
@@ -70,6 +72,7 @@ impl Default for Config {
             policies: "./policies".into(),
             log: Log::default(),
             database: Database::default(),
+            cache: Cache::default(),
             bootstrap: Bootstrap::default(),
             decisions: Decisions::default(),
             issuer: Issuer::default(),
@@ -207,6 +210,29 @@ impl Database {
     }
 }
 
+/// Where guesses are counted, for all processes of an installation together.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// `redis://HOST:PORT` of a Valkey, or a Redis from version 7; `rediss://` with TLS. Default:
+    /// none; each process counts for itself.
+    url: Option<SecretString>,
+    url_file: Option<PathBuf>,
+}
+
+impl Cache {
+    /// The cache that is meant, if one is, with its secret read from its file.
+    ///
+    /// # Errors
+    ///
+    /// A secret given twice, a file that cannot be read, or what is wrong with the address.
+    pub fn resolve(&self) -> Result<Option<identity::CacheAddress>> {
+        let url = secret("cache.url", self.url.as_ref(), self.url_file.as_deref())?;
+        let address = url.as_ref().map(identity::CacheAddress::parse).transpose();
+        address.map_err(|rule| anyhow!("configuration: `cache.url` cannot be used: {rule}"))
+    }
+}
+
 /// Secrets for the first start. Each may stand in a file of its own (`…_file`). Later starts have no
 /// use for them, so the files may be gone by then.
 #[derive(Debug, Default, Deserialize)]
@@ -284,6 +310,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("database.password", Kind::Text),
     ("database.password_file", Kind::Text),
     ("database.max_connections", Kind::Number),
+    ("cache.url", Kind::Text),
+    ("cache.url_file", Kind::Text),
     ("bootstrap.admin_password", Kind::Text),
     ("bootstrap.admin_password_file", Kind::Text),
     ("bootstrap.client_id", Kind::Text),
@@ -315,6 +343,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("identity.shutdown_timeout_secs", Kind::Number),
     ("identity.outbound_networks", Kind::List),
     ("identity.trusted_proxies", Kind::List),
+    ("identity.breached_passwords_file", Kind::Text),
     ("proxy.listen", Kind::Text),
     ("proxy.gateway", Kind::Text),
     ("proxy.ext_authz", Kind::Text),
@@ -395,6 +424,17 @@ impl Config {
         config.identity.on_error = config.decisions.errors;
         config.proxy.on_error = config.decisions.errors;
         Ok(config)
+    }
+
+    /// Tell identity where its database and its cache are, with the secrets read from their files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::resolve`] and [`Cache::resolve`].
+    pub fn resolve(&mut self) -> Result<()> {
+        self.identity.database = self.database.resolve()?;
+        self.identity.cache = self.cache.resolve()?;
+        Ok(())
     }
 
     /// Refuse what `postern serve` and `postern identity` would pass over: it has an issuer and an identity of its own.

@@ -28,9 +28,10 @@ pub struct Args {
 
 /// Run until a signal to stop.
 pub fn run(args: &Args) -> Result<()> {
-    let config = Config::load(args.config.as_deref(), crate::config::environment())?;
+    let mut config = Config::load(args.config.as_deref(), crate::config::environment())?;
     process::log(&config.log)?;
     config.check_serve()?;
+    config.resolve()?;
     let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
     let catalog = reading.catalog.clone();
     let bootstrap =

@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut config = Config::load(args.config.as_deref(), crate::config::environment())?;
     process::log(&config.log)?;
     config.check_serve()?;
-    config.identity.database = config.database.resolve()?;
+    config.resolve()?;
     let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
     let catalog = reading.catalog.clone();
     let bootstrap =

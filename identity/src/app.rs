@@ -20,6 +20,7 @@ use crate::{
     egress::Egress,
     error::Error,
     feed::Desk,
+    jobs::Leads,
     keys::Signer,
     master::{Hasher, MasterKey},
     passwords::Passwords,
@@ -72,6 +73,8 @@ pub struct Parts {
     /// What has happened since the oldest living token was made.
     pub changes: Changes,
     pub progress: Progress,
+    /// Whether this process does what is to be done once.
+    pub leads: Leads,
     /// Products and policies that are to come into force.
     pub proposals: Proposals,
     /// What proxies elsewhere are told, and the key that signs it.

@@ -33,22 +33,25 @@ use crate::{
     apps::Credentials,
     audit::{self, Refusals},
     bootstrap::{Bootstrap, FirstStart, Secrets},
-    cache::Cache,
+    cache::{Cache, ValkeyError},
     clock::{self, Clock, NoRandom},
     config::Config,
     defence::Defence,
     egress::Egress,
     error::Error as RuleError,
     feed::Desk,
-    http, jobs, keys,
+    http,
+    jobs::{self, Leads},
+    keys,
     keys::{KeyError, SealedKey, Signer},
     master::{Hasher, MasterError, MasterKey},
     model::{
         app::{GrantType, NewApplication, Registration},
         event::{Actor, Change, Event},
+        settings::Settings,
         user::NewUser,
     },
-    passwords::{self, PasswordError, Passwords},
+    passwords::{self, BadList, Breached, PasswordError, Passwords, Rules},
     publish::{self, Policies, Progress, Proposals},
     store::{Committed, Store, StoreError},
     words,
@@ -108,6 +111,10 @@ pub enum OpenError {
     Verifier(#[from] BadKeys),
     #[error("the key of the feed cannot be used")]
     FeedKey(#[from] BadKey),
+    #[error("the address of the cache cannot be used")]
+    Cache(#[from] ValkeyError),
+    #[error(transparent)]
+    Breached(#[from] BadList),
     #[error("passwords cannot be hashed")]
     Password(#[from] PasswordError),
     #[error(transparent)]
@@ -169,7 +176,8 @@ impl Identity {
         let (store, turn) = database::open(&config.database, data_dir).await?;
         let place = config.database.place(data_dir);
         let master = master_key(&store, data_dir).await?;
-        let passwords = Passwords::new(&master).await?;
+        let list = config.breached_passwords_file.as_deref().map(Breached::open).transpose()?;
+        let passwords = Passwords::new(&master, list).await?;
         let secret_hasher = Hasher::new(&master, "client-secrets/1");
         let audit_hasher = Hasher::new(&master, audit::SEAL);
         let seed = if store.seeded().await? {
@@ -224,7 +232,7 @@ impl Identity {
         let form_hasher = Hasher::new(&master, "forms/1");
         let factor_hasher = Hasher::new(&master, "second-factors/1");
         let device_hasher = Hasher::new(&master, "devices/1");
-        let defence = Defence::new(Cache::default(), &master);
+        let defence = Defence::new(Box::pin(Cache::open(config.cache.as_ref())).await?, &master);
         let egress = Egress::new(&config.outbound_networks);
         let app = App::new(Parts {
             config,
@@ -250,6 +258,7 @@ impl Identity {
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
             progress: Progress::default(),
+            leads: Leads::default(),
             proposals: Proposals::default(),
             feed,
             longest_token_secs,
@@ -369,6 +378,7 @@ impl Seed {
             return Err(OpenError::Raced);
         }
         tx.add_organization(&organization.title, &self.application.id, now).await?;
+        tx.set_settings(&Settings::seeded()).await?;
         tx.add_application(&self.application, now).await?;
         tx.add_user(&self.user, now).await?;
         tx.add_key(&self.key, now).await?;
@@ -422,7 +432,7 @@ impl Wanted<'_> {
     /// own choices are, or a made one.
     fn password(&self) -> Result<SecretString, OpenError> {
         let Some(given) = &self.secrets.admin_password else { return Ok(passwords::make()?) };
-        if passwords::check(given.expose_secret()).is_err() {
+        if Rules::ORIGINAL.shape(given.expose_secret()).is_err() {
             tracing::warn!("the administrator's password is weak; change it after signing in");
         }
         Ok(given.clone())

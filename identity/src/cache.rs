@@ -6,10 +6,17 @@
 //! the database.
 
 mod memory;
+#[cfg(test)]
+mod tests;
+mod valkey;
+
+use std::sync::Arc;
 
 use std::fmt::Write;
 
 use memory::Memory;
+use valkey::Valkey;
+pub use valkey::{Address, ValkeyError};
 
 use crate::master::Hasher;
 
@@ -18,6 +25,9 @@ use crate::master::Hasher;
 pub struct Key([u8; 16]);
 
 impl Key {
+    /// A counter that nobody adds to.
+    const NOBODYS: Self = Self([0; 16]);
+
     /// The counter of a kind, for these parts, whatever characters they have.
     pub fn new(hasher: &Hasher, kind: &str, parts: &[&str]) -> Self {
         let mut text = kind.to_owned();
@@ -45,6 +55,8 @@ pub struct Counted {
 pub enum Cache {
     /// Of this process.
     Memory(Memory),
+    /// Of all processes of the installation.
+    Valkey(Arc<Valkey>),
 }
 
 impl Default for Cache {
@@ -54,12 +66,24 @@ impl Default for Cache {
 }
 
 impl Cache {
+    /// The counters that are at an address, or those of this process.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be used at all. One where nobody answers yet can.
+    pub async fn open(address: Option<&Address>) -> Result<Self, ValkeyError> {
+        Ok(match address {
+            Some(address) => Self::Valkey(Valkey::open(address).await?),
+            None => Self::default(),
+        })
+    }
+
     /// Add to a counter, or take from one that has so much; one that starts by it ends in `window`
     /// seconds.
-    #[expect(clippy::unused_async, reason = "a cache that is elsewhere is waited for")]
     pub async fn add(&self, key: Key, by: i64, (now, window): (u64, u64)) -> Counted {
         match self {
             Self::Memory(memory) => memory.add(key, by, (now, window)),
+            Self::Valkey(valkey) => valkey.add(key, by, (now, window)).await,
         }
     }
 
@@ -69,10 +93,10 @@ impl Cache {
     }
 
     /// End a counter.
-    #[expect(clippy::unused_async, reason = "a cache that is elsewhere is waited for")]
     pub async fn remove(&self, key: Key) {
         match self {
             Self::Memory(memory) => memory.remove(key),
+            Self::Valkey(valkey) => valkey.remove(key).await,
         }
     }
 }

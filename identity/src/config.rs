@@ -1,12 +1,12 @@
 //! How the service is run. Every key has a safe default; an unknown one is refused.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use policy::{model::decision::OnError, networks::Networks};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::store::Database;
+use crate::{cache::Address, store::Database};
 
 /// The `[identity]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,6 +43,10 @@ pub struct Config {
     /// Private networks that providers may be in. Into others, and to this very machine, nothing is sent
     /// out. Default: none.
     pub outbound_networks: Networks,
+    /// A file with passwords that nobody may choose, sorted by bytes: SHA-1 hashes in hexadecimal, a
+    /// count after `:` or not, or the passwords themselves, one a line. Default: none, beside those
+    /// that are built in.
+    pub breached_passwords_file: Option<PathBuf>,
     /// Networks of proxies whose `X-Forwarded-For` is believed, so that sign-ins are limited by the
     /// client's address and not by theirs. The proxy in the same process needs none. Default: none.
     pub trusted_proxies: Networks,
@@ -53,6 +57,10 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
+    /// Where guesses are counted, for several processes together. The address may hold a password, so
+    /// it has a section of its own (`[cache]`). Default: each process counts for itself.
+    #[serde(skip)]
+    pub cache: Option<Address>,
     /// Where everything is kept. It may hold a password, so it has a section of its own
     /// (`[database]`). Default: in a file in the data folder.
     #[serde(skip)]
@@ -74,9 +82,11 @@ impl Default for Config {
             read_timeout_secs: 30,
             shutdown_timeout_secs: 10,
             outbound_networks: Networks::default(),
+            breached_passwords_file: None,
             trusted_proxies: Networks::default(),
             relay: None,
             on_error: OnError::default(),
+            cache: None,
             database: Database::default(),
         }
     }

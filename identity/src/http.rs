@@ -143,6 +143,7 @@ async fn ready(State(app): State<App>) -> Response {
         "checks": {"database": word(database), "feed": word(feed)},
         "revision": app.live.load().revision(),
         "publishFailures": app.progress.failures(),
+        "leads": app.leads.now(),
     });
     (status, Json(body)).into_response()
 }

@@ -61,6 +61,7 @@ mod words;
 pub use audit::{Broken, Format, Ledger, LedgerError, Verified};
 pub use boot::{Identity, MASTER_KEY, OpenError, ServeError};
 pub use bootstrap::{Administrator, Application, Bootstrap, FirstStart, Organization, Secrets};
+pub use cache::Address as CacheAddress;
 pub use clock::Clock;
 pub use config::Config;
 pub use origin::relay_proof;

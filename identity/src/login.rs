@@ -1,11 +1,12 @@
 //! The ceremony of signing in: which client asks, who the person is, and then a session.
 
+use policy::model::name::OrgId;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     app::App,
     audit::{self, Account},
-    defence::Target,
+    defence::{Acquaintance, Target},
     error::Error,
     grants::Narrowing,
     mfa::{
@@ -22,6 +23,7 @@ use crate::{
     origin::Origin,
     passwords::Match,
     sessions,
+    store::Tx,
     tokens::{self, Issued},
 };
 
@@ -156,21 +158,9 @@ pub async fn prove(
     let org = &client.org;
     let mut tx = app.store.read(org).await?;
     let known = tx.credentials(username).await?;
-    let whom = (org, known.as_ref().map(|known| &known.id), username);
-    let acquaintance = app.defence.known(app, &mut tx, whom, origin).await?;
-    drop(tx);
-    let target = acquaintance.target();
-    let guess = app.defence.guess(Some(org), target, origin, app.clock.now()).await?;
-    let hash = known.as_ref().map(|known| known.password_hash.as_str());
-    let verdict = match app.passwords.verify(password, hash.filter(|_| guess.counts())).await {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            app.defence.undone(guess).await;
-            return Err(error.into());
-        }
-    };
+    let whom = (org, known.as_ref(), username);
+    let (verdict, acquaintance) = compare(app, tx, whom, password, origin).await?;
     if verdict == Match::No {
-        app.defence.failed(guess).await;
         // By id alone: what was typed as a user name may be a password.
         let user = known.as_ref().map_or("unknown", |known| known.id.as_str());
         tracing::info!(user.id = user, client = client.client_id, "a sign-in failed");
@@ -178,7 +168,6 @@ pub async fn prove(
         audit::failed(app, org, Event::SignInFailed, account, Some(&client.id)).await?;
         return Err(Error::InvalidCredentials);
     }
-    app.defence.succeeded(guess).await;
     let known = known.ok_or(Error::InvalidCredentials)?;
     app.defence.note(app, (org, &known.id), &acquaintance).await?;
     let proved = match verdict {
@@ -187,6 +176,41 @@ pub async fn prove(
     };
     let user = app.store.read(&client.org).await?.user(&known.id).await?;
     Ok((user.ok_or(Error::InvalidCredentials)?, proved))
+}
+
+/// Compare a password with somebody's, or with nobody's, as a guess that is counted; and how they are
+/// known here. `typed` is what was typed as a name. `tx` has looked them up.
+///
+/// # Errors
+///
+/// When there were too many guesses from there.
+pub async fn compare(
+    app: &App,
+    mut tx: Tx,
+    (org, known, typed): (&OrgId, Option<&Credentials>, &str),
+    password: &SecretString,
+    origin: &Origin,
+) -> Result<(Match, Acquaintance), Error> {
+    let whom = (org, known.map(|known| &known.id), typed);
+    let acquaintance = app.defence.known(app, &mut tx, whom, origin).await?;
+    drop(tx);
+    let target = acquaintance.target();
+    let guess = app.defence.guess(Some(org), target, origin, app.clock.now()).await?;
+    let hash = known.map(|known| known.password_hash.as_str()).filter(|_| guess.counts());
+    match app.passwords.verify(password, hash).await {
+        Ok(Match::No) => {
+            app.defence.failed(guess).await;
+            Ok((Match::No, acquaintance))
+        }
+        Ok(verdict) => {
+            app.defence.succeeded(guess).await;
+            Ok((verdict, acquaintance))
+        }
+        Err(error) => {
+            app.defence.undone(guess).await;
+            Err(error.into())
+        }
+    }
 }
 
 /// A token for the client itself.

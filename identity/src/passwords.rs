@@ -4,12 +4,18 @@
 //! runs for each core and a bounded queue waits; beyond it the service says so, instead of falling
 //! over. A sign-in for nobody costs the same as one for somebody.
 
+mod breached;
+mod rules;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
+pub use breached::{BadList, Breached};
+use rules::LONGEST;
+pub use rules::{Rules, WeakPassword};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -17,35 +23,17 @@ use zeroize::Zeroizing;
 
 use crate::{
     clock::{self, NoRandom},
+    error::Error as RuleError,
     master::MasterKey,
 };
 
 /// How many may wait for a core.
 const QUEUE: usize = 64;
-/// The fewest characters of a password.
-const SHORTEST: usize = 12;
-/// The most bytes of one: more is an attack on our cores.
-const LONGEST: usize = 256;
 /// Stands before every hash: by which pepper, so that it can be changed one day.
 const PEPPER: &str = "p1";
 /// Characters of made passwords, by class. None looks like another.
 const CLASSES: [&[u8]; 4] =
     [b"abcdefghijkmnpqrstuvwxyz", b"ABCDEFGHJKLMNPQRSTUVWXYZ", b"23456789", b"#%+-=?@_"];
-
-/// Why a password may not be chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum WeakPassword {
-    #[error("a password has at least {SHORTEST} characters")]
-    TooShort,
-    #[error("a password has at most {LONGEST} bytes")]
-    TooLong,
-    #[error(
-        "a password has at least one lower case letter, one upper case letter, one digit and one special character"
-    )]
-    Classes,
-    #[error("a password has no two equal characters next to each other")]
-    Repeats,
-}
 
 /// Why there is no answer about a password.
 #[derive(Debug, Error)]
@@ -55,6 +43,8 @@ pub enum PasswordError {
     Busy,
     #[error("a password could not be hashed")]
     Hash(#[from] argon2::password_hash::Error),
+    #[error("the list of breached passwords cannot be read")]
+    List(#[source] std::io::Error),
     #[error("a password hash was given up half-way")]
     Abandoned(#[from] tokio::task::JoinError),
     #[error(transparent)]
@@ -92,6 +82,7 @@ impl std::fmt::Debug for Passwords {
 }
 
 struct Kitchen {
+    breached: Option<Breached>,
     pepper: Zeroizing<[u8; 32]>,
     params: Params,
 }
@@ -139,12 +130,19 @@ impl Passwords {
     /// # Errors
     ///
     /// When the system has no random bytes.
-    pub async fn new(master: &MasterKey) -> Result<Self, PasswordError> {
+    pub async fn new(
+        master: &MasterKey,
+        breached: Option<Breached>,
+    ) -> Result<Self, PasswordError> {
         let params = Params::new(19_456, 2, 1, None)
             .map_err(|_| argon2::password_hash::Error::ParamsInvalid)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut passwords = Self {
-            kitchen: Arc::new(Kitchen { pepper: master.derive("password-pepper/1"), params }),
+            kitchen: Arc::new(Kitchen {
+                breached,
+                pepper: master.derive("password-pepper/1"),
+                params,
+            }),
             admitted: Arc::new(Semaphore::new(cores + QUEUE)),
             cores: Arc::new(Semaphore::new(cores)),
             nobody: "".into(),
@@ -155,6 +153,34 @@ impl Passwords {
         Ok(passwords)
     }
 
+    /// The hash of a password that somebody with these names chooses, to be kept.
+    ///
+    /// # Errors
+    ///
+    /// The rule that it breaks. And when too many are being hashed.
+    pub async fn choose(
+        &self,
+        rules: Rules,
+        password: &SecretString,
+        own: Vec<String>,
+    ) -> Result<String, RuleError> {
+        // What costs little is told before anybody waits.
+        rules.shape(password.expose_secret())?;
+        let chosen = password.clone();
+        let verdict = self.work(move |kitchen| {
+            let text = chosen.expose_secret();
+            let verdict = rules.check(text, &own);
+            let breached = kitchen.breached.as_ref().filter(|_| verdict.is_ok());
+            let breached = breached.map(|list| list.holds(text)).transpose();
+            match breached.map_err(PasswordError::List)? {
+                Some(true) => Ok(Err(WeakPassword::Breached)),
+                _ => Ok(verdict),
+            }
+        });
+        verdict.await??;
+        Ok(self.hash(password).await?)
+    }
+
     /// The hash of a password, to be kept.
     ///
     /// # Errors
@@ -163,6 +189,7 @@ impl Passwords {
     pub async fn hash(&self, password: &SecretString) -> Result<String, PasswordError> {
         let salt = clock::random()?;
         let password = password.clone();
+        self.note_work();
         self.work(move |kitchen| kitchen.hash(password.expose_secret().as_bytes(), salt)).await
     }
 
@@ -182,10 +209,18 @@ impl Passwords {
         let hash: Arc<str> = hash.map_or_else(|| Arc::clone(&self.nobody), Into::into);
         let password = password.clone();
         let bytes = password.expose_secret().len();
+        self.note_work();
         let verdict = self
             .work(move |kitchen| kitchen.verify(password.expose_secret().as_bytes(), &hash))
             .await?;
         Ok(if somebody && bytes <= LONGEST { verdict } else { Match::No })
+    }
+
+    /// Count a hash, for tests that compare what things cost.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "counted in tests alone"))]
+    fn note_work(&self) {
+        #[cfg(test)]
+        self.worked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     async fn work<T: Send + 'static>(
@@ -197,8 +232,6 @@ impl Passwords {
         let core =
             Arc::clone(&self.cores).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
         let kitchen = Arc::clone(&self.kitchen);
-        #[cfg(test)]
-        self.worked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // The places move into the work: a caller that hangs up does not let another one in early.
         tokio::task::spawn_blocking(move || {
             let _places = (admitted, core);
@@ -206,29 +239,6 @@ impl Passwords {
         })
         .await?
     }
-}
-
-/// Whether a password may be chosen. It is looked at as it came: no trimming, no normal form.
-///
-/// # Errors
-///
-/// The first rule that it breaks.
-pub fn check(password: &str) -> Result<(), WeakPassword> {
-    if password.chars().count() < SHORTEST {
-        return Err(WeakPassword::TooShort);
-    }
-    if password.len() > LONGEST {
-        return Err(WeakPassword::TooLong);
-    }
-    let has = |class: fn(char) -> bool| password.chars().any(class);
-    let special = has(|c| !c.is_alphanumeric() && !c.is_whitespace());
-    if !(has(char::is_lowercase) && has(char::is_uppercase) && has(char::is_numeric) && special) {
-        return Err(WeakPassword::Classes);
-    }
-    if password.chars().zip(password.chars().skip(1)).any(|(a, b)| a == b) {
-        return Err(WeakPassword::Repeats);
-    }
-    Ok(())
 }
 
 /// A password for a person who has none yet: 24 characters, all classes, no two equal neighbours.
@@ -252,7 +262,7 @@ pub fn make() -> Result<SecretString, NoRandom> {
                 text.push(char::from(all[byte % all.len()]));
             }
         }
-        if check(&text).is_ok() {
+        if Rules::ORIGINAL.shape(&text).is_ok() {
             return Ok(SecretString::from(text.as_str()));
         }
     }
@@ -263,7 +273,7 @@ impl Passwords {
     /// A hash as less demanding times made it.
     pub fn outdated(&self, password: &SecretString) -> String {
         let params = Params::new(8_192, 1, 1, None).unwrap();
-        let weak = Kitchen { pepper: self.kitchen.pepper.clone(), params };
+        let weak = Kitchen { breached: None, pepper: self.kitchen.pepper.clone(), params };
         weak.hash(password.expose_secret().as_bytes(), [7; 16]).unwrap()
     }
 }
@@ -275,32 +285,13 @@ mod tests {
     async fn passwords() -> Passwords {
         let folder = tempfile::tempdir().unwrap();
         let master = MasterKey::load_or_make(&folder.path().join("master.key")).unwrap();
-        Passwords::new(&master).await.unwrap()
-    }
-
-    #[test]
-    fn a_password_keeps_every_rule_or_is_refused_by_the_first_it_breaks() {
-        for good in ["Lerian@1234x", "Ünïcode-Grüße-1"] {
-            assert_eq!(check(good), Ok(()), "{good}");
-        }
-        let long = "aB1-".repeat(65);
-        for (bad, why) in [
-            ("Lerian@123", WeakPassword::TooShort),
-            (long.as_str(), WeakPassword::TooLong),
-            ("lerian@1234x", WeakPassword::Classes),
-            ("LERIAN@1234X", WeakPassword::Classes),
-            ("Lerian@abcdefg", WeakPassword::Classes),
-            ("Lerian1234xyz", WeakPassword::Classes),
-            ("Lerian@1123xy", WeakPassword::Repeats),
-        ] {
-            assert_eq!(check(bad), Err(why), "{bad}");
-        }
+        Passwords::new(&master, None).await.unwrap()
     }
 
     #[test]
     fn made_passwords_keep_the_rules_and_differ() {
         let (a, b) = (make().unwrap(), make().unwrap());
-        assert_eq!(check(a.expose_secret()), Ok(()));
+        assert_eq!(Rules::ORIGINAL.check(a.expose_secret(), &[]), Ok(()));
         assert_ne!(a.expose_secret(), b.expose_secret());
     }
 

@@ -43,6 +43,7 @@ mod groups;
 mod guests;
 mod jobs;
 mod keys;
+mod leader;
 mod orgs;
 mod postgres;
 mod providers;

@@ -7,7 +7,7 @@ use policy::{
         name::{GroupName, OrgId, SessionId, UserId},
     },
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::{
     admin::{Admin, Reach, person},
@@ -15,11 +15,13 @@ use crate::{
     clock,
     error::Error,
     holdings::Holdings,
+    login,
     model::{
         event::{Change, Event},
-        user::{NewUser, User},
+        user::{Credentials, NewUser, User},
     },
-    passwords::{self, Match},
+    origin::Origin,
+    passwords::{Match, Rules},
     store::{Tx, Window},
     words,
 };
@@ -64,8 +66,9 @@ pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error
     names(Some(&wanted.first_name), Some(&wanted.last_name), Some(&wanted.email))?;
     words::username(&wanted.username).map_err(|rule| Error::rule("username", rule))?;
     let groups = groups(&wanted.groups)?;
-    passwords::check(wanted.password.expose_secret())?;
-    let password_hash = app.passwords.hash(&wanted.password).await?;
+    let own = [&wanted.username, &wanted.email, &wanted.first_name, &wanted.last_name];
+    let own = own.map(String::clone).to_vec();
+    let password_hash = choose(app, by.org(), &wanted.password, own).await?;
     let id = id(clock::random_id()?)?;
     let Wanted { username, email, first_name, last_name, .. } = wanted;
     let new = NewUser { id, username, email, first_name, last_name, groups, password_hash };
@@ -153,22 +156,25 @@ pub async fn update_password(
     app: &App,
     by: &Admin,
     id: &UserId,
-    old: &SecretString,
-    new: &SecretString,
+    (old, new): (&SecretString, &SecretString),
+    origin: &Origin,
 ) -> Result<(), Error> {
     if !by.is(id) {
         return Err(Error::NotYourself);
     }
-    passwords::check(new.expose_secret())?;
-    let known = app.store.read(by.org()).await?.password_hash(id).await?;
-    let known = known.ok_or(Error::NoSuchUser)?;
-    if app.passwords.verify(old, Some(&known)).await? == Match::No {
+    let mut tx = app.store.read(by.org()).await?;
+    let password_hash = tx.password_hash(id).await?.ok_or(Error::NoSuchUser)?;
+    let known = Credentials { id: id.clone(), password_hash };
+    let user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
+    // Whoever got hold of a token guesses no better than whoever signs in.
+    let whom = (by.org(), Some(&known), "");
+    if login::compare(app, tx, whom, old, origin).await?.0 == Match::No {
         return Err(Error::WrongPassword);
     }
-    let hash = app.passwords.hash(new).await?;
+    let hash = choose(app, by.org(), new, own(user)).await?;
     let (mut tx, _) = by.begin(app).await?;
     // Two changes at once: the one that comes second proved a password that is no more.
-    if tx.password_hash(id).await?.as_ref() != Some(&known) {
+    if tx.password_hash(id).await?.as_ref() != Some(&known.password_hash) {
         return Err(Error::Conflict);
     }
     tx.set_password_hash(id, &hash).await?;
@@ -187,17 +193,17 @@ pub async fn reset_password(
     id: &UserId,
     new: &SecretString,
 ) -> Result<(), Error> {
-    passwords::check(new.expose_secret())?;
     let allowed = async |tx: &mut Tx, reach: &Reach| {
         let user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
-        covers(reach, &Holdings::read(app, tx).await?, by.org(), &user)
+        covers(reach, &Holdings::read(app, tx).await?, by.org(), &user)?;
+        Ok::<_, Error>(user)
     };
     // Before the work of a hash, and again once nobody else can change anything.
     let mut tx = app.store.read(by.org()).await?;
     let reach = by.reach(app, &mut tx).await?;
-    allowed(&mut tx, &reach).await?;
+    let user = allowed(&mut tx, &reach).await?;
     drop(tx);
-    let hash = app.passwords.hash(new).await?;
+    let hash = choose(app, by.org(), new, own(user)).await?;
     let (mut tx, reach) = by.begin(app).await?;
     allowed(&mut tx, &reach).await?;
     tx.set_password_hash(id, &hash).await?;
@@ -206,6 +212,22 @@ pub async fn reset_password(
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %id, "reset the password of user {id}");
     Ok(())
+}
+
+/// The hash of a password that is chosen in an organization, by its rules, for somebody with these names.
+async fn choose(
+    app: &App,
+    org: &OrgId,
+    password: &SecretString,
+    own: Vec<String>,
+) -> Result<String, Error> {
+    let rules = Rules::of(&app.store.read(org).await?.settings().await?);
+    app.passwords.choose(rules, password, own).await
+}
+
+/// The names of a person, of which no password is made.
+fn own(user: User) -> Vec<String> {
+    vec![user.username, user.email, user.first_name, user.last_name]
 }
 
 /// Check that whoever has this reach holds all that a person holds.

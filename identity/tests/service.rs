@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::duplicate_mod, reason = "one suite, two databases")]
 
+#[path = "service/valkey.rs"]
+mod cache;
 #[path = "service/postgres.rs"]
 mod server;
 
@@ -25,6 +27,7 @@ mod sqlite {
     mod harness;
     mod hostile;
     mod oauth;
+    mod passwords;
     mod policies;
     mod providers;
     mod settings;
@@ -51,10 +54,12 @@ mod postgres {
     mod harness;
     mod hostile;
     mod oauth;
+    mod passwords;
     mod policies;
     mod providers;
     mod replicas;
     mod settings;
+    mod shared;
     mod sign_in;
     mod start;
     mod tenants;

@@ -42,7 +42,7 @@ fn code(error: &Error) -> Code {
         Error::BadId(_) => Code("IDE-0003", S::BAD_REQUEST, "Invalid Path Parameter"),
         Error::BadQuery(_) => Code("IDE-0005", S::BAD_REQUEST, "Invalid Query Parameter"),
         Error::Immutable(_) => Code("IDE-0010", S::BAD_REQUEST, "Unmodifiable Field"),
-        Error::WeakPassword(WeakPassword::TooShort) => {
+        Error::WeakPassword(WeakPassword::TooShort(_)) => {
             Code("IDE-0020", S::BAD_REQUEST, "Password Too Short")
         }
         Error::NotYourself => Code("IDE-0013", S::BAD_REQUEST, "Token Owner Mismatch"),

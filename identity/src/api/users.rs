@@ -19,6 +19,7 @@ use crate::{
     clock::rfc3339,
     error::Error,
     model::user::User,
+    origin::Origin,
     problem::Wrong,
     users::{self, Patch, Wanted},
 };
@@ -247,17 +248,20 @@ async fn remove(
         (status = 400, body = Wrong, description =
             "`IDE-0013` it is somebody else's password; `IDE-0020` the new password is too short"),
         (status = 404, body = Wrong, description = "`IDE-1003` no such user"),
+        (status = 429, body = Wrong,
+            description = "`IDE-9020` too many sign-ins from there have failed"),
     ))]
 async fn update_password(
     State(app): State<App>,
     by: Admin,
+    origin: Origin,
     Id(id): Id<UserId>,
     Sent(mut fields): Sent,
 ) -> Result<StatusCode, Problem> {
     let old = SecretString::from(fields.need_text("oldPassword"));
     let new = SecretString::from(fields.need_text("newPassword"));
     fields.finish()?;
-    users::update_password(&app, &by, &id, &old, &new).await?;
+    users::update_password(&app, &by, &id, (&old, &new), &origin).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

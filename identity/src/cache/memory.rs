@@ -47,6 +47,15 @@ impl Memory {
         Counted { count: counter.count, left: counter.until.saturating_sub(now) }
     }
 
+    /// Let a counter say no less than another one does.
+    pub fn raise(&self, key: Key, to: Counted, now: u64) {
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = generations.take(key).filter(|counter| now < counter.until);
+        let told = Counter { count: to.count, until: now.saturating_add(to.left) };
+        let counter = held.filter(|held| held.count >= told.count).unwrap_or(told);
+        generations.put(key, counter);
+    }
+
     pub fn remove(&self, key: Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take(key);
     }

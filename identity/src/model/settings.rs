@@ -12,6 +12,30 @@ use utoipa::ToSchema;
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Settings {
     pub mfa: Mfa,
+    pub password: Password,
+}
+
+/// What a password must have when it is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PasswordRules)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Password {
+    /// The fewest characters, 12 to 128. Default: 12 where everybody must have a second factor, and 15
+    /// otherwise.
+    #[schema(minimum = 12, maximum = 128)]
+    pub min_length: Option<u32>,
+    /// Whether there must be a lower case and an upper case letter, a digit and a special character,
+    /// and no two equal characters next to each other. Default: false.
+    pub composition: bool,
+    /// How hard it must be to guess, as zxcvbn estimates: 2, a million guesses, to 4. Default: 3.
+    #[schema(minimum = 2, maximum = 4)]
+    pub strength: u8,
+}
+
+impl Default for Password {
+    fn default() -> Self {
+        Self { min_length: None, composition: false, strength: 3 }
+    }
 }
 
 /// Who must have a second factor. Everybody else may.
@@ -36,6 +60,12 @@ impl Mfa {
 const MOST_GROUPS: usize = 256;
 
 impl Settings {
+    /// Those of the organization that a first start makes: the original's rules of passwords.
+    pub fn seeded() -> Self {
+        let password = Password { min_length: Some(12), composition: true, strength: 2 };
+        Self { password, ..Self::default() }
+    }
+
     /// What no type can tell: whether the service can run like this.
     ///
     /// # Errors
@@ -44,6 +74,12 @@ impl Settings {
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         if self.mfa.groups.len() > MOST_GROUPS {
             return Err(("mfa.groups", format!("at most {MOST_GROUPS} groups")));
+        }
+        if self.password.min_length.is_some_and(|length| !(12..=128).contains(&length)) {
+            return Err(("password.minLength", "12 to 128".to_owned()));
+        }
+        if !(2..=4).contains(&self.password.strength) {
+            return Err(("password.strength", "2 to 4".to_owned()));
         }
         Ok(())
     }

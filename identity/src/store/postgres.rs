@@ -52,7 +52,8 @@ pub struct Pools {
     readers: PgPool,
     /// The one that listens.
     ear: PgPool,
-    options: Box<PgConnectOptions>,
+    /// For connections that are in no pool.
+    pub options: Box<PgConnectOptions>,
     queues: Queues,
     /// After that many broken connections there can be none left in a pool.
     attempts: u32,

@@ -353,3 +353,22 @@ async fn where_somebody_has_been_is_known_after_a_restart_and_forgotten_in_the_e
     exhaust().await;
     from(&service, "192.0.2.1", "admin", ADMIN_PASSWORD).await.refused(401, "AUT-1002");
 }
+
+#[tokio::test]
+async fn e_a_stolen_token_is_no_way_to_guess_the_password_behind_it() {
+    let service = Service::start().await;
+    let admin = service.admin().await;
+    let id = service.person(&admin, "ana", &[]).await;
+    let token = super::harness::access(&service.sign_in("ana", PASSWORD).await);
+    let path = format!("/v1/users/{id}/update-password");
+    let change = async |old: &str| {
+        let body = json!({"oldPassword": old, "newPassword": "Another-Horse-2"});
+        service.patch(&path, &token, body).await
+    };
+    for _ in 0..5 {
+        change("wrong").await.refused(400, "IDE-0007");
+    }
+    change(PASSWORD).await.refused(400, "IDE-0007");
+    service.clock.advance(2);
+    change(PASSWORD).await.expect(204);
+}

@@ -155,7 +155,8 @@ async fn open_on(
         client_id: Some("ac56c81d4d6d95c0ac12".to_owned()),
         client_secret: Some(SecretString::from("secret-of-the-default-application")),
     };
-    Identity::open(config, folder, catalog, bootstrap(), secrets, clock.clone()).await
+    // It is large, and every test has it.
+    Box::pin(Identity::open(config, folder, catalog, bootstrap(), secrets, clock.clone())).await
 }
 
 /// What the follower of the feed has been told.

@@ -59,12 +59,14 @@ const MAKES: &[&str] = &["put /v1/guests/{id}"];
 const PLAIN: &[&str] = &[
     "audiences",
     "blocked",
+    "composition",
     "description",
     "email",
     "firstName",
     "grantTypes",
     "id",
     "lastName",
+    "minLength",
     "name",
     "newPassword",
     "oldPassword",
@@ -75,6 +77,7 @@ const PLAIN: &[&str] = &[
     "public",
     "redirectUris",
     "required",
+    "strength",
     "title",
     "username",
 ];

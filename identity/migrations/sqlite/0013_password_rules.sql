@@ -1,0 +1,3 @@
+-- Organizations from before passwords had rules of their own keep the original's.
+UPDATE organizations SET settings = '{"password":{"minLength":12,"composition":true,"strength":2}}'
+WHERE settings = '{}';
