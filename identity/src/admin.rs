@@ -31,6 +31,9 @@ use crate::{
     store::{Committed, Tx},
 };
 
+/// The resource of what applications prove themselves with.
+pub const CREDENTIALS: &str = "application-credentials";
+
 /// What each route needs: a resource and an action. A route that does not stand here admits nobody.
 pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/users", "users", "get"),
@@ -60,6 +63,15 @@ pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/applications/{id}", "applications", "get"),
     ("PATCH", "/v1/applications/{id}", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}", "applications", "delete"),
+    ("GET", "/v1/applications/{id}/grants", "applications", "get"),
+    ("PUT", "/v1/applications/{id}/grants", "applications", "patch"),
+    ("DELETE", "/v1/applications/{id}/grants", "applications", "patch"),
+    ("GET", "/v1/applications/{id}/credentials", "applications", "get"),
+    ("POST", "/v1/applications/{id}/credentials", CREDENTIALS, "post"),
+    ("GET", "/v1/applications/{id}/credentials/{credential}", "applications", "get"),
+    ("DELETE", "/v1/applications/{id}/credentials/{credential}", CREDENTIALS, "delete"),
+    ("POST", "/v1/applications/{id}/credentials/{credential}/rotate", CREDENTIALS, "post"),
+    ("POST", "/v1/applications/{id}/credentials/{credential}/retire", CREDENTIALS, "delete"),
     ("GET", "/v1/applications/{id}/providers", "applications", "get"),
     ("POST", "/v1/applications/{id}/providers", "applications", "post"),
     ("PATCH", "/v1/applications/{id}/providers/{providerId}", "applications", "patch"),

@@ -1,8 +1,11 @@
 //! The management API: REST over the rules, a file per noun.
 
+mod app_grants;
 mod apps;
 mod audit;
 pub mod auth;
+mod credentials;
+mod declarations;
 pub mod feed;
 mod groups;
 mod guests;
@@ -24,6 +27,9 @@ pub fn router() -> Routes {
         .merge(guests::router())
         .merge(roles::router())
         .merge(apps::router())
+        .merge(app_grants::router())
+        .merge(credentials::router())
+        .merge(declarations::router())
         .merge(audit::router())
         .merge(settings::router())
         .merge(mfa::router())

@@ -23,6 +23,7 @@ use crate::{
     jobs::Leads,
     keys::Signer,
     master::{Hasher, MasterKey},
+    model::app::{Client, role_of_permissions},
     passwords::Passwords,
     publish::{Progress, Proposals},
     store::{Committed, Store, Tx},
@@ -68,6 +69,8 @@ pub struct Parts {
     pub refusals: Refusals,
     /// The organization that a sign-in without a client means.
     pub home: OrgId,
+    /// The products and policies of the folder, without what products declare of themselves.
+    pub folder: ArcSwap<Catalog>,
     /// The engine in force here.
     pub live: ArcSwap<Engine>,
     /// What has happened since the oldest living token was made.
@@ -111,6 +114,38 @@ impl App {
             .product(product)
             .map(|product| product.applications.clone())
             .unwrap_or_default()
+    }
+
+    /// The roles of a client: those it was given, or those of the product it was made for. One that was
+    /// given as the organization's own, and whose name a product has taken since, opens nothing; nor does
+    /// one that a product has given up.
+    pub fn roles_of(&self, client: &Client) -> Vec<RoleName> {
+        let Some(given) = &client.given else {
+            let mut roles = self.roles_of_application(&client.name);
+            let folder = self.folder.load();
+            // As with those that were given: a name that the folder has taken since opens nothing.
+            let declared = client.declared.iter().filter(|role| folder.role(role).is_none());
+            roles.extend(declared.cloned());
+            return roles;
+        };
+        let catalog = self.catalog();
+        let same = |(role, own): &&(RoleName, bool)| catalog.role(role).is_none() == *own;
+        let mut products: Vec<_> = given.permissions.iter().map(|(product, _)| product).collect();
+        products.dedup();
+        let made = products.iter().filter_map(|product| role_of_permissions(&client.id, product));
+        given.roles.iter().filter(same).map(|(role, _)| role.clone()).chain(made).collect()
+    }
+
+    /// How long a client's access tokens live, in seconds: as it registered, within today's bounds.
+    pub fn access_secs(&self, client: &Client) -> u64 {
+        let own = client.registration.access_token_secs;
+        own.unwrap_or(self.config.access_token_secs).min(self.config.longest_access_secs())
+    }
+
+    /// The same of its refresh tokens.
+    pub fn refresh_secs(&self, client: &Client) -> u64 {
+        let own = client.registration.refresh_token_secs;
+        own.unwrap_or(self.config.refresh_token_secs).min(self.config.longest_refresh_secs())
     }
 
     /// Note a fact, to be told as long as any token from before it lives.

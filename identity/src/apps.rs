@@ -10,8 +10,9 @@ use policy::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    admin::{Admin, Reach},
+    admin::{Admin, CREDENTIALS, Reach},
     app::App,
+    app_grants,
     clock::{self, NoRandom},
     error::Error,
     holdings::Holdings,
@@ -109,7 +110,7 @@ pub async fn create(
 ) -> Result<Shown, Error> {
     let machine =
         Registration { grant_types: vec![GrantType::ClientCredentials], ..Registration::default() };
-    let registration = asked.onto(machine)?;
+    let registration = asked.onto(machine, &app.config)?;
     named(app, &name, &registration)?;
     words::line(&name).map_err(|rule| Error::rule("name", rule))?;
     words::line(&description).map_err(|rule| Error::rule("description", rule))?;
@@ -120,7 +121,8 @@ pub async fn create(
     let new =
         credentials.application((name, description), registration, &app.secret_hasher, vault)?;
     let (mut tx, reach) = by.begin(app).await?;
-    may_empower(app, by, &mut tx, &reach, &new.id, &roles).await?;
+    let declared = tx.machine_roles(&new.name).await?;
+    may_empower(app, by, &mut tx, &reach, &new.id, (&roles, &declared)).await?;
     tx.add_application(&new, app.clock.now()).await?;
     let made = tx.application(&new.id).await?.ok_or(Error::NoSuchApplication)?;
     app.audit(&mut tx, by, Event::ApplicationCreated, &made.id, Change::made(&made));
@@ -129,22 +131,25 @@ pub async fn create(
     Ok((made, Some(credentials.secret).filter(|_| !public)))
 }
 
-/// Check that whoever has this reach may let an application do what its roles permit.
+/// Check that whoever has this reach may let an application do what its roles permit: those that the
+/// folder gives it, and those that its product declares.
 async fn may_empower(
     app: &App,
     by: &Admin,
     tx: &mut Tx,
     reach: &Reach,
     id: &AppId,
-    roles: &[RoleName],
+    (roles, declared): (&[RoleName], &[RoleName]),
 ) -> Result<(), Error> {
-    reach.gives(&Holdings::read(app, tx).await?.of_application(roles)?)?;
+    let holdings = Holdings::read(app, tx).await?;
+    reach.gives(&holdings.of_application(roles)?)?;
+    reach.gives(&holdings.of_roles(declared)?)?;
     let machine = |roles: &[RoleName]| Subject {
         principal: principal(by.org(), id),
         groups: [].into(),
         roles: roles.into(),
     };
-    reach.makes(&machine(&[]), &machine(roles))
+    reach.makes(&machine(&[]), &machine(&[roles, declared].concat()))
 }
 
 /// Describe an application anew, or register it anew. One that is let act for itself from now on may
@@ -166,7 +171,7 @@ pub async fn change(
     let registration = if asked.is_empty() {
         held.registration.clone()
     } else {
-        asked.onto(held.registration.clone())?
+        asked.onto(held.registration.clone(), &app.config)?
     };
     if held.registration.public && !registration.public {
         let rule = "the application was made without a secret and has none; make another";
@@ -174,8 +179,8 @@ pub async fn change(
     }
     if acts(&registration) && !acts(&held.registration) {
         named(app, &held.name, &registration)?;
-        let roles = app.roles_of_application(&held.name);
-        may_empower(app, by, &mut tx, &reach, id, &roles).await?;
+        let client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
+        app_grants::within(app, &mut tx, &reach, &client).await?;
     }
     let description = description.unwrap_or_else(|| held.description.clone());
     tx.change_application(id, &description, &registration).await?;
@@ -224,7 +229,7 @@ async fn reveal(
     by: &Admin,
     applications: Vec<Application>,
 ) -> Result<Vec<Shown>, Error> {
-    let may = app.config.retrievable_secrets && by.may(app, "application-credentials", "get");
+    let may = app.config.retrievable_secrets && by.may(app, CREDENTIALS, "get");
     let secret = |application: &Application| {
         let sealed = application.secret_sealed.as_ref().filter(|_| may)?;
         let open = app.master.open(application.id.as_str(), sealed).ok()?;

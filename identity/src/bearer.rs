@@ -105,7 +105,7 @@ pub async fn present(
         }
         Principal::Application { id, .. } => {
             let client = tx.client_of(id).await?.ok_or(Error::TokenInvalid)?;
-            let roles = app.roles_of_application(&client.name).into();
+            let roles = app.roles_of(&client).into();
             Ok((Subject { principal, groups: [].into(), roles }, None))
         }
     }

@@ -202,6 +202,18 @@ impl Fields {
         }
     }
 
+    /// An object, if there is one.
+    pub fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
+        match self.members.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(members)) => Some(members),
+            Some(_) => {
+                self.wrong.push(name.to_owned());
+                None
+            }
+        }
+    }
+
     /// A list of texts, if there is one.
     pub fn texts(&mut self, name: &str) -> Option<Vec<String>> {
         let items = match self.members.remove(name) {

@@ -222,7 +222,7 @@ impl Identity {
             None => None,
         };
         let longest_token_secs =
-            store.longest_token(config.access_token_secs, clock.now(), MARGIN).await?;
+            store.longest_token(config.longest_access_secs(), clock.now(), MARGIN).await?;
         let home = store.first_org().await?.unwrap_or(bootstrap.organization.id);
         let feed = Desk::of(&master)?;
         turn.end().await;
@@ -255,6 +255,7 @@ impl Identity {
             audit_hasher,
             refusals: Refusals::default(),
             home,
+            folder: ArcSwap::from_pointee(catalog),
             live: ArcSwap::from_pointee(engine),
             changes: Changes::default(),
             progress: Progress::default(),

@@ -72,7 +72,7 @@ pub async fn give(
         session: None,
     };
     // To be recognized for as long as what it gives may be about.
-    let longest = app.config.access_token_secs.max(app.config.refresh_token_secs);
+    let longest = app.config.longest_access_secs().max(app.config.longest_refresh_secs());
     let mut tx = app.store.begin_beside(&client.org).await?;
     tx.hold_browser(&browser.id, now).await?.ok_or(Error::Conflict)?;
     tx.add_code(&code, &app.code_hasher.hash(&text), now + LIFETIME + longest).await?;

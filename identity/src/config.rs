@@ -25,6 +25,16 @@ pub struct Config {
     /// How long a refresh token waits to be used, in seconds; a sign-in ends when none was used in
     /// that time. Default: 86400.
     pub refresh_token_secs: u64,
+    /// The longest `accessTokenSecs` that an application may have, in seconds. `None`, the default: no
+    /// application's tokens live longer than `access_token_secs`.
+    pub longest_access_token_secs: Option<u64>,
+    /// The same of `refreshTokenSecs`.
+    pub longest_refresh_token_secs: Option<u64>,
+    /// The most roles of its own that one organization has, those included that its products declare.
+    /// Default: 500.
+    pub max_own_roles: u64,
+    /// The same of groups. Default: 500.
+    pub max_own_groups: u64,
     /// Whether the secrets of applications made from now on can be read back, by whoever holds
     /// `application-credentials:get`. Off, a secret is shown once, when it is made. Default: false.
     pub retrievable_secrets: bool,
@@ -75,6 +85,10 @@ impl Default for Config {
             audience: "postern".to_owned(),
             access_token_secs: 3600,
             refresh_token_secs: 86_400,
+            longest_access_token_secs: None,
+            longest_refresh_token_secs: None,
+            max_own_roles: 500,
+            max_own_groups: 500,
             retrievable_secrets: false,
             audit_retention_days: None,
             max_body_bytes: 65_536,
@@ -96,6 +110,16 @@ impl Default for Config {
 const LONGEST_SECS: u64 = 31_536_000;
 
 impl Config {
+    /// The longest that an access token may live, of whatever application.
+    pub fn longest_access_secs(&self) -> u64 {
+        self.longest_access_token_secs.unwrap_or(0).max(self.access_token_secs)
+    }
+
+    /// The longest that a refresh token may wait.
+    pub fn longest_refresh_secs(&self) -> u64 {
+        self.longest_refresh_token_secs.unwrap_or(0).max(self.refresh_token_secs)
+    }
+
     /// What no single field can tell: whether the service can run like this.
     ///
     /// # Errors
@@ -111,6 +135,18 @@ impl Config {
             ("audience", !self.audience.is_empty(), "it is not empty"),
             ("access_token_secs", lifetime.contains(&self.access_token_secs), "1 to 31536000"),
             ("refresh_token_secs", lifetime.contains(&self.refresh_token_secs), "1 to 31536000"),
+            (
+                "longest_access_token_secs",
+                self.longest_access_token_secs.is_none_or(|secs| lifetime.contains(&secs)),
+                "1 to 31536000",
+            ),
+            (
+                "longest_refresh_token_secs",
+                self.longest_refresh_token_secs.is_none_or(|secs| lifetime.contains(&secs)),
+                "1 to 31536000",
+            ),
+            ("max_own_roles", (1..=100_000).contains(&self.max_own_roles), "1 to 100000"),
+            ("max_own_groups", (1..=100_000).contains(&self.max_own_groups), "1 to 100000"),
             ("max_body_bytes", self.max_body_bytes >= 1024, "at least 1024"),
             ("max_connections", (1..=1_000_000).contains(&self.max_connections), "1 to 1000000"),
             ("read_timeout_secs", (1..=3600).contains(&self.read_timeout_secs), "1 to 3600"),

@@ -51,6 +51,11 @@ pub enum Error {
     BadQuery(&'static str),
     #[error("`{field}` is not valid: {rule}")]
     Rule { field: &'static str, rule: String },
+    /// Everything that is wrong with a product's declaration of itself.
+    #[error("{}", .0.join("; "))]
+    Declaration(Vec<String>),
+    #[error("{0}")]
+    NotTheService(&'static str),
     #[error("`{0}` is as it was made")]
     Fixed(&'static str),
     #[error("`{0}` cannot be changed")]
@@ -74,6 +79,8 @@ pub enum Error {
     NoSuchProvider,
     #[error("no such application")]
     NoSuchApplication,
+    #[error("no such credential")]
+    NoSuchCredential,
     #[error("nobody of that id is listed")]
     NoSuchGuest,
 
@@ -87,15 +94,17 @@ pub enum Error {
     RoleTaken,
     #[error("the group has members; move them out first")]
     GroupHasMembers,
-    #[error("groups hold the role; take it from them first")]
+    #[error("groups or applications hold the role; take it from them first")]
     RoleHeld,
+    #[error("the credential has ended, or was rotated before; make another")]
+    CredentialEnded,
     #[error("it is built in; make one of your own instead")]
     BuiltIn,
     #[error("the default application is needed to sign in")]
     DefaultApplication,
     #[error("nobody would be left to administer the organization")]
     LastAdministrator,
-    #[error("the organization has {most} {what}, and may not have more")]
+    #[error("there are {most} {what} already, and there may not be more; remove one first")]
     Full { what: &'static str, most: u64 },
     #[error("somebody else changed the same thing; look at it again")]
     Conflict,

@@ -33,7 +33,7 @@ pub async fn list(app: &App, by: &Admin) -> Result<Vec<Populated>, Error> {
     let holdings = Holdings::read(app, &mut tx).await?;
     let populated = |group: &Group| {
         let members = members.remove(group.name.as_str()).unwrap_or_default();
-        (group.clone(), members)
+        (holdings.whole(group), members)
     };
     Ok(holdings.groups().iter().map(populated).collect())
 }
@@ -42,7 +42,7 @@ pub async fn list(app: &App, by: &Admin) -> Result<Vec<Populated>, Error> {
 pub async fn get(app: &App, by: &Admin, name: &GroupName) -> Result<Populated, Error> {
     let mut tx = app.store.read(by.org()).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
-    let group = holdings.group(name).cloned().ok_or(Error::NoSuchGroup)?;
+    let group = holdings.whole(holdings.group(name).ok_or(Error::NoSuchGroup)?);
     let members = tx.members_of(name).await?;
     Ok((group, members))
 }
@@ -62,6 +62,10 @@ pub async fn create(
     let holdings = Holdings::read(app, &mut tx).await?;
     if imitates(app, &name, &title) || tx.group_taken(&name).await? {
         return Err(Error::GroupTaken);
+    }
+    let most = app.config.max_own_groups;
+    if tx.own_group_count().await? >= most {
+        return Err(Error::Full { what: "groups of the organization's own", most });
     }
     reach.gives(&holdings.of_roles(&roles)?)?;
     reach.shapes(by.org(), &then)?;
@@ -97,7 +101,9 @@ pub async fn patch(
         }
         group.title = title;
     }
-    if let Some(wanted) = wanted {
+    if let Some(mut wanted) = wanted {
+        // What a product says that it holds is not for an administrator to give or to take.
+        wanted.retain(|role| !holdings.declared(name).contains(role));
         let added: Vec<_> =
             wanted.iter().filter(|role| !group.roles.contains(role)).cloned().collect();
         reach.gives(&holdings.of_roles(&added)?)?;
@@ -112,7 +118,7 @@ pub async fn patch(
     app.audit(&mut tx, by, Event::GroupChanged, name, Change::between(&was, &group));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), group.name = %name, "changed group {name}");
-    Ok((group, members))
+    Ok((holdings.whole(&group), members))
 }
 
 /// Remove a group that nobody is in.
@@ -120,6 +126,9 @@ pub async fn remove(app: &App, by: &Admin, name: &GroupName) -> Result<(), Error
     let (mut tx, _) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     let group = own(&holdings, name)?;
+    if !holdings.declared(name).is_empty() {
+        return Err(Error::BuiltIn);
+    }
     if tx.member_count(name).await? > 0 {
         return Err(Error::GroupHasMembers);
     }

@@ -16,7 +16,7 @@ use policy::{
 use crate::{
     app::App,
     error::Error,
-    model::{group::Group, role::Role},
+    model::{app::Client, group::Group, role::Role},
     store::Tx,
 };
 
@@ -33,6 +33,8 @@ pub struct Holdings<'a> {
     catalog: Catalog,
     roles: Vec<Role>,
     groups: Vec<Group>,
+    /// The declared roles of groups, which they hold beside their own.
+    declared: HashMap<GroupName, Vec<RoleName>>,
 }
 
 impl<'a> Holdings<'a> {
@@ -56,7 +58,11 @@ impl<'a> Holdings<'a> {
         let own = tx.own_groups().await?;
         let built_in = built_in.filter(|group| !own.iter().any(|own| own.name == group.name));
         let groups = built_in.chain(own.iter().cloned()).collect();
-        Ok(Self { app, roles: tx.own_roles().await?, groups, catalog })
+        let mut declared: HashMap<GroupName, Vec<RoleName>> = HashMap::new();
+        for grant in tx.declared_grants().await? {
+            declared.entry(grant.group).or_default().push(grant.role);
+        }
+        Ok(Self { app, roles: tx.own_roles().await?, groups, declared, catalog })
     }
 
     /// Every group: the products' first, then the organization's own.
@@ -105,6 +111,19 @@ impl<'a> Holdings<'a> {
         Ok(powers)
     }
 
+    /// What a client may do, by what it was given or by its product. A role that nobody declares any more
+    /// permits nothing.
+    pub fn of_client(&self, app: &App, client: &Client) -> BTreeSet<Power> {
+        let of = |role: &RoleName| self.of_built_in_role(role).or_else(|| self.of_role(role));
+        let given = client.given.iter().flat_map(|given| given.permissions.iter().cloned());
+        let declared = |(product, permission): &Power| {
+            let manifest = self.catalog.product(product.as_str());
+            manifest.is_some_and(|manifest| manifest.declares(permission))
+        };
+        let roles = app.roles_of(client);
+        roles.iter().filter_map(of).flatten().chain(given.filter(declared)).collect()
+    }
+
     /// What these roles permit together.
     ///
     /// # Errors
@@ -142,7 +161,20 @@ impl<'a> Holdings<'a> {
 
     /// A role that a group holds and nobody declares any more permits nothing.
     fn of_group(&self, group: &Group) -> BTreeSet<Power> {
-        group.roles.iter().filter_map(|role| self.of_role(role)).flatten().collect()
+        let declared = self.declared(&group.name).iter();
+        group.roles.iter().chain(declared).filter_map(|role| self.of_role(role)).flatten().collect()
+    }
+
+    /// The roles that products say a group holds.
+    pub fn declared(&self, group: &GroupName) -> &[RoleName] {
+        self.declared.get(group).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A group with all that it holds, as it is shown.
+    pub fn whole(&self, group: &Group) -> Group {
+        let mut whole = group.clone();
+        whole.roles.extend_from_slice(self.declared(&group.name));
+        whole
     }
 
     /// What of the powers over this service membership in a group gives.

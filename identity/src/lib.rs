@@ -10,6 +10,7 @@
 mod admin;
 mod api;
 mod app;
+mod app_grants;
 mod apps;
 mod asker;
 mod audit;
@@ -23,6 +24,9 @@ mod cache;
 mod clock;
 mod codes;
 mod config;
+mod credentials;
+mod declarations;
+mod declared;
 mod defence;
 mod delivery;
 mod devices;

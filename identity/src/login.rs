@@ -6,9 +6,11 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     app::App,
     audit::{self, Account},
+    credentials,
     defence::{Acquaintance, Target},
     error::Error,
     grants::Narrowing,
+    master::same,
     mfa::{
         self, Need,
         challenge::{self, Asked},
@@ -16,6 +18,7 @@ use crate::{
     },
     model::{
         app::{Client, GrantType},
+        credential::{self, Proof},
         event::Event,
         grant::Grant,
         user::{Credentials, User},
@@ -44,22 +47,29 @@ pub struct ClientCredentials {
 /// When there is no such client, or the secret is another one; which, is not told. And when there
 /// were too many guesses.
 pub async fn client(app: &App, said: &ClientCredentials, origin: &Origin) -> Result<Client, Error> {
-    let known = app.store.client(&said.id).await?;
-    // An unknown client costs the same comparison.
-    let hash = known.as_ref().map(|client| client.secret_hash.as_slice()).unwrap_or_default();
-    let fits = app.secret_hasher.fits(said.secret.expose_secret(), hash);
-    // A public application has no secret that could be known.
+    let now = app.clock.now();
+    let (known, shown) = app.store.client_with(&said.id, credential::SECRET, now).await?;
+    // An unknown client costs the same questions and the same hash.
+    let hash = app.secret_hasher.hash(said.secret.expose_secret());
+    let fits = |shown: &&credential::Shown| match &shown.proof {
+        Proof::Secret { hash: held, .. } => same(&hash, held),
+        Proof::Key(_) => false,
+    };
+    // Each of them is looked at, whichever fits.
+    let fitting: Vec<_> = shown.iter().filter(fits).collect();
     let meant = known.as_ref().map(|client| (client.org.clone(), client.id.clone()));
-    let client = known.filter(|client| fits && !client.registration.public);
+    let client = known.zip(fitting.first());
     // Nobody comes upon a long one by guessing, so whoever has it is not held up by those who try.
     if said.secret.expose_secret().len() >= UNGUESSABLE
-        && let Some(client) = client
+        && let Some((client, secret)) = client
     {
+        credentials::used(app, secret).await;
         return Ok(client);
     }
-    let guess = app.defence.guess(None, Target::client(&said.id), origin, app.clock.now()).await?;
-    if let Some(client) = client.filter(|_| guess.counts()) {
+    let guess = app.defence.guess(None, Target::client(&said.id), origin, now).await?;
+    if let Some((client, secret)) = client.filter(|_| guess.counts()) {
         app.defence.succeeded(guess).await;
+        credentials::used(app, secret).await;
         Ok(client)
     } else {
         app.defence.failed(guess).await;

@@ -180,8 +180,13 @@ impl Hasher {
 
     /// Whether a hash is that secret's, in a time that does not depend on the answer.
     pub fn fits(&self, secret: &str, hash: &[u8]) -> bool {
-        constant_time::verify_slices_are_equal(&self.hash(secret), hash).is_ok()
+        same(&self.hash(secret), hash)
     }
+}
+
+/// Whether two hashes are the same, in a time that does not depend on where they part.
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(one, other).is_ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 pub mod app;
 pub mod browser;
 pub mod code;
+pub mod credential;
+pub mod declaration;
 pub mod event;
 pub mod factor;
 pub mod grant;

@@ -1,6 +1,7 @@
 //! OAuth 2.1 and OpenID Connect as they are written: a file per endpoint. The original's dialect is
 //! `auth`.
 
+mod assertion;
 mod authorize;
 mod client;
 mod discovery;

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     app::App,
+    declared,
     problem::chain,
     store::{Additions, Committed, Marks, Store, StoreError},
 };
@@ -93,7 +94,8 @@ impl Policies {
         // compiled again for the one after.
         let mut next = app.store.additions().await?;
         next.revision.0 += 1;
-        let next = Arc::new(snapshot(next, &with(catalog, app.live.load().snapshot())));
+        let folder = Arc::new(catalog);
+        let next = Arc::new(snapshot(next, &folder, app.live.load().snapshot()));
         let on_error = app.config.on_error;
         let compile = move || {
             let engine = Engine::compile_with(next, on_error)?;
@@ -106,7 +108,7 @@ impl Policies {
         let mut tx = app.store.begin(&app.home).await?;
         tx.move_revision().await?;
         let revision = tx.revision().await?;
-        app.proposals.put(Proposal { revision, engine, reply });
+        app.proposals.put(Proposal { revision, folder, engine, reply });
         let committed = tx.commit().await;
         app.progress.wake.notify_one();
         if let Err(error) = committed {
@@ -122,6 +124,7 @@ impl Policies {
 #[derive(Debug)]
 struct Proposal {
     revision: Revision,
+    folder: Arc<Catalog>,
     /// They, compiled; for an earlier revision, where there was another change meanwhile.
     engine: Arc<Engine>,
     reply: oneshot::Sender<Result<Revision, Complaints>>,
@@ -345,16 +348,16 @@ async fn tell_policy(
     } else {
         let proposal = app.proposals.due(newest);
         let mut compiled = None;
-        if let Some(Proposal { engine, reply, .. }) = proposal {
+        if let Some(Proposal { engine, folder, reply, .. }) = proposal {
             let again = if engine.revision() == newest {
                 Ok(engine)
             } else {
-                compile(app, Snapshot::clone(engine.snapshot())).await?
+                compile(app, &folder, &in_force).await?
             };
             match again {
                 Ok(engine) => {
                     compiled = Some(Ok(engine));
-                    adopted = Some(reply);
+                    adopted = Some((reply, folder));
                 }
                 // Whoever waits no longer has nothing to learn.
                 Err(complaints) => drop(reply.send(Err(complaints))),
@@ -362,7 +365,7 @@ async fn tell_policy(
         }
         let compiled = match compiled {
             Some(compiled) => compiled,
-            None => compile(app, Snapshot::clone(in_force.snapshot())).await?,
+            None => compile(app, &app.folder.load_full(), &in_force).await?,
         };
         match compiled {
             Ok(engine) => engine,
@@ -377,6 +380,10 @@ async fn tell_policy(
             }
         }
     };
+    let adopted = adopted.map(|(reply, folder)| {
+        app.folder.store(folder);
+        reply
+    });
     app.live.store(Arc::clone(&engine));
     app.progress.compiled();
     publisher.send(News::Engine(Arc::clone(&engine))).await?;
@@ -387,33 +394,39 @@ async fn tell_policy(
     Ok(())
 }
 
-/// What the database holds now, on the products of `base`.
+/// What the database holds now, on the products of the folder.
 async fn compile(
     app: &App,
-    base: Snapshot,
+    folder: &Catalog,
+    in_force: &Engine,
 ) -> Result<Result<Arc<Engine>, Complaints>, PublishError> {
-    let snapshot = Arc::new(snapshot(app.store.additions().await?, &base));
+    let additions = app.store.additions().await?;
+    let snapshot = Arc::new(snapshot(additions, folder, in_force.snapshot()));
     let on_error = app.config.on_error;
     let compile = move || Engine::compile_with(snapshot, on_error).map(Arc::new);
     Ok(tokio::task::spawn_blocking(compile).await?)
 }
 
-/// A snapshot with other products and policies.
-fn with(catalog: Catalog, before: &Snapshot) -> Snapshot {
-    let Catalog { products, policies } = catalog;
-    Snapshot { products, policies, ..before.clone() }
+/// The snapshot of what the database holds now, on the products of the folder; what neither says is that
+/// of `before`.
+fn snapshot(additions: Additions, folder: &Catalog, before: &Snapshot) -> Snapshot {
+    let Additions { revision, roles, groups, guests, words, grants } = additions;
+    let products = declared::products(folder, &words);
+    let roles: Vec<grant::Role> =
+        roles.into_iter().filter_map(|role| known(&products, role)).collect();
+    let groups = declared::groups(folder, &roles, groups, grants);
+    let policies = folder.policies.clone();
+    Snapshot { revision, products, roles, groups, policies, guests, ..before.clone() }
 }
 
-/// The snapshot of what the database holds now, on the products of `before`.
-fn snapshot(additions: Additions, before: &Snapshot) -> Snapshot {
-    let Additions { revision, roles, groups, guests } = additions;
-    let roles = roles.into_iter().filter_map(|role| declared(&before.products, role)).collect();
-    Snapshot { revision, roles, groups, guests, ..before.clone() }
+/// The snapshot that there would be.
+pub fn foreseen(app: &App, additions: Additions, folder: &Catalog) -> Snapshot {
+    snapshot(additions, folder, app.live.load().snapshot())
 }
 
 /// A role without what its product no longer declares; manifests change between starts, and an
 /// organization's role must not keep the service from starting.
-fn declared(products: &[Arc<Manifest>], mut role: grant::Role) -> Option<grant::Role> {
+fn known(products: &[Arc<Manifest>], mut role: grant::Role) -> Option<grant::Role> {
     let product = products.iter().find(|product| product.product == role.product)?;
     role.grants.retain(|grant| product.permissions().any(|permission| grant.covers(&permission)));
     Some(role)
@@ -438,7 +451,7 @@ pub async fn first_snapshot(
         issuer: Some(issuer),
         guests: Vec::new(),
     };
-    Ok(snapshot(store.additions().await?, &base))
+    Ok(snapshot(store.additions().await?, catalog, &base))
 }
 
 #[cfg(test)]

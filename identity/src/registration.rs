@@ -4,6 +4,7 @@
 use http::Uri;
 
 use crate::{
+    config::Config,
     error::Error,
     model::app::{GrantType, Registration},
 };
@@ -21,6 +22,9 @@ pub struct Asked {
     pub post_logout_redirect_uris: Option<Vec<String>>,
     pub audiences: Option<Vec<String>>,
     pub public: Option<bool>,
+    /// In seconds; 0 for the installation's.
+    pub access_token_secs: Option<u64>,
+    pub refresh_token_secs: Option<u64>,
 }
 
 impl Asked {
@@ -31,6 +35,8 @@ impl Asked {
             && self.post_logout_redirect_uris.is_none()
             && self.audiences.is_none()
             && self.public.is_none()
+            && self.access_token_secs.is_none()
+            && self.refresh_token_secs.is_none()
     }
 
     /// The registration once this is done.
@@ -38,7 +44,31 @@ impl Asked {
     /// # Errors
     ///
     /// The field that may not be so.
-    pub fn onto(self, mut registration: Registration) -> Result<Registration, Error> {
+    pub fn onto(
+        self,
+        mut registration: Registration,
+        bounds: &Config,
+    ) -> Result<Registration, Error> {
+        for (field, asked, held, most) in [
+            (
+                "accessTokenSecs",
+                self.access_token_secs,
+                &mut registration.access_token_secs,
+                bounds.longest_access_secs(),
+            ),
+            (
+                "refreshTokenSecs",
+                self.refresh_token_secs,
+                &mut registration.refresh_token_secs,
+                bounds.longest_refresh_secs(),
+            ),
+        ] {
+            let Some(asked) = asked else { continue };
+            if asked > most {
+                return Err(Error::rule(field, format!("this installation allows at most {most}")));
+            }
+            *held = Some(asked).filter(|secs| *secs > 0);
+        }
         if let Some(names) = self.grant_types {
             registration.grant_types = grant_types(&names)?;
         }

@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     holdings::{Holdings, Power},
     model::{
+        app::ROLES_OF_PERMISSIONS,
         event::{Change, Event},
         role::Role,
     },
@@ -31,9 +32,9 @@ pub struct Shown {
 
 impl From<Role> for Shown {
     fn from(role: Role) -> Self {
-        let Role { name, product, title, permissions, created_at } = role;
+        let Role { name, product, title, permissions, created_at, declared: built_in } = role;
         let permissions = permissions.iter().map(Permission::to_string).collect();
-        Self { name, product, title, permissions, built_in: false, created_at: Some(created_at) }
+        Self { name, product, title, permissions, built_in, created_at: Some(created_at) }
     }
 }
 
@@ -70,14 +71,23 @@ pub async fn create(
     words::line(&title).map_err(|rule| Error::rule("name", rule))?;
     let product = product_named(app, product)?;
     let permissions = declared(app, &product, permissions)?;
+    if name.as_str().starts_with(ROLES_OF_PERMISSIONS) {
+        let rule = format!("names that begin with `{ROLES_OF_PERMISSIONS}` are the applications'");
+        return Err(Error::rule("id", rule));
+    }
     let then = Foreseen::role(app, by.org(), &name, &product).await?;
     let (mut tx, reach) = by.begin(app).await?;
     reach.gives(&powers(&product, &permissions))?;
     if imitates(app, &name) || tx.role_taken(&name).await? {
         return Err(Error::RoleTaken);
     }
+    let most = app.config.max_own_roles;
+    if tx.own_role_count().await? >= most {
+        return Err(Error::Full { what: "roles of the organization's own", most });
+    }
     reach.shapes(by.org(), &then)?;
-    let role = Role { name, product, title, permissions, created_at: app.clock.now() };
+    let created_at = app.clock.now();
+    let role = Role { name, product, title, permissions, created_at, declared: false };
     tx.add_role(&role).await?;
     app.audit(&mut tx, by, Event::RoleCreated, &role.name, Change::made(&role));
     tx.move_revision().await?;
@@ -142,7 +152,8 @@ fn own(app: &App, holdings: &Holdings<'_>, name: &RoleName) -> Result<Role, Erro
     if app.catalog().role(name).is_some() {
         return Err(Error::BuiltIn);
     }
-    holdings.own_role(name).cloned().ok_or(Error::NoSuchRole)
+    let role = holdings.own_role(name).cloned().ok_or(Error::NoSuchRole)?;
+    if role.declared { Err(Error::BuiltIn) } else { Ok(role) }
 }
 
 /// Whether people could take a role for one of the products'.

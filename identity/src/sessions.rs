@@ -76,6 +76,8 @@ pub struct New {
     session: Session,
     refresh: Option<RefreshToken>,
     issued: Issued,
+    /// When it is over if nothing more happens.
+    end: u64,
 }
 
 impl New {
@@ -93,14 +95,16 @@ impl New {
         (grant, nonce): (Option<&Grant>, Option<&str>),
     ) -> Result<Self, Error> {
         let goes_on = session.grant.is_none() || client.may(GrantType::RefreshToken);
-        let refresh = if goes_on { Some(note(app, &session.id)?) } else { None };
+        let refresh = if goes_on { Some(note(app, &session.id, client)?) } else { None };
         let text = refresh
             .as_ref()
             .map(|note| tokens::refresh(app, note, &session, client))
             .transpose()?;
         let told = Told { grant, nonce, refresh: text };
         let issued = tokens::for_user(app, user, &session, client, told)?;
-        Ok(Self { session, refresh, issued })
+        let end = refresh.as_ref().map_or(0, |note| note.expires_at);
+        let end = end.max(app.clock.now() + app.access_secs(client));
+        Ok(Self { session, refresh, issued, end })
     }
 
     /// Write it; the tokens, which are good once that is committed.
@@ -109,9 +113,7 @@ impl New {
     ///
     /// When the person or the application is gone by now.
     pub async fn write(self, app: &App, tx: &mut Tx) -> Result<Issued, Error> {
-        let Self { session, refresh, issued } = self;
-        let end = refresh.as_ref().map(|note| lifetime(app, note));
-        let end = end.unwrap_or(app.clock.now() + app.config.access_token_secs);
+        let Self { session, refresh, issued, end } = self;
         tx.add_session(&session, end).await?;
         if let (Some(note), Some(text)) = (&refresh, &issued.refresh) {
             tx.add_refresh_token(note, &app.refresh_hasher.hash(text)).await?;
@@ -150,7 +152,7 @@ pub async fn refresh(
     };
     let told = |refresh| Told { grant: grant.as_ref(), nonce: None, refresh: Some(refresh) };
     // Signed before the turn to write comes: nobody waits behind a signature.
-    let next = note(app, &session.id)?;
+    let next = note(app, &session.id, &own)?;
     let next_text = tokens::refresh(app, &next, &session, &own)?;
 
     let mut tx = app.store.begin_beside(&org).await?;
@@ -161,7 +163,7 @@ pub async fn refresh(
     }
     if tx.consume_refresh_token(&hash, &next.id, now).await? {
         tx.add_refresh_token(&next, &app.refresh_hasher.hash(&next_text)).await?;
-        tx.extend_session(&session.id, lifetime(app, &next)).await?;
+        tx.extend_session(&session.id, lifetime(app, &next, &own)).await?;
         app.commit(tx).await?;
         return tokens::for_user(app, &user, &session, &own, told(next_text));
     }
@@ -286,17 +288,17 @@ pub async fn end_in(
 }
 
 /// When the sign-in is over if nothing more happens: not before its last access token.
-fn lifetime(app: &App, token: &RefreshToken) -> u64 {
-    token.expires_at.max(token.issued_at + app.config.access_token_secs)
+fn lifetime(app: &App, token: &RefreshToken, client: &Client) -> u64 {
+    token.expires_at.max(token.issued_at + app.access_secs(client))
 }
 
-fn note(app: &App, session: &SessionId) -> Result<RefreshToken, Error> {
+fn note(app: &App, session: &SessionId, client: &Client) -> Result<RefreshToken, Error> {
     let issued_at = app.clock.now();
     Ok(RefreshToken {
         id: clock::random_id()?.to_string(),
         session: session.clone(),
         issued_at,
-        expires_at: issued_at + app.config.refresh_token_secs,
+        expires_at: issued_at + app.refresh_secs(client),
         consumed_at: None,
         successor: None,
     })

@@ -30,13 +30,16 @@ macro_rules! run {
     };
 }
 
+mod app_grants;
 mod apps;
 mod audit;
 mod browsers;
 mod challenges;
 mod changes;
 mod codes;
+mod credentials;
 mod database;
+mod declarations;
 mod factors;
 mod familiar;
 mod groups;

@@ -2,10 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use policy::model::{
-    claims::{self, Audience, Claims},
-    name::OrgId,
-};
+use policy::model::claims::{self, Audience, Claims};
 use serde::Serialize;
 
 use crate::{
@@ -90,7 +87,7 @@ pub fn for_user(
 /// The claims of a person's access token.
 fn of_person(app: &App, user: &User, session: &Session, client: &Client) -> Result<Claims, Error> {
     let now = app.clock.now();
-    let mut claims = base(app, &client.org, &client.client_id, now)?;
+    let mut claims = base(app, client, now)?;
     claims.sub = user.id.to_string();
     claims.kind = Some(claims::PERSON.to_owned());
     claims.owner = Some(client.org.to_string());
@@ -119,7 +116,7 @@ fn in_dialect(
         access,
         id: Some(app.signer.sign(Typ::Jwt, &id)?),
         refresh,
-        expires_in: app.config.access_token_secs,
+        expires_in: app.access_secs(client),
         scope: Some(SCOPE.to_owned()),
     })
 }
@@ -149,7 +146,7 @@ fn as_granted(
     } else {
         None
     };
-    let (refresh, expires_in) = (told.refresh.clone(), app.config.access_token_secs);
+    let (refresh, expires_in) = (told.refresh.clone(), app.access_secs(client));
     Ok(Issued { access, id, refresh, expires_in, scope })
 }
 
@@ -160,7 +157,7 @@ fn of_id(app: &App, client: &Client, claims: Claims) -> Result<Claims, Error> {
         jti: Some(token_id()?),
         token_type: Some(claims::ID.to_owned()),
         // It is what a log-out is asked with, so it lives as long as there is something to end.
-        exp: claims.iat + app.config.refresh_token_secs.max(app.config.access_token_secs),
+        exp: claims.iat + app.refresh_secs(client).max(app.access_secs(client)),
         ..claims
     })
 }
@@ -187,14 +184,14 @@ pub fn for_application(
     client: &Client,
     audiences: Option<Vec<String>>,
 ) -> Result<Issued, Error> {
-    let mut claims = base(app, &client.org, &client.client_id, app.clock.now())?;
+    let mut claims = base(app, client, app.clock.now())?;
     claims.sub = format!("{}/{}", claims::APPLICATION_OWNER, client.id);
     claims.kind = Some(claims::APPLICATION.to_owned());
     claims.owner = Some(claims::APPLICATION_OWNER.to_owned());
     claims.name = Some(client.id.to_string());
     claims.display_name = Some(client.name.clone());
-    claims.roles = app.roles_of_application(&client.name);
-    let expires_in = app.config.access_token_secs;
+    claims.roles = app.roles_of(client);
+    let expires_in = app.access_secs(client);
     let access = match audiences {
         None => app.signer.sign(Typ::Jwt, &claims)?,
         Some(audiences) => {
@@ -217,7 +214,7 @@ pub fn refresh(
     session: &Session,
     client: &Client,
 ) -> Result<String, Error> {
-    let mut claims = base(app, &client.org, &client.client_id, token.issued_at)?;
+    let mut claims = base(app, client, token.issued_at)?;
     claims.sub = session.user.to_string();
     claims.aud = Audience::Many(vec![client.client_id.clone()]);
     claims.kind = Some(claims::PERSON.to_owned());
@@ -239,19 +236,19 @@ fn token_id() -> Result<String, Error> {
 }
 
 /// What every access token has, whoever it is for.
-fn base(app: &App, org: &OrgId, client_id: &str, now: u64) -> Result<Claims, Error> {
+fn base(app: &App, client: &Client, now: u64) -> Result<Claims, Error> {
     Ok(Claims {
         iss: app.config.issuer.clone(),
         sub: String::new(),
-        aud: Audience::Many(vec![client_id.to_owned(), app.config.audience.clone()]),
-        azp: Some(client_id.to_owned()),
-        exp: now + app.config.access_token_secs,
+        aud: Audience::Many(vec![client.client_id.clone(), app.config.audience.clone()]),
+        azp: Some(client.client_id.clone()),
+        exp: now + app.access_secs(client),
         iat: now,
         nbf: now,
         jti: Some(token_id()?),
         kind: None,
         owner: None,
-        organization: Some(org.clone()),
+        organization: Some(client.org.clone()),
         name: None,
         display_name: None,
         token_type: Some(claims::ACCESS.to_owned()),

@@ -14,10 +14,13 @@ mod sqlite {
     const ON_POSTGRES: bool = false;
 
     mod administration;
+    mod app_grants;
     mod at_once;
     mod attacks;
     mod audit;
     mod code;
+    mod credentials;
+    mod declarations;
     mod defence;
     mod described;
     mod factor_page;
@@ -27,6 +30,7 @@ mod sqlite {
     mod harness;
     mod hostile;
     mod oauth;
+    mod own_roles;
     mod passwords;
     mod policies;
     mod providers;
@@ -42,10 +46,13 @@ mod postgres {
     const ON_POSTGRES: bool = true;
 
     mod administration;
+    mod app_grants;
     mod at_once;
     mod attacks;
     mod audit;
     mod code;
+    mod credentials;
+    mod declarations;
     mod defence;
     mod described;
     mod factor_page;
@@ -54,6 +61,7 @@ mod postgres {
     mod harness;
     mod hostile;
     mod oauth;
+    mod own_roles;
     mod passwords;
     mod policies;
     mod providers;

@@ -24,7 +24,7 @@ use crate::{
 
 pub use jsonwebtoken::Algorithm;
 
-pub use self::keys::{BadKeys, Keys};
+pub use self::keys::{BadKeys, Keys, Opened};
 
 /// A token larger than this is refused unread.
 pub const MOST_BYTES: usize = 8 * 1024;
@@ -250,6 +250,21 @@ pub fn caller(claims: &Claims) -> Result<Caller, TokenError> {
         not_before: claims.nbf.max(claims.iat),
         expires_at: claims.exp,
     })
+}
+
+/// Whom a token says that it is from. Nothing is verified: it tells whose keys to look at.
+///
+/// # Errors
+///
+/// When it is no signed JWT, or does not say.
+pub fn claimed_issuer(token: &str) -> Result<String, TokenError> {
+    #[derive(Deserialize)]
+    struct Claimed {
+        iss: String,
+    }
+    let payload = Parts::of(token)?.payload;
+    let claimed: Claimed = strict::from_slice(&payload).map_err(|_| TokenError::Claims)?;
+    Ok(claimed.iss)
 }
 
 /// The token in an `Authorization` header: after `Bearer` in any case (RFC 6750, section 2.1), or

@@ -59,6 +59,14 @@ struct Wire {
     audiences: Vec<String>,
     /// Whether it can keep no secret, as what runs in a browser cannot.
     public: bool,
+    /// The lifetime of its access tokens, where it has one of its own; seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    access_token_secs: Option<u64>,
+    /// The same of its refresh tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    refresh_token_secs: Option<u64>,
     #[schema(format = DateTime)]
     created_at: String,
 }
@@ -84,6 +92,10 @@ struct NewApplication {
     #[schema(max_items = 20)]
     audiences: Option<Vec<String>>,
     public: Option<bool>,
+    /// The lifetime of its access tokens; seconds.
+    access_token_secs: Option<u64>,
+    /// The lifetime of its refresh tokens; seconds.
+    refresh_token_secs: Option<u64>,
 }
 
 /// What is to be changed of an application: at least one of these. What is left out stays as it is.
@@ -102,11 +114,15 @@ struct ApplicationChange {
     #[schema(max_items = 20)]
     audiences: Option<Vec<String>>,
     public: Option<bool>,
+    /// The lifetime of its access tokens; seconds.
+    access_token_secs: Option<u64>,
+    /// The lifetime of its refresh tokens; seconds.
+    refresh_token_secs: Option<u64>,
 }
 
 /// The one place where a secret is written out: to whoever may see it.
 #[expect(clippy::ref_option, reason = "serde hands the field as it is")]
-fn exposed<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
+pub fn exposed<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(ExposeSecret::expose_secret).serialize(to)
 }
 
@@ -124,6 +140,8 @@ impl From<Shown> for Wire {
             post_logout_redirect_uris: registration.post_logout_redirect_uris,
             audiences: registration.audiences,
             public: registration.public,
+            access_token_secs: registration.access_token_secs,
+            refresh_token_secs: registration.refresh_token_secs,
             created_at: rfc3339(app.created_at),
         }
     }
@@ -137,11 +155,13 @@ fn asked(fields: &mut Fields) -> Asked {
         post_logout_redirect_uris: fields.texts("postLogoutRedirectUris"),
         audiences: fields.texts("audiences"),
         public: fields.flag("public"),
+        access_token_secs: fields.number("accessTokenSecs"),
+        refresh_token_secs: fields.number("refreshTokenSecs"),
     }
 }
 
 /// An answer that may hold a secret is kept by nobody on the way.
-fn unkept(answer: impl IntoResponse) -> Response {
+pub fn unkept(answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -61,6 +61,25 @@ impl<N: Named> FromRequestParts<App> for Id<N> {
     }
 }
 
+/// The two names in the path.
+pub struct Ids<A, B>(pub A, pub B);
+
+impl<A: Named, B: Named> FromRequestParts<App> for Ids<A, B> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, app).await;
+        let Path((first, second)) = path.map_err(|_| Error::BadId("id"))?;
+        Ok(Self(A::read(&first)?, B::read(&second)?))
+    }
+}
+
+impl Named for Uuid {
+    fn read(text: &str) -> Result<Self, Error> {
+        uuid(text, "credential id")
+    }
+}
+
 impl Named for UserId {
     fn read(text: &str) -> Result<Self, Error> {
         uuid(text, "user id")

@@ -55,7 +55,7 @@ fn code(error: &Error) -> Code {
             Code("AUT-0009", S::PAYLOAD_TOO_LARGE, "Body Too Large")
         }
         Error::Body(BodyFault::TooSlow) => Code("AUT-0009", S::REQUEST_TIMEOUT, "Body Too Slow"),
-        Error::Forbidden { .. } | Error::Exceeds(_) => {
+        Error::Forbidden { .. } | Error::Exceeds(_) | Error::NotTheService(_) => {
             Code("AUT-9001", S::FORBIDDEN, "Permission Denied")
         }
         Error::NoSuchPath
@@ -64,6 +64,7 @@ fn code(error: &Error) -> Code {
         | Error::NoSuchRole
         | Error::NoSuchProvider
         | Error::NoSuchApplication
+        | Error::NoSuchCredential
         | Error::NoSuchGuest => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
         Error::NoSuchMethod => Code("AUT-9003", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         Error::Conflict
@@ -73,6 +74,7 @@ fn code(error: &Error) -> Code {
         | Error::RoleTaken
         | Error::GroupHasMembers
         | Error::RoleHeld
+        | Error::CredentialEnded
         | Error::BuiltIn
         | Error::DefaultApplication
         | Error::LastAdministrator
@@ -82,6 +84,7 @@ fn code(error: &Error) -> Code {
         Error::Fault(_) => Code("AUT-0005", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
         Error::Body(BodyFault::WrongType(_) | BodyFault::Unreadable(_))
         | Error::Rule { .. }
+        | Error::Declaration(_)
         | Error::Immutable(_)
         | Error::Fixed(_)
         | Error::WeakPassword(_)

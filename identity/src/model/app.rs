@@ -1,7 +1,11 @@
 //! Applications: machines with credentials of their own, and what people sign in through.
 
-use policy::model::name::{AppId, OrgId};
+use std::collections::BTreeSet;
+
+use policy::model::name::{AppId, OrgId, ProductName, RoleName};
 use serde::{Serialize, Serializer};
+
+use crate::holdings::Power;
 
 /// How a token may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,9 @@ pub struct Registration {
     pub audiences: Vec<String>,
     /// Whether it can keep no secret, as what runs in a browser cannot.
     pub public: bool,
+    /// How long its tokens live, in seconds; `None` as long as the installation's.
+    pub access_token_secs: Option<u64>,
+    pub refresh_token_secs: Option<u64>,
 }
 
 /// An application of one organization. As JSON, which is how it is recorded, without its secret.
@@ -63,7 +70,7 @@ pub struct Application {
     pub name: String,
     pub description: String,
     pub client_id: String,
-    /// The secret under the master key, where it may be read back.
+    /// The newest secret without an end, under the master key, where it may be read back.
     #[serde(skip)]
     pub secret_sealed: Option<Vec<u8>>,
     #[serde(flatten)]
@@ -84,7 +91,7 @@ pub struct NewApplication {
     pub registration: Registration,
 }
 
-/// A client that asks for a token: whose it is, and how to tell that it is the one.
+/// A client that asks for a token, and whose it is.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_field_names, reason = "`client_id` is RFC 6749's word")]
 pub struct Client {
@@ -92,8 +99,28 @@ pub struct Client {
     pub id: AppId,
     pub name: String,
     pub client_id: String,
-    pub secret_hash: Vec<u8>,
     pub registration: Registration,
+    /// What it was given; `None` for one that holds what its product's manifest says.
+    pub given: Option<Given>,
+    /// The roles that its product declares of itself, and its applications hold who were given no others.
+    pub declared: Vec<RoleName>,
+}
+
+/// What an application was given of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Roles, and whether each is one of the organization's own.
+    pub roles: BTreeSet<(RoleName, bool)>,
+    pub permissions: BTreeSet<Power>,
+}
+
+/// How the names of roles begin that are made of an application's single permissions.
+pub const ROLES_OF_PERMISSIONS: &str = "app:";
+
+/// The role that an application's single permissions of one product make. Its own, for its name holds its
+/// id; no organization can make a role of such a name.
+pub fn role_of_permissions(app: &AppId, product: &ProductName) -> Option<RoleName> {
+    format!("{ROLES_OF_PERMISSIONS}{app}:{product}").parse().ok()
 }
 
 impl Client {

@@ -82,6 +82,15 @@ events! {
     ApplicationRemoved = "application.removed",
     /// A secret was read back.
     SecretRead = "application.secret-read",
+    /// What it proves itself with: a secret or a public key.
+    CredentialCreated = "application.credential-created",
+    CredentialRotated = "application.credential-rotated",
+    CredentialRetired = "application.credential-retired",
+    CredentialRemoved = "application.credential-removed",
+    /// What it may do.
+    GrantsChanged = "application.grants-changed",
+    /// A product published what it is.
+    Declared = "product.declared",
     /// It came with a wrong secret.
     ClientRefused = "application.refused",
 

@@ -16,4 +16,6 @@ pub struct Role {
     pub permissions: Vec<Permission>,
     /// Seconds since the epoch.
     pub created_at: u64,
+    /// Whether its product declares it: then it is the product's to change.
+    pub declared: bool,
 }

@@ -1,11 +1,11 @@
-//! Which client asks: by `client_secret_basic`, by `client_secret_post`, or by its id alone where it
-//! can keep no secret. One method a request (RFC 6749, section 2.3).
+//! Which client asks: by `client_secret_basic`, by `client_secret_post`, by `private_key_jwt`, or by its
+//! id alone where it can keep no secret. One method a request (RFC 6749, section 2.3).
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
 use secrecy::SecretString;
 
-use super::{form::Form, refusal::Refusal};
+use super::{assertion, form::Form, refusal::Refusal};
 use crate::{
     app::App,
     error::Error,
@@ -13,6 +13,9 @@ use crate::{
     model::app::Client,
     origin::Origin,
 };
+
+/// RFC 6749, section 2.3.
+const TWICE: &str = "the client authenticates in more than one way; one is enough";
 
 /// The client that asks.
 ///
@@ -25,16 +28,25 @@ pub async fn identified(
     headers: &HeaderMap,
     form: &Form,
 ) -> Result<Client, Refusal> {
+    let asserted = assertion::of(form)?;
+    if asserted.is_some() && form.get("client_secret").is_some() {
+        return Err(Refusal::invalid_request(TWICE));
+    }
     if let Some(said) = basic(headers)? {
+        if asserted.is_some() {
+            return Err(Refusal::invalid_request(TWICE));
+        }
         if form.get("client_secret").is_some() {
-            let what = "the client authenticates in the header and in the body; one is enough";
-            return Err(Refusal::invalid_request(what));
+            return Err(Refusal::invalid_request(TWICE));
         }
         if form.get("client_id").is_some_and(|id| id != said.id) {
             let what = "`client_id` is another one than in the header";
             return Err(Refusal::invalid_request(what));
         }
         return Ok(login::client(app, &said, origin).await?);
+    }
+    if let Some(asserted) = asserted {
+        return Ok(assertion::client(app, asserted, form.get("client_id")).await?);
     }
     let id = form.get("client_id").ok_or(Error::InvalidClient)?.to_owned();
     if let Some(secret) = form.get("client_secret") {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
+    credentials,
     model::{app::GrantType, grant::Scope},
     tokens::ACRS,
 };
@@ -29,8 +30,9 @@ pub async fn jwks(State(app): State<App>) -> Response {
     responses((status = 200, body = Object, description = "The metadata.")))]
 pub async fn metadata(State(app): State<App>) -> Response {
     let at = |path: &str| format!("{}{path}", app.config.issuer.trim_end_matches('/'));
-    let secrets = ["client_secret_basic", "client_secret_post"];
-    let all = ["client_secret_basic", "client_secret_post", "none"];
+    let secrets = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let all = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+    let signed = credentials::ALGORITHM_NAMES;
     let grants: Vec<&str> = GrantType::ALL.into_iter().map(GrantType::as_str).collect();
     kept(&json!({
         "issuer": app.config.issuer,
@@ -54,6 +56,9 @@ pub async fn metadata(State(app): State<App>) -> Response {
         "token_endpoint_auth_methods_supported": all,
         "revocation_endpoint_auth_methods_supported": all,
         "introspection_endpoint_auth_methods_supported": secrets,
+        "token_endpoint_auth_signing_alg_values_supported": signed,
+        "revocation_endpoint_auth_signing_alg_values_supported": signed,
+        "introspection_endpoint_auth_signing_alg_values_supported": signed,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "scopes_supported": Scope::KNOWN,

@@ -2,7 +2,7 @@
 
 use policy::model::name::{AppId, OrgId, SessionId};
 
-use super::{Access, Store, StoreError, Tx, Window, count, sql};
+use super::{Access, Conn, Store, StoreError, Tx, Window, app_grants, count, declarations, sql};
 use crate::model::app::{Application, Client, GrantType, NewApplication, Registration};
 
 #[derive(sqlx::FromRow)]
@@ -12,6 +12,8 @@ struct RegistrationRow {
     post_logout_redirect_uris: String,
     audiences: String,
     is_public: i64,
+    access_token_secs: Option<i64>,
+    refresh_token_secs: Option<i64>,
 }
 
 impl From<RegistrationRow> for Registration {
@@ -24,6 +26,8 @@ impl From<RegistrationRow> for Registration {
                 .collect(),
             audiences: list(&row.audiences).map(str::to_owned).collect(),
             public: row.is_public != 0,
+            access_token_secs: row.access_token_secs.map(count),
+            refresh_token_secs: row.refresh_token_secs.map(count),
         }
     }
 }
@@ -69,16 +73,24 @@ struct ClientRow {
     id: AppId,
     name: String,
     client_id: String,
-    secret_hash: Vec<u8>,
+    own_grants: i64,
     #[sqlx(flatten)]
     registration: RegistrationRow,
 }
 
-impl From<ClientRow> for Client {
-    fn from(row: ClientRow) -> Self {
-        let ClientRow { org_id, id, name, client_id, secret_hash, registration } = row;
+impl ClientRow {
+    /// The client, with what it was given.
+    async fn client(self, conn: &mut Conn) -> Result<Client, StoreError> {
+        let Self { org_id: org, id, name, client_id, own_grants, registration } = self;
         let registration = registration.into();
-        Self { org: org_id, id, name, client_id, secret_hash, registration }
+        let given =
+            if own_grants != 0 { Some(app_grants::of(conn, &org, &id).await?) } else { None };
+        let declared = if given.is_none() {
+            declarations::machine_roles(conn, &org, &name).await?
+        } else {
+            Vec::new()
+        };
+        Ok(Client { org, id, name, client_id, registration, given, declared })
     }
 }
 
@@ -94,7 +106,8 @@ macro_rules! select {
         concat!(
             "SELECT ",
             $columns,
-            ", grant_types, redirect_uris, post_logout_redirect_uris, audiences, is_public ",
+            ", grant_types, redirect_uris, post_logout_redirect_uris, audiences, is_public, ",
+            "access_token_secs, refresh_token_secs ",
             "FROM applications ",
             $rest
         )
@@ -105,16 +118,22 @@ impl Store {
     /// The client of that id. The one question that is asked before the organization is known:
     /// the answer says whose client it is.
     pub async fn client(&self, client_id: &str) -> Result<Option<Client>, StoreError> {
-        const SQL: &str =
-            select!("org_id, id, name, client_id, secret_hash", "WHERE client_id = $1");
         // PostgreSQL has no text with a NUL in it.
         if client_id.contains('\0') {
             return Ok(None);
         }
-        let mut conn = self.whole(Access::Read).await?;
-        let row: Option<ClientRow> =
-            on!(conn, |c| sqlx::query_as(SQL).bind(client_id).fetch_optional(c).await?);
-        Ok(row.map(Client::from))
+        client(&mut self.whole(Access::Read).await?, client_id).await
+    }
+}
+
+/// The client of that id.
+pub(super) async fn client(conn: &mut Conn, client_id: &str) -> Result<Option<Client>, StoreError> {
+    const SQL: &str = select!("org_id, id, name, client_id, own_grants", "WHERE client_id = $1");
+    let row: Option<ClientRow> =
+        on!(*conn, |c| sqlx::query_as(SQL).bind(client_id).fetch_optional(c).await?);
+    match row {
+        Some(row) => Ok(Some(row.client(conn).await?)),
+        None => Ok(None),
     }
 }
 
@@ -122,19 +141,26 @@ impl Tx {
     /// An application as a client.
     pub async fn client_of(&mut self, id: &AppId) -> Result<Option<Client>, StoreError> {
         const SQL: &str =
-            select!("org_id, id, name, client_id, secret_hash", "WHERE org_id = $1 AND id = $2");
+            select!("org_id, id, name, client_id, own_grants", "WHERE org_id = $1 AND id = $2");
         let row: Option<ClientRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
             .fetch_optional(c)
             .await?);
-        Ok(row.map(Client::from))
+        match row {
+            Some(row) => Ok(Some(row.client(&mut self.conn).await?)),
+            None => Ok(None),
+        }
     }
 
     /// An application.
     pub async fn application(&mut self, id: &AppId) -> Result<Option<Application>, StoreError> {
         const SQL: &str = select!(
-            "id, name, description, client_id, secret_sealed, created_at",
+            "id, name, description, client_id, created_at, \
+             (SELECT c.secret_sealed FROM credentials c \
+             WHERE c.org_id = applications.org_id AND c.app_id = applications.id \
+             AND c.expires_at IS NULL AND c.secret_sealed IS NOT NULL \
+             ORDER BY c.created_at DESC, c.id LIMIT 1) AS secret_sealed",
             "WHERE org_id = $1 AND id = $2"
         );
         let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
@@ -148,7 +174,11 @@ impl Tx {
     /// Applications, in the order they were made.
     pub async fn applications(&mut self, window: Window) -> Result<Vec<Application>, StoreError> {
         const SQL: &str = select!(
-            "id, name, description, client_id, secret_sealed, created_at",
+            "id, name, description, client_id, created_at, \
+             (SELECT c.secret_sealed FROM credentials c \
+             WHERE c.org_id = applications.org_id AND c.app_id = applications.id \
+             AND c.expires_at IS NULL AND c.secret_sealed IS NOT NULL \
+             ORDER BY c.created_at DESC, c.id LIMIT 1) AS secret_sealed",
             "WHERE org_id = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3"
         );
         let rows: Vec<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
@@ -177,8 +207,8 @@ impl Tx {
         now: u64,
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO applications (org_id, id, name, description, client_id, \
-                           secret_hash, secret_sealed, created_at, grant_types, redirect_uris, \
-                           post_logout_redirect_uris, audiences, is_public) \
+                           created_at, grant_types, redirect_uris, post_logout_redirect_uris, \
+                           audiences, is_public, access_token_secs, refresh_token_secs) \
                            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
         run!(
             self.conn,
@@ -188,15 +218,19 @@ impl Tx {
                 .bind(&app.name)
                 .bind(&app.description)
                 .bind(&app.client_id)
-                .bind(&app.secret_hash)
-                .bind(&app.secret_sealed)
                 .bind(sql(now))
                 .bind(grant_types(&app.registration))
                 .bind(app.registration.redirect_uris.join(" "))
                 .bind(app.registration.post_logout_redirect_uris.join(" "))
                 .bind(app.registration.audiences.join(" "))
                 .bind(i64::from(app.registration.public))
+                .bind(app.registration.access_token_secs.map(sql))
+                .bind(app.registration.refresh_token_secs.map(sql))
         );
+        if !app.registration.public {
+            let secret = (app.secret_hash.as_slice(), app.secret_sealed.as_ref());
+            self.add_first_secret(&app.id, secret, now).await?;
+        }
         Ok(())
     }
 
@@ -209,7 +243,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE applications SET description = $3, grant_types = $4, \
                            redirect_uris = $5, post_logout_redirect_uris = $6, audiences = $7, \
-                           is_public = $8 WHERE org_id = $1 AND id = $2";
+                           is_public = $8, access_token_secs = $9, refresh_token_secs = $10 \
+                           WHERE org_id = $1 AND id = $2";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -221,6 +256,8 @@ impl Tx {
                 .bind(registration.post_logout_redirect_uris.join(" "))
                 .bind(registration.audiences.join(" "))
                 .bind(i64::from(registration.public))
+                .bind(registration.access_token_secs.map(sql))
+                .bind(registration.refresh_token_secs.map(sql))
         );
         Ok(())
     }

@@ -6,7 +6,10 @@ use policy::{
     snapshot,
 };
 
-use super::{Access, Store, StoreError, Tx, count, groups, guests, roles, sql};
+use super::{
+    Access, Store, StoreError, Tx, app_grants, count, declarations, groups, guests, roles, sql,
+};
+use crate::model::declaration::{DeclaredGrant, Vocabulary};
 
 /// How far the database has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,6 +25,9 @@ pub struct Additions {
     pub roles: Vec<grant::Role>,
     pub groups: Vec<grant::Group>,
     pub guests: Vec<snapshot::Guest>,
+    /// What products declare, and who holds the roles of it.
+    pub words: Vec<Vocabulary>,
+    pub grants: Vec<DeclaredGrant>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -104,10 +110,14 @@ impl Store {
         let mut conn = self.whole(Access::Read).await?;
         let revision: i64 =
             on!(conn, |c| sqlx::query_scalar(COUNTER).bind("revision").fetch_one(c).await?);
-        let roles = roles::all(&mut conn).await?;
+        let mut roles = roles::all(&mut conn).await?;
+        roles.extend(app_grants::all(&mut conn).await?);
         let groups = groups::all(&mut conn).await?;
         let guests = guests::all(&mut conn).await?;
-        Ok(Additions { revision: Revision(count(revision)), roles, groups, guests })
+        let words = declarations::words(&mut conn).await?;
+        let grants = declarations::grants(&mut conn).await?;
+        let revision = Revision(count(revision));
+        Ok(Additions { revision, roles, groups, guests, words, grants })
     }
 }
 

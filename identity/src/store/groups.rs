@@ -54,6 +54,16 @@ impl Tx {
         Ok(rows.into_iter().map(group).collect())
     }
 
+    /// How many groups of its own the organization has.
+    pub async fn own_group_count(&mut self) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT COUNT(*) FROM groups WHERE org_id = $1";
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .fetch_one(c)
+            .await?);
+        Ok(count(number))
+    }
+
     /// Whether the organization has a group of that name, in any case.
     pub async fn group_taken(&mut self, name: &GroupName) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT COUNT(*) FROM groups WHERE org_id = $1 AND name_key = $2";

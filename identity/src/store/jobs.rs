@@ -33,6 +33,7 @@ macro_rules! purges {
             purge!("refresh_tokens", "id", "expires_at", $rest),
             purge!("sessions", "id", "expires_at", $rest),
             purge!("codes", "hash", "forget_at", $rest),
+            purge!("assertions", "hash", "forget_at", $rest),
             purge!("browsers", "id", "expires_at", $rest),
             purge!("enrolments", "id", "expires_at", $rest),
             purge!("challenges", "id", "expires_at", $rest),

@@ -21,24 +21,35 @@ struct Row {
     permissions: String,
     #[sqlx(try_from = "i64")]
     created_at: u64,
+    service: Option<String>,
 }
 
 impl Row {
     fn role(self) -> Result<Role, StoreError> {
         let permissions: Vec<Permission> = serde_json::from_str(&self.permissions)?;
-        let Self { name, product, title, created_at, .. } = self;
-        Ok(Role { name, product, title, permissions, created_at })
+        let Self { name, product, title, created_at, service, .. } = self;
+        Ok(Role { name, product, title, permissions, created_at, declared: service.is_some() })
     }
 }
 
 impl Tx {
     /// The organization's own roles, in the order of their names.
     pub async fn own_roles(&mut self) -> Result<Vec<Role>, StoreError> {
-        const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at \
+        const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at, service \
                            FROM roles WHERE org_id = $1 ORDER BY name";
         let rows: Vec<Row> =
             on!(self.conn, |c| sqlx::query_as(SQL).bind(self.org.as_str()).fetch_all(c).await?);
         rows.into_iter().map(Row::role).collect()
+    }
+
+    /// How many roles of its own the organization has.
+    pub async fn own_role_count(&mut self) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT COUNT(*) FROM roles WHERE org_id = $1";
+        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .fetch_one(c)
+            .await?);
+        Ok(count(number))
     }
 
     /// Whether the organization has a role of that name, in any case.
@@ -92,9 +103,12 @@ impl Tx {
         Ok(())
     }
 
-    /// How many of the organization's own groups hold a role.
+    /// How many of the organization's own groups and applications hold a role.
     pub async fn holder_count(&mut self, name: &RoleName) -> Result<u64, StoreError> {
-        const SQL: &str = "SELECT COUNT(*) FROM group_roles WHERE org_id = $1 AND role_name = $2";
+        const SQL: &str = "SELECT (SELECT COUNT(*) FROM group_roles \
+                           WHERE org_id = $1 AND role_name = $2) \
+                           + (SELECT COUNT(*) FROM application_roles \
+                           WHERE org_id = $1 AND role_name = $2 AND is_own = 1)";
         let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(name.as_str())
@@ -106,7 +120,7 @@ impl Tx {
 
 /// Every organization's own roles, for the snapshot.
 pub(super) async fn all(conn: &mut Conn) -> Result<Vec<grant::Role>, StoreError> {
-    const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at \
+    const SQL: &str = "SELECT org_id, name, product, title, permissions, created_at, service \
                        FROM roles ORDER BY org_id, name";
     let rows: Vec<Row> = on!(*conn, |c| sqlx::query_as(SQL).fetch_all(c).await?);
     let role = |row: Row| {

@@ -52,7 +52,7 @@ resources:
   guests: [get, put, delete]
   roles: [get, post, patch, delete]
   applications: [get, post, patch, delete]
-  application-credentials: [get]
+  application-credentials: [get, post, delete]
   audit: [get]
   settings: [get, patch]
   providers: [get, post, patch, delete]

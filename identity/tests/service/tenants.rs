@@ -19,7 +19,8 @@ pub async fn part(service: &Service, user: &str, app: &str) {
     })
     .await;
     db.run(&format!(
-        "INSERT INTO organizations (id, title, default_application, created_at) \
+        "UPDATE credentials SET org_id = 'acme' WHERE app_id = '{app}'; \
+         INSERT INTO organizations (id, title, default_application, created_at) \
          SELECT 'acme', 'Acme', '{app}', created_at + 1 FROM organizations; \
          UPDATE memberships SET org_id = 'acme' WHERE user_id = '{user}'; \
          UPDATE users SET org_id = 'acme' WHERE id = '{user}'; \

@@ -57,6 +57,7 @@ const SIGNED_IN: &[&str] = &[
 const MAKES: &[&str] = &["put /v1/guests/{id}"];
 /// Members of bodies that name nothing which belongs to an organization.
 const PLAIN: &[&str] = &[
+    "accessTokenSecs",
     "audiences",
     "blocked",
     "composition",
@@ -76,6 +77,7 @@ const PLAIN: &[&str] = &[
     "product",
     "public",
     "redirectUris",
+    "refreshTokenSecs",
     "required",
     "strength",
     "title",

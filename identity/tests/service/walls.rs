@@ -21,6 +21,12 @@ const TENANTS: &[&str] = &[
     "refresh_tokens",
     "browsers",
     "codes",
+    "credentials",
+    "assertions",
+    "application_roles",
+    "application_permissions",
+    "declarations",
+    "declared_grants",
     "audit",
     "audit_heads",
     "audit_failures",
@@ -60,8 +66,8 @@ async fn two_tenants() -> (Service, PgConnection) {
     let mut db = service.database().await;
     for (org, user, app) in [("lerian", "admin", "app-lerian"), ("acme", "eve", "demo")] {
         db.run(&format!(
-            "INSERT INTO roles VALUES ('{org}', 'r', 'r', 'demo', '', '[]', 0); \
-             INSERT INTO groups VALUES ('{org}', 'g', 'g', '', 0); \
+            "INSERT INTO roles (org_id, name, name_key, product, title, permissions, created_at) VALUES ('{org}', 'r', 'r', 'demo', '', '[]', 0); \
+             INSERT INTO groups (org_id, name, name_key, title, created_at) VALUES ('{org}', 'g', 'g', '', 0); \
              INSERT INTO group_roles VALUES ('{org}', 'g', 'r'); \
              INSERT INTO sessions SELECT 's-{org}', '{org}', u.id, a.id, 0, 9000000000, NULL \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
@@ -76,6 +82,14 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO assertions SELECT '{org}'::bytea, '{org}', id, 9000000000 \
+             FROM applications WHERE name = '{app}'; \
+             INSERT INTO application_roles SELECT '{org}', id, 'r', 1 \
+             FROM applications WHERE name = '{app}'; \
+             INSERT INTO declarations VALUES ('{org}', 's', 1, '', '', '[]', 'a', 0); \
+             INSERT INTO declared_grants VALUES ('{org}', 'g', 'r'); \
+             INSERT INTO application_permissions SELECT '{org}', id, 'demo', 'things:get' \
+             FROM applications WHERE name = '{app}'; \
              INSERT INTO audit SELECT '{org}', 1000, 0, 'e', 'user', 'u', '', '', NULL, NULL, NULL, \
              NULL, NULL, 1, '{org}'::bytea; \
              INSERT INTO audit_failures VALUES ('{org}', 'e', '', 0, 1); \

@@ -5,7 +5,11 @@
 //! collapsed to `-`. A `deny` becomes a written `forbid`. What a manifest here has no word for, the
 //! scope of a permission within an organization above all, is left out and told.
 
+mod published;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::published::{Declared as PublishedPermission, Published, Role as PublishedRole};
 
 use super::{
     Imported, Source,
@@ -89,6 +93,9 @@ struct Reader {
     complaints: Vec<Complaint>,
     left_out: Vec<Complaint>,
     notes: Vec<Complaint>,
+    /// Whether a member that is not known is wrong: where what is read comes into force at once, it may
+    /// have been meant to narrow something.
+    strict: bool,
 }
 
 /// The members of a manifest.
@@ -103,6 +110,20 @@ const MEMBERS: [&str; 10] = [
     "partners",
     "integrations",
     "levels",
+];
+
+/// The members of a scope dimension.
+const DIMENSION: [&str; 10] = [
+    "name",
+    "from",
+    "param",
+    "required",
+    "multi",
+    "collection",
+    "covers",
+    "label",
+    "parent",
+    "resolve",
 ];
 
 impl Reader {
@@ -173,6 +194,7 @@ impl Reader {
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         for (n, node) in self.list(root, "roles").iter().enumerate() {
             let at = format!("roles[{n}]");
+            self.known(node, &at, &["name", "granted_to"]);
             let Some(name) = self.word(node, &at, "name") else { continue };
             // Without a service the names cannot be composed; that is told once, there.
             let own = service.map_or("service", ProductName::as_str);
@@ -204,6 +226,7 @@ impl Reader {
         let mut groups = BTreeSet::new();
         for (n, node) in self.list(role, "granted_to").iter().enumerate() {
             let at = format!("{at}.granted_to[{n}]");
+            self.known(node, &at, &["group"]);
             let Some(name) = self.word(node, &at, "group") else { continue };
             match safe(&name).parse() {
                 Ok(group) => {
@@ -224,6 +247,7 @@ impl Reader {
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         for (n, node) in self.list(root, "permissions").iter().enumerate() {
             let at = format!("permissions[{n}]");
+            self.known(node, &at, &["resource", "action", "effect", "roles", "level"]);
             let resource = self.word(node, &at, "resource");
             let action = self.word(node, &at, "action");
             let deny = self.effect(node, &at);
@@ -357,6 +381,7 @@ impl Reader {
         let mut parents = BTreeMap::new();
         for (n, node) in dimensions.iter().enumerate() {
             let at = format!("scope.dimensions[{n}]");
+            self.known(node, &at, &DIMENSION);
             let Some(name) = self.word(node, &at, "name") else { continue };
             self.word(node, &at, "param");
             if !matches!(self.word(node, &at, "from").as_deref(), Some("path" | "query" | "header"))
@@ -442,6 +467,7 @@ impl Reader {
             }
         }
         for item in self.list(root, "levels").to_vec() {
+            self.known(&item, "levels", &["resource", "action", "level"]);
             let of = |name| item.get(name).and_then(Node::text).unwrap_or_default();
             let name = format!("{}:{}", of("resource"), of("action"));
             self.level(&item, &name);
@@ -451,13 +477,30 @@ impl Reader {
             self.leave_out(&node.place, text);
         }
         for (key, _) in root.entries().iter().filter(|(key, _)| !MEMBERS.contains(&&*key.text)) {
-            self.leave_out(&key.place, format!("`{}` is not known", key.text));
+            self.stranger(&key.place, format!("`{}` is not known", key.text));
         }
     }
 
     fn unknown(&mut self, node: &Node, at: &str, known: &[&str]) {
         for (key, _) in node.entries().iter().filter(|(key, _)| !known.contains(&&*key.text)) {
-            self.leave_out(&key.place, format!("`{at}.{}` is not known", key.text));
+            self.stranger(&key.place, format!("`{at}.{}` is not known", key.text));
+        }
+    }
+
+    /// The members of something of which unknown ones are only told where that counts.
+    fn known(&mut self, node: &Node, at: &str, known: &[&str]) {
+        if self.strict {
+            self.unknown(node, at, known);
+        }
+    }
+
+    /// A member that nobody knows.
+    fn stranger(&mut self, place: &Place, text: String) {
+        if self.strict {
+            let text: String = text.chars().take(128).flat_map(char::escape_debug).collect();
+            self.complain(place, text);
+        } else {
+            self.leave_out(place, text);
         }
     }
 

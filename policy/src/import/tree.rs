@@ -53,6 +53,27 @@ impl Node {
         Ok(Self::placed(&source.file, raw))
     }
 
+    /// A document that was read as JSON already; nothing in it has a place.
+    pub(super) fn of_json(json: &serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+
+        let nowhere = || Place::file("");
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(bool) => Value::Bool(*bool),
+            Json::Number(number) => Value::Number(number.to_string()),
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(Self::of_json).collect()),
+            Json::Object(members) => {
+                let entry = |(key, value): (&String, &Json)| {
+                    (Text { text: key.clone(), place: nowhere() }, Self::of_json(value))
+                };
+                Value::Map(members.iter().map(entry).collect())
+            }
+        };
+        Self { value, place: nowhere() }
+    }
+
     fn placed(file: &Arc<str>, raw: Spanned<Raw>) -> Self {
         let at = place(file, raw.referenced.line(), raw.referenced.column());
         let value = match raw.value {

@@ -19,6 +19,14 @@ use thiserror::Error;
 
 use super::{Header, Parts, TokenError};
 
+/// What one of the keys has signed. Nothing else about it has been looked at.
+#[derive(Debug)]
+pub struct Opened {
+    /// What the header says that it is.
+    pub typ: Option<String>,
+    pub payload: Vec<u8>,
+}
+
 /// RSA keys below this many bits of modulus are not used.
 const LEAST_RSA_BITS: usize = 2048;
 
@@ -78,6 +86,19 @@ impl Keys {
     /// Each key's id, with its algorithm, in the order of the ids.
     pub fn list(&self) -> BTreeMap<&str, String> {
         self.0.iter().map(|(id, key)| (id.as_str(), format!("{:?}", key.algorithm))).collect()
+    }
+
+    /// What a token says, once one of these keys is found to have signed it.
+    ///
+    /// # Errors
+    ///
+    /// When none has, or it is no signed JWT.
+    pub fn open(&self, token: &str) -> Result<Opened, TokenError> {
+        let parts = Parts::of(token)?;
+        if !self.of(&parts.header)?.signed(&parts) {
+            return Err(TokenError::Signature);
+        }
+        Ok(Opened { typ: parts.header.typ, payload: parts.payload })
     }
 
     /// Whether every key of an earlier set is still here.
