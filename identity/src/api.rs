@@ -19,13 +19,11 @@ mod sessions;
 mod settings;
 mod users;
 
-use axum::Router;
-
-use crate::app::App;
+use crate::openapi::Routes;
 
 /// Every route of the management API.
-pub fn router() -> Router<App> {
-    Router::new()
+pub fn router() -> Routes {
+    Routes::default()
         .merge(users::router())
         .merge(groups::router())
         .merge(guests::router())
