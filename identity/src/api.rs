@@ -19,11 +19,13 @@ mod sessions;
 mod settings;
 mod users;
 
-use crate::openapi::Routes;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
 
 /// Every route of the management API.
-pub fn router() -> Routes {
-    Routes::default()
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .merge(users::router())
         .merge(groups::router())
         .merge(guests::router())

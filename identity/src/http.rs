@@ -69,7 +69,7 @@ pub fn router(app: App) -> Router {
 /// Every route with its description: `openapi` makes the document of them.
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .merge(api::router().0)
+        .merge(api::router())
         .merge(auth::router())
         .merge(oauth::router())
         .merge(openapi::router())

@@ -25,17 +25,6 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(document)).routes(routes!(page::show))
 }
 
-/// Routes of several rooms, put together. One that has no description yet may be among them.
-#[derive(Default)]
-pub struct Routes(pub OpenApiRouter<App>);
-
-impl Routes {
-    /// And these.
-    pub fn merge(self, more: impl Into<OpenApiRouter<App>>) -> Self {
-        Self(self.0.merge(more.into()))
-    }
-}
-
 /// The same handlers at another path, under which older clients know them.
 pub fn also(
     path: &str,

@@ -159,10 +159,10 @@ async fn show(
         (status = 200, body = SetUp, description = "What is told this once."),
         (status = 400, body = Wrong, description = "`IDE-0013` it is somebody else"),
         (status = 403, body = Wrong, description =
-            "`IDE-9040` the sign-in is not recent enough; `IDE-9041` a second factor must be shown first"),
-        (status = 404, body = Wrong, description = "`IDE-9042` there is none of that kind"),
+            "`IDE-9045` the sign-in is not recent enough; `IDE-9046` a second factor must be shown first"),
+        (status = 404, body = Wrong, description = "`IDE-9047` there is none of that kind"),
         (status = 409, body = Wrong, description = "`IDE-9012` somebody else changed the same thing"),
-        (status = 429, body = Wrong, description = "`IDE-9043` too many codes were wrong; `IDE-9044` too many codes were sent"),
+        (status = 429, body = Wrong, description = "`IDE-9048` too many codes were wrong; `IDE-9044` too many codes were sent"),
         (status = 503, body = Wrong, description = "`IDE-0064` such codes cannot be delivered"),
     ))]
 async fn set_up(
@@ -189,10 +189,10 @@ async fn set_up(
         (status = 200, body = Object, description = "It is proved.", example = json!({"verified": true})),
         (status = 400, body = Wrong, description = "`IDE-0013` it is somebody else"),
         (status = 403, body = Wrong, description =
-            "`IDE-9040` the sign-in is not recent enough; `IDE-9041` a second factor must be shown first"),
-        (status = 404, body = Wrong, description = "`IDE-9042` there is none of that kind"),
+            "`IDE-9045` the sign-in is not recent enough; `IDE-9046` a second factor must be shown first"),
+        (status = 404, body = Wrong, description = "`IDE-9047` there is none of that kind"),
         (status = 409, body = Wrong, description = "`IDE-9012` somebody else changed the same thing"),
-        (status = 429, body = Wrong, description = "`IDE-9043` too many codes were wrong; `IDE-9044` too many codes were sent"),
+        (status = 429, body = Wrong, description = "`IDE-9048` too many codes were wrong; `IDE-9044` too many codes were sent"),
         (status = 503, body = Wrong, description = "`IDE-0064` such codes cannot be delivered"),
     ))]
 async fn verify(
@@ -219,10 +219,10 @@ async fn verify(
         (status = 200, body = Object, description = "It is in force.", example = json!({"enabled": true})),
         (status = 400, body = Wrong, description = "`IDE-0013` it is somebody else"),
         (status = 403, body = Wrong, description =
-            "`IDE-9040` the sign-in is not recent enough; `IDE-9041` a second factor must be shown first"),
-        (status = 404, body = Wrong, description = "`IDE-9042` there is none of that kind"),
+            "`IDE-9045` the sign-in is not recent enough; `IDE-9046` a second factor must be shown first"),
+        (status = 404, body = Wrong, description = "`IDE-9047` there is none of that kind"),
         (status = 409, body = Wrong, description = "`IDE-9012` somebody else changed the same thing"),
-        (status = 429, body = Wrong, description = "`IDE-9043` too many codes were wrong; `IDE-9044` too many codes were sent"),
+        (status = 429, body = Wrong, description = "`IDE-9048` too many codes were wrong; `IDE-9044` too many codes were sent"),
         (status = 503, body = Wrong, description = "`IDE-0064` such codes cannot be delivered"),
     ))]
 async fn enable(
@@ -247,10 +247,10 @@ async fn enable(
         (status = 200, body = Object, description = "It is chosen.", example = json!({"preferredType": "app"})),
         (status = 400, body = Wrong, description = "`IDE-0013` it is somebody else"),
         (status = 403, body = Wrong, description =
-            "`IDE-9040` the sign-in is not recent enough; `IDE-9041` a second factor must be shown first"),
-        (status = 404, body = Wrong, description = "`IDE-9042` there is none of that kind"),
+            "`IDE-9045` the sign-in is not recent enough; `IDE-9046` a second factor must be shown first"),
+        (status = 404, body = Wrong, description = "`IDE-9047` there is none of that kind"),
         (status = 409, body = Wrong, description = "`IDE-9012` somebody else changed the same thing"),
-        (status = 429, body = Wrong, description = "`IDE-9043` too many codes were wrong; `IDE-9044` too many codes were sent"),
+        (status = 429, body = Wrong, description = "`IDE-9048` too many codes were wrong; `IDE-9044` too many codes were sent"),
         (status = 503, body = Wrong, description = "`IDE-0064` such codes cannot be delivered"),
     ))]
 async fn prefer(
@@ -275,10 +275,10 @@ async fn prefer(
         (status = 200, body = Object, description = "A code is under way."),
         (status = 400, body = Wrong, description = "`IDE-0013` it is somebody else"),
         (status = 403, body = Wrong, description =
-            "`IDE-9040` the sign-in is not recent enough; `IDE-9041` a second factor must be shown first"),
-        (status = 404, body = Wrong, description = "`IDE-9042` there is none of that kind"),
+            "`IDE-9045` the sign-in is not recent enough; `IDE-9046` a second factor must be shown first"),
+        (status = 404, body = Wrong, description = "`IDE-9047` there is none of that kind"),
         (status = 409, body = Wrong, description = "`IDE-9012` somebody else changed the same thing"),
-        (status = 429, body = Wrong, description = "`IDE-9043` too many codes were wrong; `IDE-9044` too many codes were sent"),
+        (status = 429, body = Wrong, description = "`IDE-9048` too many codes were wrong; `IDE-9044` too many codes were sent"),
         (status = 503, body = Wrong, description = "`IDE-0064` such codes cannot be delivered"),
     ))]
 async fn before_disabling(
@@ -301,10 +301,10 @@ async fn before_disabling(
         (status = 200, body = Object, description = "They are off.", example = json!({"enabled": false})),
         (status = 400, body = Wrong, description = "`IDE-0013` it is somebody else; `IDE-0060` they stay on"),
         (status = 403, body = Wrong, description =
-            "`IDE-9040` the sign-in is not recent enough; `IDE-9041` a second factor must be shown first"),
-        (status = 404, body = Wrong, description = "`IDE-9042` there is none of that kind"),
+            "`IDE-9045` the sign-in is not recent enough; `IDE-9046` a second factor must be shown first"),
+        (status = 404, body = Wrong, description = "`IDE-9047` there is none of that kind"),
         (status = 409, body = Wrong, description = "`IDE-9012` somebody else changed the same thing"),
-        (status = 429, body = Wrong, description = "`IDE-9043` too many codes were wrong; `IDE-9044` too many codes were sent"),
+        (status = 429, body = Wrong, description = "`IDE-9048` too many codes were wrong; `IDE-9044` too many codes were sent"),
         (status = 503, body = Wrong, description = "`IDE-0064` such codes cannot be delivered"),
     ))]
 async fn disable(
