@@ -164,7 +164,8 @@ async fn reseal(tx: &mut crate::store::Tx, keys: &MasterKey) -> Result<usize, Re
     let sealed = tx.sealed().await?;
     for (place, purpose, name, value) in &sealed {
         let secret = keys.open(name, value)?;
-        tx.reseal(*place, name, &keys.seal_for(*purpose, name, &secret)?).await?;
+        let anew = keys.seal_for(*purpose, name, &secret)?;
+        tx.reseal(*place, name, (value, &anew)).await?;
     }
     Ok(sealed.len())
 }

@@ -117,7 +117,7 @@ async fn show(
             description = "`IDE-9002` the roles permit more than the caller may do"),
         (status = 404, body = Wrong, description = "`IDE-9003` no such role"),
         (status = 409, body = Wrong,
-            description = "`IDE-9006` there is such a group, or one that looks like it"),
+            description = "`IDE-9006` there is such a group, or one that looks like it; `IDE-9031` there are too many"),
     ))]
 async fn create(
     State(app): State<App>,

@@ -114,7 +114,7 @@ async fn show(
         (status = 403, body = Wrong,
             description = "`IDE-9002` the role permits more than the caller may do"),
         (status = 409, body = Wrong,
-            description = "`IDE-9007` there is such a role, or one that looks like it"),
+            description = "`IDE-9007` there is such a role, or one that looks like it; `IDE-9031` there are too many"),
     ))]
 async fn create(
     State(app): State<App>,

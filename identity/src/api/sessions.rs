@@ -215,6 +215,7 @@ async fn through(
     params(("id" = uuid::Uuid, Path, description = "The application."), ("sid" = uuid::Uuid, Path, description = "The sign-in.")),
     responses(
         (status = 204, description = "The sign-in has ended."),
+        (status = 403, body = Wrong, description = "`IDE-9002` somebody signed in may do more than the caller"),
         (status = 404, body = Wrong, description = "`IDE-1001` no such application; `IDE-9050` no such sign-in"),
     ))]
 async fn end_through(
@@ -231,6 +232,7 @@ async fn end_through(
     params(("id" = uuid::Uuid, Path, description = "The application.")),
     responses(
         (status = 204, description = "The sign-ins have ended."),
+        (status = 403, body = Wrong, description = "`IDE-9002` somebody signed in may do more than the caller"),
         (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
     ))]
 async fn end_all_through(

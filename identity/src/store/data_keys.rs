@@ -15,24 +15,38 @@ struct Row {
 /// Where sealed values lie: what they are for, the name that each is bound to with the value, and how
 /// another one takes its place. What does not stand here stays readable under the keys it was
 /// sealed with.
-const SEALED: [(Purpose, &str, &str); 3] = [
+const SEALED: [(Purpose, &str, &str); 5] = [
     (
         Purpose::SigningKeys,
         "SELECT kid AS name, sealed FROM signing_keys",
-        "UPDATE signing_keys SET sealed = $2 WHERE kid = $1",
+        "UPDATE signing_keys SET sealed = $2 WHERE kid = $1 AND sealed = $3",
     ),
     (
         Purpose::ClientSecrets,
-        "SELECT id AS name, secret_sealed AS sealed FROM applications \
+        "SELECT app_id AS name, secret_sealed AS sealed FROM credentials \
          WHERE secret_sealed IS NOT NULL",
-        "UPDATE applications SET secret_sealed = $2 WHERE id = $1",
+        "UPDATE credentials SET secret_sealed = $2 WHERE app_id = $1 AND secret_sealed = $3",
     ),
     (
         Purpose::Secrets,
         "SELECT 'totp/' || org_id || '/' || user_id AS name, sealed FROM factors \
          WHERE kind = 'app'",
         "UPDATE factors SET sealed = $2 \
-         WHERE kind = 'app' AND 'totp/' || org_id || '/' || user_id = $1",
+         WHERE kind = 'app' AND 'totp/' || org_id || '/' || user_id = $1 AND sealed = $3",
+    ),
+    (
+        Purpose::Secrets,
+        "SELECT 'address/' || org_id || '/' || user_id AS name, sealed FROM factors \
+         WHERE kind <> 'app'",
+        "UPDATE factors SET sealed = $2 \
+         WHERE kind <> 'app' AND 'address/' || org_id || '/' || user_id = $1 AND sealed = $3",
+    ),
+    (
+        Purpose::Secrets,
+        "SELECT 'provider/' || org_id || '/' || id AS name, sealed FROM providers \
+         WHERE sealed IS NOT NULL",
+        "UPDATE providers SET sealed = $2 \
+         WHERE 'provider/' || org_id || '/' || id = $1 AND sealed = $3",
     ),
 ];
 
@@ -96,15 +110,15 @@ impl Tx {
         Ok(all)
     }
 
-    /// Put another sealed value in the place of one.
+    /// Put another sealed value in the place of one. Several may bear one name.
     pub async fn reseal(
         &mut self,
         place: usize,
         name: &str,
-        sealed: &[u8],
+        (old, new): (&[u8], &[u8]),
     ) -> Result<(), StoreError> {
         if let Some((.., update)) = SEALED.get(place) {
-            run!(self.conn, sqlx::query(*update).bind(name).bind(sealed));
+            run!(self.conn, sqlx::query(*update).bind(name).bind(new).bind(old));
         }
         Ok(())
     }

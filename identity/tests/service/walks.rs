@@ -440,6 +440,8 @@ async fn t_another_organizations_name_in_a_body_is_not_found_and_changes_nothing
     two.service.post("/v1/roles", &two.attacker, role).await.expect(201);
     let group = json!({"id": "own", "name": "G", "roles": []});
     two.service.post("/v1/groups", &two.attacker, group).await.expect(201);
+    let settings = json!({"password": {"minLength": 12}});
+    two.service.patch("/v1/settings", &two.attacker, settings).await.expect(200);
     let user = two.service.person(&two.attacker, "own", &[]).await;
     let apps = two.service.get("/v1/applications", &two.attacker).await.expect(200);
     two.theirs = BTreeMap::from([
