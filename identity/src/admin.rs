@@ -34,8 +34,8 @@ use crate::{
 /// The resource of what applications prove themselves with.
 pub const CREDENTIALS: &str = "application-credentials";
 
-/// What each route needs. A route that does not stand here admits nobody.
-const NEEDS: &[(&str, &str, &str, &str)] = &[
+/// What each route needs: a resource and an action. A route that does not stand here admits nobody.
+pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/users", "users", "get"),
     ("POST", "/v1/users", "users", "post"),
     ("GET", "/v1/users/{id}", "users", "get"),

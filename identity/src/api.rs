@@ -19,13 +19,13 @@ mod sessions;
 mod settings;
 mod users;
 
-use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 
 /// Every route of the management API.
-pub fn router() -> Router<App> {
-    Router::new()
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .merge(users::router())
         .merge(groups::router())
         .merge(guests::router())

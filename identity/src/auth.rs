@@ -8,12 +8,9 @@ pub mod refusal;
 mod token;
 mod userinfo;
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::app::App;
+use crate::{app::App, openapi::also};
 
 /// Whether a path is one of sign-in, whose refusals have codes of their own.
 pub fn owns(path: &str) -> bool {
@@ -29,14 +26,14 @@ pub fn owns(path: &str) -> bool {
 }
 
 /// Every route of sign-in.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/login/oauth/access_token", post(token::grant))
-        .route("/v1/login/oauth/refresh_token", post(token::refresh))
-        .route("/v1/login/mfa/challenge", post(mfa::choose))
-        .route("/v1/login/mfa/verify", post(mfa::verify))
-        .route("/v1/logout", post(logout::log_out))
-        .route("/v1/userinfo", get(userinfo::show))
-        .route("/v1/permissions", get(permissions::list))
-        .route("/v1/permissions/", get(permissions::list))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(token::grant))
+        .routes(routes!(token::refresh))
+        .routes(routes!(mfa::choose))
+        .routes(routes!(mfa::verify))
+        .routes(routes!(logout::log_out))
+        .routes(routes!(userinfo::show))
+        .routes(routes!(permissions::list))
+        .routes(also("/v1/permissions/", "permissions_slash", routes!(permissions::list)))
 }

@@ -49,7 +49,7 @@ impl Hold {
     ) -> Result<Self, Held> {
         let mut path = database.as_os_str().to_owned();
         path.push("-held");
-        let failed = |error| Held::Failed(PathBuf::from(&path), error);
+        let failed = |error| Held::Failed(database.to_owned(), error);
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(failed)?;

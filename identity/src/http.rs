@@ -11,9 +11,8 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
 };
-use http::{HeaderName, HeaderValue, StatusCode, Uri, header::CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -27,6 +26,7 @@ use tokio::{
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{self, feed::Stopping, problem::Problem},
@@ -36,7 +36,7 @@ use crate::{
     clock::{self, rfc3339},
     error::Error,
     hearing::Hearing,
-    oauth,
+    oauth, openapi,
     origin::{Origin, Peer},
 };
 
@@ -58,18 +58,33 @@ pub fn router(app: App) -> Router {
             .unwrap_or_default();
         Problem::from(Error::Fault(format!("a handler panicked: {what}").into())).into_response()
     });
-    Router::new()
-        .merge(api::router())
-        .merge(auth::router())
-        .merge(oauth::router())
-        .route("/health", get(health))
-        .route("/readyz", get(ready))
-        .route("/version", get(version))
+    Router::from(routes())
         .fallback(async |uri: Uri| refuse(&uri, Error::NoSuchPath))
-        .method_not_allowed_fallback(async |uri: Uri| refuse(&uri, Error::NoSuchMethod))
+        .method_not_allowed_fallback(other_method)
         .layer(panicked)
         .layer(middleware::from_fn_with_state(app.clone(), numbered))
         .with_state(app)
+}
+
+/// Every route with its description: `openapi` makes the document of them.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(api::router())
+        .merge(auth::router())
+        .merge(oauth::router())
+        .merge(openapi::router())
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .routes(routes!(version))
+}
+
+/// A method that a path has no handler for. `Allow` says which it has; to say that is all that
+/// `OPTIONS` does.
+async fn other_method(method: Method, uri: Uri) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    refuse(&uri, Error::NoSuchMethod)
 }
 
 /// A refusal in the shape of the surface that the path belongs to.
@@ -105,11 +120,19 @@ fn decent(id: &HeaderValue) -> bool {
 }
 
 /// Whether the process is there. Clients compare the text.
+#[utoipa::path(get, path = "/health", tag = "operation", security(()),
+    responses((status = 200, body = String, content_type = "text/plain", description = "It is.",
+        example = "healthy")))]
 async fn health() -> Response {
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], "healthy").into_response()
 }
 
 /// Whether it can do its work.
+#[utoipa::path(get, path = "/readyz", tag = "operation", security(()),
+    responses(
+        (status = 200, body = Object, description = "It can."),
+        (status = 503, body = Object, description = "It cannot; `checks` says what fails."),
+    ))]
 async fn ready(State(app): State<App>) -> Response {
     let word = |well: bool| if well { "healthy" } else { "unhealthy" };
     let database = app.store.marks().await.is_ok();
@@ -126,6 +149,8 @@ async fn ready(State(app): State<App>) -> Response {
 }
 
 /// What runs here.
+#[utoipa::path(get, path = "/version", tag = "operation", security(()),
+    responses((status = 200, body = Object, description = "Version, revision and time of the build.")))]
 async fn version(State(app): State<App>) -> Response {
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -49,6 +49,7 @@ mod master;
 mod mfa;
 mod model;
 mod oauth;
+mod openapi;
 pub mod operator;
 mod origin;
 mod passwords;

@@ -14,6 +14,7 @@ mod totp;
 
 use policy::model::name::OrgId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     error::Error,
@@ -71,7 +72,8 @@ pub async fn required(tx: &mut Tx, user: &User) -> Result<bool, Error> {
 }
 
 /// What a person has of second factors.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MfaStatus)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the original's members")]
 pub struct Status {

@@ -15,12 +15,9 @@ mod revoke;
 mod token;
 mod userinfo;
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::app::App;
+use crate::{app::App, openapi::also};
 
 /// Whether a path is one of these, whose refusals have RFC 6749's shape.
 pub fn owns(path: &str) -> bool {
@@ -28,19 +25,23 @@ pub fn owns(path: &str) -> bool {
 }
 
 /// Every route of it.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/oauth2/authorize", get(authorize::ask).post(authorize::ask_again))
-        .route("/oauth2/sign-in", post(authorize::sign_in))
-        .route("/oauth2/second-factor", post(factor::sign_in))
-        .route("/oauth2/logout", get(logout::by_link).post(logout::by_form))
-        .route("/oauth2/token", post(token::grant))
-        .route("/oauth2/introspect", post(introspect::introspect))
-        .route("/oauth2/revoke", post(revoke::revoke))
-        .route("/oauth2/userinfo", get(userinfo::show).post(userinfo::show))
-        .route("/.well-known/jwks", get(discovery::jwks))
-        .route("/.well-known/jwks.json", get(discovery::jwks))
-        .route("/.well-known/openid-configuration", get(discovery::metadata))
-        .route("/.well-known/oauth-authorization-server", get(discovery::metadata))
-        .route("/internal/idp-jwks-cache", get(discovery::jwks))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(authorize::ask, authorize::ask_again))
+        .routes(routes!(authorize::sign_in))
+        .routes(routes!(factor::sign_in))
+        .routes(routes!(logout::by_link, logout::by_form))
+        .routes(routes!(token::grant))
+        .routes(routes!(introspect::introspect))
+        .routes(routes!(revoke::revoke))
+        .routes(routes!(userinfo::show, userinfo::show_again))
+        .routes(routes!(discovery::jwks))
+        .routes(also("/.well-known/jwks", "jwks_casdoor", routes!(discovery::jwks)))
+        .routes(also("/internal/idp-jwks-cache", "jwks_cache", routes!(discovery::jwks)))
+        .routes(routes!(discovery::metadata))
+        .routes(also(
+            "/.well-known/oauth-authorization-server",
+            "oauth_metadata",
+            routes!(discovery::metadata),
+        ))
 }

@@ -14,6 +14,7 @@ use http::{
     header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{BodyFault, Error};
 
@@ -21,12 +22,19 @@ use crate::error::{BodyFault, Error};
 #[derive(Debug, Clone, Copy)]
 pub struct Code(pub &'static str, pub StatusCode, pub &'static str);
 
-#[derive(Serialize)]
-struct Wire<'a> {
-    code: &'a str,
-    title: &'a str,
+/// Why something was not done.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Wrong {
+    /// What programs tell refusals apart by.
+    code: &'static str,
+    /// What is wrong, in a few words that are always the same for a code.
+    title: &'static str,
+    /// What is wrong, in a sentence for people.
     message: String,
+    /// The fields at fault, each with what is wrong with it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
     fields: BTreeMap<String, String>,
 }
 
@@ -35,7 +43,7 @@ pub fn answer(Code(code, status, title): Code, error: &Error) -> Response {
     if let Error::Fault(source) = error {
         tracing::error!(error = %chain(source.as_ref()), code, "a request failed");
     }
-    let wire = Wire { code, title, message: sentence(error), fields: fields(error) };
+    let wire = Wrong { code, title, message: sentence(error), fields: fields(error) };
     let mut response = (status, Json(wire)).into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

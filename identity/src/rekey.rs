@@ -162,9 +162,10 @@ pub async fn finish(config: &Config, data_dir: &Path) -> Result<u64, RekeyError>
 
 async fn reseal(tx: &mut crate::store::Tx, keys: &MasterKey) -> Result<usize, RekeyError> {
     let sealed = tx.sealed().await?;
-    for (place, purpose, row, name, value) in &sealed {
+    for (place, purpose, name, value) in &sealed {
         let secret = keys.open(name, value)?;
-        tx.reseal(*place, row, &keys.seal_for(*purpose, name, &secret)?).await?;
+        let anew = keys.seal_for(*purpose, name, &secret)?;
+        tx.reseal(*place, name, (value, &anew)).await?;
     }
     Ok(sealed.len())
 }

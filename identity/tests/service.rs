@@ -25,6 +25,7 @@ mod sqlite {
     mod credentials;
     mod declarations;
     mod defence;
+    mod described;
     mod factor_page;
     mod factors;
     mod files;
@@ -43,6 +44,7 @@ mod sqlite {
     mod sign_in;
     mod start;
     mod tenants;
+    mod walks;
 }
 
 #[path = "service"]
@@ -60,6 +62,7 @@ mod postgres {
     mod credentials;
     mod declarations;
     mod defence;
+    mod described;
     mod factor_page;
     mod factors;
     mod guests;
@@ -80,5 +83,6 @@ mod postgres {
     mod sign_in;
     mod start;
     mod tenants;
+    mod walks;
     mod walls;
 }

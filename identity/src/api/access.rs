@@ -1,11 +1,10 @@
 //! `/v1/access`: who holds what, and through which group and role.
 
 use axum::{
-    Json, Router,
+    Json,
     body::{Body, Bytes},
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use futures_util::{StreamExt, stream};
 use http::{
@@ -13,6 +12,8 @@ use http::{
     header::{ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problem::Problem;
 use crate::{
@@ -29,20 +30,25 @@ use crate::{
 const LIMIT: (u64, u64) = (10, 100);
 
 /// The routes of the access report.
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/access", get(list))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
 }
 
-#[derive(Serialize)]
+/// A page of the access report.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccessPage)]
 #[serde(rename_all = "camelCase")]
 struct Page {
     items: Vec<Wire>,
     /// `cursor` of the next request. Absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+/// Somebody, and all that they hold.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Holder)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
     /// `user` or `application`.
@@ -50,16 +56,39 @@ struct Wire {
     kind: &'static str,
     id: String,
     name: String,
+    #[schema(format = DateTime)]
     last_sign_in_at: Option<String>,
     holds: Vec<HeldWire>,
 }
 
-#[derive(Serialize)]
+/// A permission, and the way that somebody holds it by.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Held)]
 struct HeldWire {
     product: String,
+    /// As `resource:action`.
     permission: String,
     group: Option<String>,
     role: Option<String>,
+}
+
+/// What is asked for, as the API's description has it.
+#[expect(dead_code, reason = "describes what `Asked` reads")]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Asking {
+    /// What is held of this product alone.
+    product: Option<String>,
+    /// Only this.
+    #[param(example = "users:get")]
+    permission: Option<String>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// How many people or applications are read for a page; 10 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u64>,
+    /// `json` for a page, `csv` for all of it.
+    format: Option<String>,
 }
 
 impl From<Holder> for Wire {
@@ -151,6 +180,9 @@ fn cursor(after: &After) -> String {
 
 /// Who holds what in the organization, and through which group and role: a page, or by `Accept` or
 /// `format` all of it, as a table.
+#[utoipa::path(get, path = "/v1/access", tag = "access", params(Asking),
+    responses((status = 200, description = "A page, or all of it.",
+        content((Page = "application/json"), (String = "text/csv")))))]
 async fn list(
     State(app): State<App>,
     by: Admin,

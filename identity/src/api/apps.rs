@@ -1,19 +1,20 @@
 //! `/v1/applications`.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use http::{HeaderValue, StatusCode, header::CACHE_CONTROL};
 use policy::model::name::AppId;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     auth::{Id, Sent},
-    page::Page,
+    page::{Listed, Page, Paging},
     problem::Problem,
 };
 use crate::{
@@ -24,35 +25,99 @@ use crate::{
     clock::rfc3339,
     error::Error,
     model::app::GrantType,
+    problem::Wrong,
     registration::Asked,
 };
 
 /// The routes of applications.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/applications", get(list).post(create))
-        .route("/v1/applications/{id}", get(show).patch(change).delete(remove))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
 }
 
-#[derive(Serialize)]
+/// An application: a machine with credentials of its own, or what people sign in through.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Application)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
+    #[schema(value_type = uuid::Uuid)]
     id: AppId,
+    /// The product it was made for, or what people know it by.
     name: String,
     description: String,
     client_id: String,
+    /// When it is made; and later where the installation lets secrets be read back, to whoever may.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
+    #[schema(value_type = Option<String>, nullable = false)]
     client_secret: Option<SecretString>,
+    /// How it may ask for tokens.
     grant_types: Vec<&'static str>,
+    /// Where people may be sent back to after a sign-in: compared as text.
     redirect_uris: Vec<String>,
+    /// The same after a log-out.
     post_logout_redirect_uris: Vec<String>,
+    /// The resources (RFC 8707) that it may have tokens for, beside this installation.
     audiences: Vec<String>,
+    /// Whether it can keep no secret, as what runs in a browser cannot.
     public: bool,
+    /// The lifetime of its access tokens, where it has one of its own; seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     access_token_secs: Option<u64>,
+    /// The same of its refresh tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh_token_secs: Option<u64>,
+    #[schema(format = DateTime)]
     created_at: String,
+}
+
+/// An application to be made.
+#[expect(dead_code, reason = "describes what `create` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewApplication {
+    /// A product that it acts for; any text, for one that people sign in through and that does not
+    /// act for itself.
+    #[schema(min_length = 1, max_length = 255, example = "midaz")]
+    name: String,
+    #[schema(min_length = 1, max_length = 255, example = "Nightly settlement")]
+    description: String,
+    /// `authorization_code`, `client_credentials`, `refresh_token`, `password`.
+    #[schema(min_items = 1)]
+    grant_types: Option<Vec<String>>,
+    #[schema(max_items = 20)]
+    redirect_uris: Option<Vec<String>>,
+    #[schema(max_items = 20)]
+    post_logout_redirect_uris: Option<Vec<String>>,
+    #[schema(max_items = 20)]
+    audiences: Option<Vec<String>>,
+    public: Option<bool>,
+    /// The lifetime of its access tokens; seconds.
+    access_token_secs: Option<u64>,
+    /// The lifetime of its refresh tokens; seconds.
+    refresh_token_secs: Option<u64>,
+}
+
+/// What is to be changed of an application: at least one of these. What is left out stays as it is.
+#[expect(dead_code, reason = "describes what `change` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ApplicationChange {
+    #[schema(max_length = 255)]
+    description: Option<String>,
+    #[schema(min_items = 1)]
+    grant_types: Option<Vec<String>>,
+    #[schema(max_items = 20)]
+    redirect_uris: Option<Vec<String>>,
+    #[schema(max_items = 20)]
+    post_logout_redirect_uris: Option<Vec<String>>,
+    #[schema(max_items = 20)]
+    audiences: Option<Vec<String>>,
+    public: Option<bool>,
+    /// The lifetime of its access tokens; seconds.
+    access_token_secs: Option<u64>,
+    /// The lifetime of its refresh tokens; seconds.
+    refresh_token_secs: Option<u64>,
 }
 
 /// The one place where a secret is written out: to whoever may see it.
@@ -103,17 +168,32 @@ pub fn unkept(answer: impl IntoResponse) -> Response {
 }
 
 /// Applications of the organization.
+#[utoipa::path(get, path = "/v1/applications", tag = "applications", params(Paging),
+    responses((status = 200, body = Listed<Wire>, description = "The applications.")))]
 async fn list(State(app): State<App>, by: Admin, page: Page) -> Result<Response, Problem> {
     let (all, total) = apps::list(&app, &by, page.window()).await?;
     Ok(unkept(page.answer(all.into_iter().map(Wire::from).collect(), total)))
 }
 
 /// One application.
+#[utoipa::path(get, path = "/v1/applications/{id}", tag = "applications",
+    params(("id" = uuid::Uuid, Path, description = "The application.")),
+    responses(
+        (status = 200, body = Wire, description = "The application."),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
+    ))]
 async fn show(State(app): State<App>, by: Admin, Id(id): Id<AppId>) -> Result<Response, Problem> {
     Ok(unkept(Json(Wire::from(apps::get(&app, &by, &id).await?))))
 }
 
 /// Make an application. Its secret is in the answer.
+#[utoipa::path(post, path = "/v1/applications", tag = "applications", request_body = NewApplication,
+    responses(
+        (status = 201, body = Wire, description = "The application, made."),
+        (status = 400, body = Wrong, description = "`IDE-0012` there is no such product"),
+        (status = 403, body = Wrong, description =
+            "`IDE-9002` the application would be permitted more than the caller may do"),
+    ))]
 async fn create(
     State(app): State<App>,
     by: Admin,
@@ -128,6 +208,18 @@ async fn create(
 }
 
 /// Describe an application anew, or register it anew.
+#[utoipa::path(patch, path = "/v1/applications/{id}", tag = "applications",
+    request_body = ApplicationChange,
+    params(("id" = uuid::Uuid, Path, description = "The application.")),
+    responses(
+        (status = 200, body = Wire, description = "The application, changed."),
+        (status = 400, body = Wrong, description =
+            "`IDE-0010` name, client id and secret cannot be changed; `IDE-0012` there is no product \
+             of its name that it could act for"),
+        (status = 403, body = Wrong, description =
+            "`IDE-9002` the application would be permitted more than the caller may do"),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
+    ))]
 async fn change(
     State(app): State<App>,
     by: Admin,
@@ -150,7 +242,15 @@ async fn change(
     Ok(unkept(Json(Wire::from(apps::change(&app, &by, &id, description, asked).await?))))
 }
 
-/// Remove an application.
+/// Remove an application. Its tokens, and the sign-ins made through it, are refused everywhere before
+/// this is answered.
+#[utoipa::path(delete, path = "/v1/applications/{id}", tag = "applications",
+    params(("id" = uuid::Uuid, Path, description = "The application.")),
+    responses(
+        (status = 204, description = "The application is gone."),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
+        (status = 409, body = Wrong, description = "`IDE-9010` it is needed to sign in"),
+    ))]
 async fn remove(
     State(app): State<App>,
     by: Admin,

@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 
 use axum::{
-    Json, Router,
+    Json,
     body::{Body, Bytes},
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use futures_util::stream;
 use http::{
@@ -16,6 +15,8 @@ use http::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problem::Problem;
 use crate::{
@@ -35,17 +36,46 @@ const LIMIT: (u64, u64) = (10, 100);
 const PAGE: u64 = 500;
 
 /// The routes of the audit log.
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/audit", get(list))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
 }
 
 /// A page of entries, the newest first.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditPage)]
 struct Wire {
     items: Vec<Value>,
     /// Where the next page begins: `cursor` of the next request. Absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next: Option<String>,
+}
+
+/// What is asked for, as the API's description has it.
+#[expect(dead_code, reason = "describes what `Asked` reads")]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Asking {
+    /// Who did it.
+    actor: Option<String>,
+    /// What it was done to.
+    target: Option<String>,
+    /// What was done.
+    #[param(example = "user.created")]
+    event: Option<String>,
+    /// From then on.
+    #[param(format = DateTime)]
+    since: Option<String>,
+    /// Before then.
+    #[param(format = DateTime)]
+    until: Option<String>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// How many on a page; 10 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u64>,
+    /// `json` for a page, `jsonl` or `csv` for all of it.
+    format: Option<String>,
 }
 
 /// What is asked for.
@@ -139,6 +169,9 @@ fn place(text: &str) -> Result<Place, Error> {
 
 /// The audit log of the organization, the newest entry first: a page, or by `Accept` or `format` all of
 /// it, as a table or as lines of JSON.
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(Asking),
+    responses((status = 200, description = "A page, or all of it.", content(
+        (Wire = "application/json"), (String = "text/csv"), (String = "application/jsonl")))))]
 async fn list(
     State(app): State<App>,
     by: Admin,

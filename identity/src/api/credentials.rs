@@ -1,22 +1,19 @@
 //! `/v1/applications/{id}/credentials`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    response::Response,
-    routing::{get, post},
-};
+use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use policy::model::name::AppId;
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
     apps::{exposed, unkept},
     auth::{Id, Ids, Sent},
-    page::Page,
+    page::{Listed, Page, Paging},
     problem::Problem,
 };
 use crate::{
@@ -26,20 +23,21 @@ use crate::{
     clock::rfc3339,
     credentials::{self, Asked},
     model::credential::{Credential, Proof},
+    problem::Wrong,
 };
 
 /// The routes of credentials.
-pub fn router() -> Router<App> {
-    let all = "/v1/applications/{id}/credentials";
-    let one = "/v1/applications/{id}/credentials/{credential}";
-    Router::new()
-        .route(all, get(list).post(create))
-        .route(one, get(show).delete(remove))
-        .route(&format!("{one}/rotate"), post(rotate))
-        .route(&format!("{one}/retire"), post(retire))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, remove))
+        .routes(routes!(rotate))
+        .routes(routes!(retire))
 }
 
-#[derive(Serialize)]
+/// What an application proves itself with.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Credential)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
     id: Uuid,
@@ -47,20 +45,63 @@ struct Wire {
     /// `secret` or `key`.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// When it is made; and later where the installation lets secrets be read back, to whoever may.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
+    #[schema(value_type = Option<String>, nullable = false)]
     secret: Option<SecretString>,
+    /// The public key (RFC 7517) of a `key`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
     jwk: Option<Value>,
     /// Whether it opens anything now.
     active: bool,
+    #[schema(format = DateTime)]
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
     expires_at: Option<String>,
     /// To the hour.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
     last_used_at: Option<String>,
+    /// The credential that takes its place.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     successor: Option<Uuid>,
+}
+
+/// A credential to be made: a secret, or a public key whose private half the application has.
+#[expect(dead_code, reason = "describes what `create` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewCredential {
+    #[schema(max_length = 255, example = "Nightly settlement")]
+    name: Option<String>,
+    /// A public key (RFC 7517) of RSA, P-256 or Ed25519; without one it is a secret.
+    #[schema(value_type = Option<Object>)]
+    jwk: Option<Value>,
+    /// How long it lives, in seconds; without one it does not end by itself.
+    #[schema(minimum = 1, maximum = 315_360_000_u64)]
+    expires_in_secs: Option<u64>,
+}
+
+/// A credential that takes the place of another one of its kind.
+#[expect(dead_code, reason = "describes what `rotate` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Rotation {
+    /// How long the old one goes on, in seconds; a day if it is left out.
+    #[schema(maximum = 2_592_000_u64)]
+    overlap_secs: Option<u64>,
+    /// That of the old one, if it is left out.
+    #[schema(max_length = 255)]
+    name: Option<String>,
+    /// The public key (RFC 7517) that takes the place of one; not for a secret.
+    #[schema(value_type = Option<Object>)]
+    jwk: Option<Value>,
+    /// How long it lives, in seconds; as long as the old one, if it is left out.
+    #[schema(minimum = 1, maximum = 315_360_000_u64)]
+    expires_in_secs: Option<u64>,
 }
 
 impl Wire {
@@ -93,6 +134,12 @@ fn asked(fields: &mut Fields) -> Asked {
 }
 
 /// What an application proves itself with.
+#[utoipa::path(get, path = "/v1/applications/{id}/credentials", tag = "credentials",
+    params(("id" = uuid::Uuid, Path, description = "The application."), Paging),
+    responses(
+        (status = 200, body = Listed<Wire>, description = "The credentials, without their secrets."),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
+    ))]
 async fn list(
     State(app): State<App>,
     by: Admin,
@@ -104,6 +151,13 @@ async fn list(
 }
 
 /// One credential.
+#[utoipa::path(get, path = "/v1/applications/{id}/credentials/{credential}", tag = "credentials",
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("credential" = Uuid, Path, description = "The credential.")),
+    responses(
+        (status = 200, body = Wire, description = "The credential."),
+        (status = 404, body = Wrong, description =
+            "`IDE-1001` no such application; `IDE-9040` no such credential"),
+    ))]
 async fn show(
     State(app): State<App>,
     by: Admin,
@@ -114,6 +168,16 @@ async fn show(
 }
 
 /// Make a credential. A secret is in the answer.
+#[utoipa::path(post, path = "/v1/applications/{id}/credentials", tag = "credentials",
+    request_body = NewCredential,
+    params(("id" = uuid::Uuid, Path, description = "The application.")),
+    responses(
+        (status = 201, body = Wire, description = "The credential, made."),
+        (status = 403, body = Wrong,
+            description = "`IDE-9002` the application may do more than the caller"),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
+        (status = 409, body = Wrong, description = "`IDE-9031` the application has too many"),
+    ))]
 async fn create(
     State(app): State<App>,
     by: Admin,
@@ -127,6 +191,18 @@ async fn create(
 }
 
 /// Put another credential in the place of one.
+#[utoipa::path(post, path = "/v1/applications/{id}/credentials/{credential}/rotate",
+    tag = "credentials", request_body = Rotation,
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("credential" = Uuid, Path, description = "The credential.")),
+    responses(
+        (status = 201, body = Wire, description = "The credential that takes the place."),
+        (status = 403, body = Wrong,
+            description = "`IDE-9002` the application may do more than the caller"),
+        (status = 404, body = Wrong, description =
+            "`IDE-1001` no such application; `IDE-9040` no such credential"),
+        (status = 409, body = Wrong, description =
+            "`IDE-9031` the application has too many; `IDE-9041` it has ended, or was rotated before"),
+    ))]
 async fn rotate(
     State(app): State<App>,
     by: Admin,
@@ -141,6 +217,14 @@ async fn rotate(
 }
 
 /// Let a credential open nothing from now on.
+#[utoipa::path(post, path = "/v1/applications/{id}/credentials/{credential}/retire",
+    tag = "credentials",
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("credential" = Uuid, Path, description = "The credential.")),
+    responses(
+        (status = 200, body = Wire, description = "The credential, ended."),
+        (status = 404, body = Wrong, description =
+            "`IDE-1001` no such application; `IDE-9040` no such credential"),
+    ))]
 async fn retire(
     State(app): State<App>,
     by: Admin,
@@ -151,6 +235,14 @@ async fn retire(
 }
 
 /// Remove a credential.
+#[utoipa::path(delete, path = "/v1/applications/{id}/credentials/{credential}",
+    tag = "credentials",
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("credential" = Uuid, Path, description = "The credential.")),
+    responses(
+        (status = 204, description = "The credential is gone."),
+        (status = 404, body = Wrong, description =
+            "`IDE-1001` no such application; `IDE-9040` no such credential"),
+    ))]
 async fn remove(
     State(app): State<App>,
     by: Admin,

@@ -1,10 +1,12 @@
 //! `/v1/declarations`.
 
-use axum::{Json, Router, body::Body, extract::State, routing::put};
+use axum::{Json, body::Body, extract::State};
 use http::HeaderMap;
 use policy::model::name::{GroupName, ProductName};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     auth::{Id, Named},
@@ -15,11 +17,12 @@ use crate::{
     bearer, body,
     declarations::{self, Outcome},
     error::Error,
+    problem::Wrong,
 };
 
 /// The routes of declarations.
-pub fn router() -> Router<App> {
-    Router::new().route("/v1/declarations/{service}", put(declare))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(declare))
 }
 
 /// A service as the path names it.
@@ -31,17 +34,23 @@ impl Named for Service {
     }
 }
 
-#[derive(Serialize)]
+/// What became of a declaration.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Declared)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
+    #[schema(value_type = String)]
     service: ProductName,
     version: u64,
     /// By which a declaration that has not changed is known.
     hash: String,
     /// Whether it was another one than before.
     changed: bool,
+    /// How many.
     permissions: usize,
+    /// How many.
     roles: usize,
+    #[schema(value_type = Vec<String>)]
     groups: BTreeSet<GroupName>,
     /// What it says and nothing here does.
     left_out: Vec<String>,
@@ -64,6 +73,16 @@ impl From<Outcome> for Wire {
 }
 
 /// Publish what a service declares. For the service's own application.
+#[utoipa::path(put, path = "/v1/declarations/{service}", tag = "declarations",
+    security(("bearer" = [])),
+    request_body(content = Object, description = "The manifest."),
+    params(("service" = String, Path, description = "The service, as its application is named.")),
+    responses(
+        (status = 200, body = Wire, description = "What became of it."),
+        (status = 403, body = Wrong, description = "`IDE-9042` it is not the caller's to declare"),
+        (status = 409, body = Wrong, description = "`IDE-9012` somebody else changed the same thing"),
+        (status = 422, body = Wrong, description = "`IDE-9043` it is not valid, or gives too much"),
+    ))]
 async fn declare(
     State(app): State<App>,
     Id(Service(service)): Id<Service>,

@@ -3,11 +3,10 @@
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Json,
     body::Body,
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use futures_util::stream;
 use http::{
@@ -17,13 +16,14 @@ use http::{
 use policy::changes::Sequence;
 use serde_json::json;
 use tokio::sync::watch;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problem::Problem;
 use crate::{
     app::App,
     error::Error,
     feed::{self, Choice, FeedError},
-    problem::chain,
+    problem::{Wrong, chain},
     store::Marks,
 };
 
@@ -37,11 +37,24 @@ const KEEP_ALIVE: (u64, u64) = (5, 30);
 pub struct Stopping(pub watch::Receiver<bool>);
 
 /// The routes of the feed.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/internal/v1/snapshot", get(snapshot))
-        .route("/internal/v1/changes", get(changes))
-        .route("/internal/v1/feed-key", get(key))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(snapshot)).routes(routes!(changes)).routes(routes!(key))
+}
+
+/// What a proxy asks for, as the API's description has it.
+#[expect(dead_code, reason = "describes what `Asked` reads")]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Asking {
+    /// The revision, or the place in the sequence of changes, that the proxy has.
+    after: Option<u64>,
+    /// How long to wait for a newer snapshot: 1 to 60 seconds.
+    wait: Option<u64>,
+    /// How often to be told that nothing has happened: 1 to 30 seconds.
+    keep_alive: Option<u64>,
+    /// Names of products, parted by commas; all of them, if none is named.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]*(,[a-z0-9][a-z0-9-]*)*$", example = "midaz")]
+    products: Option<String>,
 }
 
 /// What a proxy asks for.
@@ -90,6 +103,14 @@ impl Asked {
 }
 
 /// The newest snapshot, once it is newer than the one that the proxy has.
+#[utoipa::path(get, path = "/internal/v1/snapshot", tag = "feed", params(Asking),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, body = String, content_type = "application/json",
+            description = "The snapshot, signed: a JWS in its compact form."),
+        (status = 304, description = "There was none in time."),
+        (status = 403, body = Wrong, description = "`IDE-9001` the caller is no proxy"),
+    ))]
 async fn snapshot(
     State(app): State<App>,
     Extension(Stopping(mut stop)): Extension<Stopping>,
@@ -131,6 +152,14 @@ async fn snapshot(
 /// The changes after a place, and from then on each as it is committed, as server-sent events. The
 /// first batch is the answer's beginning: until the proxy has one that is current it has not
 /// caught up.
+#[utoipa::path(get, path = "/internal/v1/changes", tag = "feed", params(Asking),
+    security(("bearer" = [])),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream",
+            description = "Events `changes`, whose data is a batch, signed."),
+        (status = 403, body = Wrong, description = "`IDE-9001` the caller is no proxy"),
+        (status = 409, body = Wrong, description = "`IDE-9012` the place is ahead of what there is"),
+    ))]
 async fn changes(
     State(app): State<App>,
     Extension(Stopping(stop)): Extension<Stopping>,
@@ -205,6 +234,8 @@ impl Telling {
 
 /// The public key that proxies believe, as a JWK (RFC 8037). It is no secret; whoever gives it to a
 /// proxy must have it from here by a way that nobody else sits on.
+#[utoipa::path(get, path = "/internal/v1/feed-key", tag = "feed", security(()),
+    responses((status = 200, body = serde_json::Value, description = "The key.")))]
 async fn key(State(app): State<App>) -> Response {
     let jwk = json!({
         "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "x": app.feed.public(),

@@ -7,6 +7,7 @@ use axum::{
 };
 use http::request::Parts;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::{app::App, error::Error, store::Window};
@@ -24,11 +25,37 @@ struct Asked {
     limit: u64,
 }
 
-#[derive(Serialize)]
-struct Envelope<T> {
+/// What part of a list is asked for, as the API's description has it.
+#[expect(dead_code, reason = "describes what `Page` reads")]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// Which page, from 1 on. Without `page` and `limit` the answer is the whole list as a bare array.
+    #[param(minimum = 1, maximum = 4_294_967_295_u64)]
+    page: Option<u64>,
+    /// How many on a page; 10 if only `page` is given.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u64>,
+}
+
+/// A list: bare and whole, or a page of it in an envelope.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Listed<T> {
+    /// All of it, where neither `page` nor `limit` was asked for.
+    Whole(Vec<T>),
+    Part(Part<T>),
+}
+
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+pub struct Part<T> {
     items: Vec<T>,
+    /// Which one this is, from 1 on.
     page: u64,
+    /// How many there are on a page.
     limit: u64,
+    /// How many there are in all.
     total: u64,
 }
 
@@ -80,12 +107,11 @@ impl Page {
 
     /// Answer what was read.
     pub fn answer<T: Serialize>(self, items: Vec<T>, total: u64) -> Response {
-        match self.0 {
-            None => Json(items).into_response(),
-            Some(Asked { page, limit }) => {
-                Json(Envelope { items, page, limit, total }).into_response()
-            }
-        }
+        let list = match self.0 {
+            None => Listed::Whole(items),
+            Some(Asked { page, limit }) => Listed::Part(Part { items, page, limit, total }),
+        };
+        Json(list).into_response()
     }
 
     /// Answer a part of what was read whole.

@@ -80,10 +80,10 @@ fn code(error: &Error) -> Code {
             Code("IDE-0060", S::BAD_REQUEST, "MFA Disable Refused")
         }
         Error::NoDelivery => Code("IDE-0064", S::SERVICE_UNAVAILABLE, "Service Unavailable"),
-        Error::StaleSignIn => Code("IDE-9040", S::FORBIDDEN, "Recent Sign-In Needed"),
-        Error::FactorNotShown => Code("IDE-9041", S::FORBIDDEN, "Second Factor Needed"),
-        Error::NoSuchFactor => Code("IDE-9042", S::NOT_FOUND, "Second Factor Not Found"),
-        Error::TooManyTries => Code("IDE-9043", S::TOO_MANY_REQUESTS, "Too Many Tries"),
+        Error::StaleSignIn => Code("IDE-9045", S::FORBIDDEN, "Recent Sign-In Needed"),
+        Error::FactorNotShown => Code("IDE-9046", S::FORBIDDEN, "Second Factor Needed"),
+        Error::NoSuchFactor => Code("IDE-9047", S::NOT_FOUND, "Second Factor Not Found"),
+        Error::TooManyTries => Code("IDE-9048", S::TOO_MANY_REQUESTS, "Too Many Tries"),
         Error::Rule { .. }
         | Error::WrongPasscode
         | Error::NotSetUp

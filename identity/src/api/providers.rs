@@ -4,18 +4,19 @@
 //! cannot change, are guesses.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{FromRequestParts, Path, State},
     response::Response,
-    routing::{get, patch},
 };
 use http::{StatusCode, request::Parts};
 use policy::model::name::AppId;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     auth::{Id, Named, Sent},
-    page::Page,
+    page::{Listed, Page, Paging},
     problem::Problem,
 };
 use crate::{
@@ -25,18 +26,18 @@ use crate::{
     clock::rfc3339,
     error::Error,
     model::provider::{Category, Details, Link, Provider, Type, Use},
+    problem::Wrong,
     providers::{self, Asked, AskedUse, Secrets},
 };
 
 /// The routes of providers.
-pub fn router() -> Router<App> {
-    const LINK: &str = "/v1/applications/{id}/providers/{providerId}";
-    Router::new()
-        .route("/v1/providers", get(list).post(create))
-        .route("/v1/providers/{id}", get(show).patch(change).delete(remove))
-        .route("/v1/applications/{id}/providers", get(links).post(link))
-        .route(LINK, patch(relink).delete(unlink))
-        .route("/v1/applications/{id}/providers/{providerId}/default", patch(prefer))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, change, remove))
+        .routes(routes!(links, link))
+        .routes(routes!(relink, unlink))
+        .routes(routes!(prefer))
 }
 
 /// The id of a provider.
@@ -75,6 +76,87 @@ struct Wire {
     created_at: String,
 }
 
+/// A shape that has, beside its own members, those that a provider is told beside its kind.
+macro_rules! with_details {
+    ($(#[$of:meta])* struct $name:ident { $($own:tt)* }) => {
+        #[expect(dead_code, reason = "describes what is sent or answered")]
+        #[derive(ToSchema)]
+        $(#[$of])*
+        #[serde(rename_all = "camelCase")]
+        struct $name {
+            $($own)*
+            sub_type: Option<String>,
+            method: Option<String>,
+            client_id: Option<String>,
+            client_id2: Option<String>,
+            host: Option<String>,
+            title: Option<String>,
+            content: Option<String>,
+            receiver: Option<String>,
+            region_id: Option<String>,
+            sign_name: Option<String>,
+            template_code: Option<String>,
+            app_id: Option<String>,
+            endpoint: Option<String>,
+            intranet_endpoint: Option<String>,
+            domain: Option<String>,
+            #[schema(minimum = 1, maximum = 65535)]
+            port: Option<u64>,
+            disable_ssl: Option<bool>,
+            /// Of a request by a template, each as `Name: value`.
+            #[schema(max_items = 16)]
+            headers: Option<Vec<String>>,
+        }
+    };
+}
+
+with_details! {
+    /// A way to deliver codes. Its secrets are never part of it, nor is what is empty.
+    #[schema(as = Provider)]
+    struct Told {
+        id: uuid::Uuid,
+        name: String,
+        /// `Email` or `SMS`.
+        category: String,
+        /// `SMTP` or `SendGrid` for `Email`; `Twilio`, `Webhook` or `HTTP` for `SMS`.
+        r#type: String,
+        #[schema(format = DateTime)]
+        created_at: String,
+    }
+}
+
+with_details! {
+    /// A provider to be made.
+    #[serde(deny_unknown_fields)]
+    struct NewProvider {
+        /// `Email` or `SMS`.
+        #[schema(min_length = 1, example = "Email")]
+        category: String,
+        /// `SMTP` or `SendGrid` for `Email`; `Twilio`, `Webhook` or `HTTP` for `SMS`.
+        #[schema(min_length = 1, example = "SMTP")]
+        r#type: String,
+        #[schema(min_length = 1, max_length = 255, example = "Mail server")]
+        name: String,
+        /// Never read back.
+        client_secret: Option<String>,
+        /// Never read back.
+        client_secret2: Option<String>,
+    }
+}
+
+with_details! {
+    /// What is to be changed of a provider; what is left out stays as it is.
+    #[serde(deny_unknown_fields)]
+    struct ProviderChange {
+        #[schema(max_length = 255)]
+        name: Option<String>,
+        /// Never read back.
+        client_secret: Option<String>,
+        /// Never read back.
+        client_secret2: Option<String>,
+    }
+}
+
 impl From<Provider> for Wire {
     fn from(provider: Provider) -> Self {
         Self {
@@ -99,6 +181,55 @@ struct LinkWire {
     with: Use,
     /// An addition to the original.
     is_default: bool,
+}
+
+/// An application's use of a provider.
+#[expect(dead_code, reason = "describes `LinkWire`")]
+#[expect(clippy::struct_excessive_bools, reason = "the original's members")]
+#[derive(ToSchema)]
+#[schema(as = ProviderLink)]
+#[serde(rename_all = "camelCase")]
+struct ToldLink {
+    provider_id: uuid::Uuid,
+    /// `Email` or `SMS`.
+    category: String,
+    r#type: String,
+    can_sign_in: bool,
+    can_sign_up: bool,
+    can_unlink: bool,
+    prompted: bool,
+    alert_type: String,
+    rule: String,
+    /// Whether it comes before the application's others of its category.
+    is_default: bool,
+}
+
+/// A provider that an application is to use. How it uses it is kept and told as it was given.
+#[expect(dead_code, reason = "describes what `link` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewProviderLink {
+    #[schema(format = Uuid, example = "0191e1a0-0000-7000-8000-000000000000")]
+    provider_id: String,
+    can_sign_in: Option<bool>,
+    can_sign_up: Option<bool>,
+    can_unlink: Option<bool>,
+    prompted: Option<bool>,
+    alert_type: Option<String>,
+    rule: Option<String>,
+}
+
+/// What is to be changed of how an application uses a provider; what is left out stays as it is.
+#[expect(dead_code, reason = "describes what `relink` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ProviderLinkChange {
+    can_sign_in: Option<bool>,
+    can_sign_up: Option<bool>,
+    can_unlink: Option<bool>,
+    prompted: Option<bool>,
+    alert_type: Option<String>,
+    rule: Option<String>,
 }
 
 impl From<Link> for LinkWire {
@@ -141,12 +272,20 @@ fn asked_use(fields: &mut Fields) -> AskedUse {
 }
 
 /// Providers of the organization.
+#[utoipa::path(get, path = "/v1/providers", tag = "providers", params(Paging),
+    responses((status = 200, body = Listed<Told>, description = "The providers.")))]
 async fn list(State(app): State<App>, by: Admin, page: Page) -> Result<Response, Problem> {
     let (all, total) = providers::list(&app, &by, page.window()).await?;
     Ok(page.answer(all.into_iter().map(Wire::from).collect(), total))
 }
 
 /// One provider.
+#[utoipa::path(get, path = "/v1/providers/{id}", tag = "providers",
+    params(("id" = uuid::Uuid, Path, description = "The provider.")),
+    responses(
+        (status = 200, body = Told, description = "The provider."),
+        (status = 404, body = Wrong, description = "`IDE-1012` no such provider"),
+    ))]
 async fn show(
     State(app): State<App>,
     by: Admin,
@@ -156,6 +295,8 @@ async fn show(
 }
 
 /// Make a provider.
+#[utoipa::path(post, path = "/v1/providers", tag = "providers", request_body = NewProvider,
+    responses((status = 201, body = Told, description = "The provider, made.")))]
 async fn create(
     State(app): State<App>,
     by: Admin,
@@ -178,6 +319,14 @@ async fn create(
 }
 
 /// Change a provider.
+#[utoipa::path(patch, path = "/v1/providers/{id}", tag = "providers",
+    request_body = ProviderChange,
+    params(("id" = uuid::Uuid, Path, description = "The provider.")),
+    responses(
+        (status = 200, body = Told, description = "The provider, changed."),
+        (status = 400, body = Wrong, description = "`IDE-0011` category and type are as they were made"),
+        (status = 404, body = Wrong, description = "`IDE-1012` no such provider"),
+    ))]
 async fn change(
     State(app): State<App>,
     by: Admin,
@@ -195,6 +344,12 @@ async fn change(
 }
 
 /// Remove a provider.
+#[utoipa::path(delete, path = "/v1/providers/{id}", tag = "providers",
+    params(("id" = uuid::Uuid, Path, description = "The provider.")),
+    responses(
+        (status = 204, description = "The provider is gone, and no application uses it."),
+        (status = 404, body = Wrong, description = "`IDE-1012` no such provider"),
+    ))]
 async fn remove(
     State(app): State<App>,
     by: Admin,
@@ -205,6 +360,12 @@ async fn remove(
 }
 
 /// The providers that an application uses.
+#[utoipa::path(get, path = "/v1/applications/{id}/providers", tag = "providers",
+    params(("id" = uuid::Uuid, Path, description = "The application.")),
+    responses(
+        (status = 200, body = Vec<ToldLink>, description = "The providers."),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
+    ))]
 async fn links(
     State(app): State<App>,
     by: Admin,
@@ -215,6 +376,14 @@ async fn links(
 }
 
 /// Let an application use a provider.
+#[utoipa::path(post, path = "/v1/applications/{id}/providers", tag = "providers",
+    request_body = NewProviderLink,
+    params(("id" = uuid::Uuid, Path, description = "The application.")),
+    responses(
+        (status = 201, body = ToldLink, description = "How it uses the provider."),
+        (status = 404, body = Wrong,
+            description = "`IDE-1001` no such application; `IDE-1012` no such provider"),
+    ))]
 async fn link(
     State(app): State<App>,
     by: Admin,
@@ -231,6 +400,14 @@ async fn link(
 }
 
 /// Change how an application uses a provider.
+#[utoipa::path(patch, path = "/v1/applications/{id}/providers/{providerId}", tag = "providers",
+    request_body = ProviderLinkChange,
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("providerId" = uuid::Uuid, Path, description = "The provider.")),
+    responses(
+        (status = 200, body = ToldLink, description = "How it uses the provider now."),
+        (status = 404, body = Wrong, description =
+            "`IDE-1001` no such application; `IDE-1012` it uses no such provider"),
+    ))]
 async fn relink(
     State(app): State<App>,
     by: Admin,
@@ -243,6 +420,14 @@ async fn relink(
 }
 
 /// Let a provider come first. The body is not read: that of the original is unknown.
+#[utoipa::path(patch, path = "/v1/applications/{id}/providers/{providerId}/default",
+    tag = "providers",
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("providerId" = uuid::Uuid, Path, description = "The provider.")),
+    responses(
+        (status = 200, body = ToldLink, description = "How it uses the provider."),
+        (status = 404, body = Wrong, description =
+            "`IDE-1001` no such application; `IDE-1012` it uses no such provider"),
+    ))]
 async fn prefer(
     State(app): State<App>,
     by: Admin,
@@ -252,6 +437,14 @@ async fn prefer(
 }
 
 /// Let an application use a provider no more.
+#[utoipa::path(delete, path = "/v1/applications/{id}/providers/{providerId}",
+    tag = "providers",
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("providerId" = uuid::Uuid, Path, description = "The provider.")),
+    responses(
+        (status = 204, description = "The application uses it no more."),
+        (status = 404, body = Wrong, description =
+            "`IDE-1001` no such application; `IDE-1012` it uses no such provider"),
+    ))]
 async fn unlink(
     State(app): State<App>,
     by: Admin,

@@ -1,18 +1,18 @@
 //! `/v1/sessions`, and those of people and applications: who is signed in where.
 
 use axum::{
-    Router,
     extract::{RawQuery, State},
     response::Response,
-    routing::{delete, get},
 };
 use http::{HeaderMap, StatusCode};
 use policy::model::name::{AppId, SessionId, UserId};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     auth::{Id, Ids},
-    page::Page,
+    page::{Listed, Page, Paging},
     problem::Problem,
 };
 use crate::{
@@ -22,40 +22,52 @@ use crate::{
     clock::rfc3339,
     error::Error,
     model::signed_in::{Kind, SignedIn},
+    problem::Wrong,
     signed_in::{self, Of},
 };
 
 /// The routes of sign-ins.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/v1/sessions", get(own).delete(end_all_own))
-        .route("/v1/sessions/{sid}", delete(end_own))
-        .route("/v1/users/{id}/sessions", get(of_user).delete(end_all_of_user))
-        .route("/v1/users/{id}/sessions/{sid}", delete(end_of_user))
-        .route("/v1/applications/{id}/sessions", get(through).delete(end_all_through))
-        .route("/v1/applications/{id}/sessions/{sid}", delete(end_through))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(own, end_all_own))
+        .routes(routes!(end_own))
+        .routes(routes!(of_user, end_all_of_user))
+        .routes(routes!(end_of_user))
+        .routes(routes!(through, end_all_through))
+        .routes(routes!(end_through))
 }
 
-#[derive(Serialize)]
+/// The application that a sign-in was made through.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SessionApplication)]
 #[serde(rename_all = "camelCase")]
 struct Application {
+    #[schema(value_type = uuid::Uuid)]
     id: AppId,
     name: String,
 }
 
-#[derive(Serialize)]
+/// A sign-in that has not ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
+    #[schema(value_type = uuid::Uuid)]
     id: SessionId,
     /// `application`, or `browser` for a sign-in at our own page.
     #[serde(rename = "type")]
     kind: &'static str,
+    #[schema(value_type = uuid::Uuid)]
     user_id: UserId,
     application: Option<Application>,
     /// The browser's sign-in that it hangs on.
+    #[schema(value_type = Option<uuid::Uuid>)]
     browser: Option<SessionId>,
+    #[schema(format = DateTime)]
     started_at: String,
+    #[schema(format = DateTime)]
     last_used_at: Option<String>,
+    #[schema(format = DateTime)]
     expires_at: String,
     address: Option<String>,
     agent: Option<String>,
@@ -84,6 +96,9 @@ fn told(all: Vec<SignedIn>, here: Option<&SessionId>) -> Vec<Wire> {
 }
 
 /// Where the bearer is signed in. Nothing but being oneself is needed.
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", security(("bearer" = [])),
+    params(Paging),
+    responses((status = 200, body = Listed<Wire>, description = "The sign-ins.")))]
 async fn own(State(app): State<App>, headers: HeaderMap, page: Page) -> Result<Response, Problem> {
     let bearer = bearer::authenticate(&app, &headers).await?;
     let all = signed_in::own(&app, &bearer).await?;
@@ -91,6 +106,12 @@ async fn own(State(app): State<App>, headers: HeaderMap, page: Page) -> Result<R
 }
 
 /// End one of the bearer's own sign-ins.
+#[utoipa::path(delete, path = "/v1/sessions/{sid}", tag = "sessions", security(("bearer" = [])),
+    params(("sid" = uuid::Uuid, Path, description = "The sign-in.")),
+    responses(
+        (status = 204, description = "The sign-in has ended."),
+        (status = 404, body = Wrong, description = "`IDE-9050` the caller has no such sign-in"),
+    ))]
 async fn end_own(
     State(app): State<App>,
     headers: HeaderMap,
@@ -102,6 +123,10 @@ async fn end_own(
 }
 
 /// End all of the bearer's own sign-ins; with `?except=current`, all others.
+#[utoipa::path(delete, path = "/v1/sessions", tag = "sessions", security(("bearer" = [])),
+    params(("except" = Option<String>, Query,
+        description = "`current` for all but the one that asks.", example = "current")),
+    responses((status = 204, description = "The sign-ins have ended.")))]
 async fn end_all_own(
     State(app): State<App>,
     headers: HeaderMap,
@@ -118,6 +143,12 @@ async fn end_all_own(
 }
 
 /// Where a person is signed in.
+#[utoipa::path(get, path = "/v1/users/{id}/sessions", tag = "sessions",
+    params(("id" = uuid::Uuid, Path, description = "The person."), Paging),
+    responses(
+        (status = 200, body = Listed<Wire>, description = "The sign-ins."),
+        (status = 404, body = Wrong, description = "`IDE-1003` no such user"),
+    ))]
 async fn of_user(
     State(app): State<App>,
     by: Admin,
@@ -129,6 +160,13 @@ async fn of_user(
 }
 
 /// End one of a person's sign-ins.
+#[utoipa::path(delete, path = "/v1/users/{id}/sessions/{sid}", tag = "sessions",
+    params(("id" = uuid::Uuid, Path, description = "The person."), ("sid" = uuid::Uuid, Path, description = "The sign-in.")),
+    responses(
+        (status = 204, description = "The sign-in has ended."),
+        (status = 403, body = Wrong, description = "`IDE-9002` the person may do more than the caller"),
+        (status = 404, body = Wrong, description = "`IDE-1003` no such user; `IDE-9050` no such sign-in"),
+    ))]
 async fn end_of_user(
     State(app): State<App>,
     by: Admin,
@@ -139,6 +177,13 @@ async fn end_of_user(
 }
 
 /// Sign a person out everywhere.
+#[utoipa::path(delete, path = "/v1/users/{id}/sessions", tag = "sessions",
+    params(("id" = uuid::Uuid, Path, description = "The person.")),
+    responses(
+        (status = 204, description = "The sign-ins have ended."),
+        (status = 403, body = Wrong, description = "`IDE-9002` the person may do more than the caller"),
+        (status = 404, body = Wrong, description = "`IDE-1003` no such user"),
+    ))]
 async fn end_all_of_user(
     State(app): State<App>,
     by: Admin,
@@ -149,6 +194,12 @@ async fn end_all_of_user(
 }
 
 /// Who is signed in through an application.
+#[utoipa::path(get, path = "/v1/applications/{id}/sessions", tag = "sessions",
+    params(("id" = uuid::Uuid, Path, description = "The application."), Paging),
+    responses(
+        (status = 200, body = Listed<Wire>, description = "The sign-ins."),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
+    ))]
 async fn through(
     State(app): State<App>,
     by: Admin,
@@ -160,6 +211,13 @@ async fn through(
 }
 
 /// End a sign-in that was made through an application.
+#[utoipa::path(delete, path = "/v1/applications/{id}/sessions/{sid}", tag = "sessions",
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("sid" = uuid::Uuid, Path, description = "The sign-in.")),
+    responses(
+        (status = 204, description = "The sign-in has ended."),
+        (status = 403, body = Wrong, description = "`IDE-9002` somebody signed in may do more than the caller"),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application; `IDE-9050` no such sign-in"),
+    ))]
 async fn end_through(
     State(app): State<App>,
     by: Admin,
@@ -170,6 +228,13 @@ async fn end_through(
 }
 
 /// Sign everybody out of an application.
+#[utoipa::path(delete, path = "/v1/applications/{id}/sessions", tag = "sessions",
+    params(("id" = uuid::Uuid, Path, description = "The application.")),
+    responses(
+        (status = 204, description = "The sign-ins have ended."),
+        (status = 403, body = Wrong, description = "`IDE-9002` somebody signed in may do more than the caller"),
+        (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
+    ))]
 async fn end_all_through(
     State(app): State<App>,
     by: Admin,

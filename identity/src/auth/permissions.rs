@@ -12,6 +12,9 @@ use crate::{app::App, bearer};
 const NEWER: (&str, &str) = ("update-password", "users/password");
 
 /// What the bearer may do: resource → actions, whatever the product.
+#[utoipa::path(get, path = "/v1/permissions", tag = "sign-in", security(("bearer" = [])),
+    responses((status = 200, body = BTreeMap<String, BTreeSet<String>>,
+        description = "Actions by resource.", example = json!({"accounts": ["get", "patch"]}))))]
 pub async fn list(
     State(app): State<App>,
     headers: HeaderMap,

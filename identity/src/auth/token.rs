@@ -16,6 +16,7 @@ use http::{
 use policy::model::name::UserId;
 use secrecy::SecretString;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::refusal::Refusal;
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     mfa::challenge::Asked,
     model::{app::Client, factor::FactorKind},
     origin::Origin,
+    problem::Wrong,
     tokens::Issued,
 };
 
@@ -37,40 +39,121 @@ const FORM: [(&str, &str); 4] = [
     ("refresh_token", "refreshToken"),
 ];
 
-#[derive(Serialize)]
-struct Wire {
+/// A request for a token. Which members there are depends on the grant.
+#[expect(dead_code, reason = "describes what `grant` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TokenRequest {
+    /// `password`, `client_credentials` or `refresh_token`.
+    #[schema(min_length = 1, example = "client_credentials")]
+    grant_type: String,
+    /// For `password`: a user name or an e-mail address.
+    username: Option<String>,
+    /// For `password`.
+    #[schema(format = Password)]
+    password: Option<String>,
+    /// For `client_credentials`; otherwise the default application is meant if it is left out.
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    /// For `refresh_token`.
+    refresh_token: Option<String>,
+    /// Taken and not looked at.
+    scope: Option<String>,
+    /// For `password`: of a device that was remembered.
+    device_token: Option<String>,
+}
+
+/// The same as a form, in the names of RFC 6749. Those of the JSON are understood here, too.
+#[expect(dead_code, reason = "describes what `grant` takes")]
+#[derive(ToSchema)]
+struct TokenRequestForm {
+    #[schema(min_length = 1)]
+    grant_type: String,
+    username: Option<String>,
+    #[schema(format = Password)]
+    password: Option<String>,
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    refresh_token: Option<String>,
+    scope: Option<String>,
+}
+
+/// A refresh token, and whose it is.
+#[expect(dead_code, reason = "describes what `refresh` takes")]
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RefreshRequest {
+    #[schema(min_length = 1)]
+    refresh_token: String,
+    /// With the secret, or not at all.
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    /// Taken and not looked at.
+    scope: Option<String>,
+}
+
+/// The same as a form, in the names of RFC 6749.
+#[expect(dead_code, reason = "describes what `refresh` takes")]
+#[derive(ToSchema)]
+struct RefreshRequestForm {
+    #[schema(min_length = 1)]
+    refresh_token: String,
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    scope: Option<String>,
+}
+
+/// Tokens, in both spellings.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tokens)]
+pub struct Wire {
     #[serde(rename = "accessToken")]
     access: String,
     #[serde(rename = "idToken", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     id: Option<String>,
     #[serde(rename = "tokenType")]
     kind: &'static str,
+    /// Seconds.
     #[serde(rename = "expiresIn")]
     expires_in: u64,
     #[serde(rename = "refreshToken", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     scope: Option<String>,
+    /// Of a device that is remembered from now on.
     #[serde(rename = "deviceToken", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     device_token: Option<String>,
     #[serde(flatten)]
     snake: Snake,
 }
 
 /// The same in the other spelling.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TokensInSnakeCase)]
 struct Snake {
     access_token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     id_token: Option<String>,
     token_type: &'static str,
+    /// Seconds.
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh_token: Option<String>,
 }
 
 /// What is answered instead of tokens. Of the original's answer `mfaToken` alone is known.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MfaChallenge)]
 #[serde(rename_all = "camelCase")]
 struct Challenge {
     mfa_token: String,
@@ -81,7 +164,18 @@ struct Challenge {
     /// Whether a first factor is to be set up, by this token and for that person.
     enrolment_required: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<uuid::Uuid>, nullable = false)]
     user_id: Option<UserId>,
+}
+
+/// Tokens; or for a person of whom a second factor is asked, a challenge.
+#[expect(dead_code, reason = "describes what `grant` answers")]
+#[derive(ToSchema)]
+#[schema(as = TokensOrChallenge)]
+#[serde(untagged)]
+enum Answered {
+    Tokens(Wire),
+    Challenge(Challenge),
 }
 
 impl From<Asked> for Challenge {
@@ -120,6 +214,19 @@ fn unkept(wire: &impl Serialize) -> Response {
 }
 
 /// Ask for a token by any grant.
+#[utoipa::path(post, path = "/v1/login/oauth/access_token", tag = "sign-in", security(()),
+    request_body(content(
+        (TokenRequest = "application/json"),
+        (TokenRequestForm = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, body = Answered, description = "The tokens, or a challenge."),
+        (status = 400, body = Wrong, description =
+            "`AUT-0013` no such grant; `AUT-0014` members of that grant are missing; `AUT-1001` the \
+             application may not use it; `AUT-1005` the refresh token is invalid, expired or revoked"),
+        (status = 401, body = Wrong, description =
+            "`AUT-1002` the user name or password is wrong; `AUT-1004` the client id or secret is wrong"),
+    ))]
 pub async fn grant(
     State(app): State<App>,
     origin: Origin,
@@ -143,7 +250,19 @@ pub async fn grant(
     Ok(answer(issued, None))
 }
 
-/// Exchange a refresh token.
+/// Exchange a refresh token. It is good once, and its answer brings the next.
+#[utoipa::path(post, path = "/v1/login/oauth/refresh_token", tag = "sign-in", security(()),
+    request_body(content(
+        (RefreshRequest = "application/json"),
+        (RefreshRequestForm = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, body = Wire, description = "The tokens."),
+        (status = 400, body = Wrong, description =
+            "`AUT-0014` client id or secret is missing; `AUT-1001` the application may not refresh; \
+             `AUT-1005` the refresh token is invalid, expired or revoked"),
+        (status = 401, body = Wrong, description = "`AUT-1004` the client id or secret is wrong"),
+    ))]
 pub async fn refresh(
     State(app): State<App>,
     origin: Origin,

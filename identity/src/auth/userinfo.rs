@@ -3,13 +3,17 @@
 use axum::{Json, extract::State};
 use http::HeaderMap;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::refusal::Refusal;
 use crate::{app::App, bearer};
 
-#[derive(Serialize)]
+/// Who the bearer of a token is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserInfo)]
 #[serde(rename_all = "camelCase")]
 pub struct Wire {
+    /// The user's id, or `admin/` and the application's.
     sub: String,
     /// The user name, or the application's id.
     name: String,
@@ -22,6 +26,8 @@ pub struct Wire {
 }
 
 /// Who the bearer is.
+#[utoipa::path(get, path = "/v1/userinfo", tag = "sign-in", security(("bearer" = [])),
+    responses((status = 200, body = Wire, description = "The bearer.")))]
 pub async fn show(State(app): State<App>, headers: HeaderMap) -> Result<Json<Wire>, Refusal> {
     let bearer = bearer::authenticate(&app, &headers).await?;
     let sub = bearer.claims.sub;

@@ -11,6 +11,7 @@ use policy::{
 };
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{
     FRESH, HOURLY, Shown, Status, TRIES, challenge, codes, label, preferred, recovery, required,
@@ -154,7 +155,8 @@ pub async fn status(app: &App, me: &Oneself) -> Result<Status, Error> {
 }
 
 /// A factor that is to be proved. What stands here is told this once.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MfaSetUp)]
 #[serde(rename_all = "camelCase")]
 pub struct SetUp {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,9 +5,10 @@
 
 use policy::model::name::GroupName;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The settings of one organization. Kept as JSON; what is not said has its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Settings {
     pub mfa: Mfa,
@@ -15,16 +16,19 @@ pub struct Settings {
 }
 
 /// What a password must have when it is chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PasswordRules)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Password {
     /// The fewest characters, 12 to 128. Default: 12 where everybody must have a second factor, and 15
     /// otherwise.
+    #[schema(minimum = 12, maximum = 128)]
     pub min_length: Option<u32>,
     /// Whether there must be a lower case and an upper case letter, a digit and a special character,
     /// and no two equal characters next to each other. Default: false.
     pub composition: bool,
     /// How hard it must be to guess, as zxcvbn estimates: 2, a million guesses, to 4. Default: 3.
+    #[schema(minimum = 2, maximum = 4)]
     pub strength: u8,
 }
 
@@ -35,12 +39,13 @@ impl Default for Password {
 }
 
 /// Who must have a second factor. Everybody else may.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Mfa {
     /// Everybody. Default: false.
     pub required: bool,
     /// Whoever is in one of these groups. Default: nobody.
+    #[schema(value_type = Vec<String>, max_items = 256)]
     pub groups: Vec<GroupName>,
 }
 

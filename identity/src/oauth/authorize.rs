@@ -12,6 +12,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use policy::token::Kind;
 use secrecy::SecretString;
+use utoipa::ToSchema;
 
 use super::{
     factor,
@@ -92,7 +93,56 @@ impl Back<'_> {
     }
 }
 
+/// A request for a code (RFC 6749, section 4.1.1; OpenID Connect Core, section 3.1.2.1).
+#[expect(dead_code, reason = "describes what is read of a request")]
+#[derive(utoipa::IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
+struct AuthorizationRequest {
+    client_id: String,
+    /// One that is registered for the application: compared as text.
+    redirect_uri: String,
+    /// `code`.
+    response_type: String,
+    /// PKCE (RFC 7636).
+    code_challenge: String,
+    /// `S256`.
+    code_challenge_method: String,
+    scope: Option<String>,
+    state: Option<String>,
+    nonce: Option<String>,
+    prompt: Option<String>,
+    max_age: Option<u64>,
+    login_hint: Option<String>,
+    id_token_hint: Option<String>,
+    /// `aal2` asks for two factors.
+    acr_values: Option<String>,
+    /// RFC 8707. There may be several.
+    resource: Option<String>,
+    response_mode: Option<String>,
+}
+
+/// What somebody typed on the sign-in page.
+#[expect(dead_code, reason = "describes what `sign_in` takes")]
+#[derive(ToSchema)]
+struct SignInForm {
+    /// The parameters of the request for a code.
+    request: String,
+    /// What ties the form to the browser that it was shown in.
+    csrf: String,
+    username: Option<String>,
+    #[schema(format = Password)]
+    password: Option<String>,
+}
+
 /// Ask for a code.
+#[utoipa::path(get, path = "/oauth2/authorize", tag = "pages", security(()),
+    params(AuthorizationRequest),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "The sign-in page."),
+        (status = 303, description = "Back to the application, with a code or with what is wrong."),
+        (status = 400, body = String, content_type = "text/html",
+            description = "A page that says what is wrong, where it is not clear whom else to tell."),
+    ))]
 pub async fn ask(
     State(app): State<App>,
     headers: HeaderMap,
@@ -106,6 +156,13 @@ pub async fn ask(
 
 /// The same by `POST`, whose body is the query. The browser is sent round once more, for from another
 /// site it brings no cookies along.
+#[utoipa::path(post, path = "/oauth2/authorize", tag = "pages", security(()),
+    request_body(content = AuthorizationRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "The same by a link."),
+        (status = 400, body = String, content_type = "text/html",
+            description = "A page that says what is wrong with the request."),
+    ))]
 pub async fn ask_again(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
     match Form::of_body(&app, &headers, body).await {
         Ok(form) => {
@@ -132,6 +189,19 @@ async fn answer(app: &App, headers: &HeaderMap, query: &str) -> Result<Response,
 }
 
 /// What somebody typed on our page.
+#[utoipa::path(post, path = "/oauth2/sign-in", tag = "pages", security(()),
+    request_body(content = SignInForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = String, content_type = "text/html",
+            description = "The page that asks for a second factor."),
+        (status = 303, description = "Back to the application, with a code."),
+        (status = 400, body = String, content_type = "text/html",
+            description = "A page that says what is wrong with the request."),
+        (status = 403, body = String, content_type = "text/html",
+            description = "The sign-in page again: the user name or password is wrong."),
+        (status = 429, body = String, content_type = "text/html",
+            description = "A page that asks to wait: too many sign-ins from there have failed."),
+    ))]
 pub async fn sign_in(
     State(app): State<App>,
     origin: Origin,

@@ -19,12 +19,17 @@ use crate::{
 
 /// The key set (RFC 7517), for those who verify tokens themselves. They
 /// may keep it for five minutes; a key is published a day before it signs.
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "oauth", security(()),
+    responses((status = 200, body = Object, description = "The keys.",
+        example = json!({"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "…", "n": "…", "e": "AQAB"}]}))))]
 pub async fn jwks(State(app): State<App>) -> Response {
     kept(&app.ring.load().jwks)
 }
 
 /// The issuer's metadata (OpenID Connect Discovery 1.0, section 3; RFC 8414, section 2). Both documents
 /// are the same: what the one has more, readers of the other pass over.
+#[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "oauth", security(()),
+    responses((status = 200, body = Object, description = "The metadata.")))]
 pub async fn metadata(State(app): State<App>) -> Response {
     let at = |path: &str| format!("{}{path}", app.config.issuer.trim_end_matches('/'));
     let secrets = ["client_secret_basic", "client_secret_post", "private_key_jwt"];

@@ -3,6 +3,7 @@
 
 use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, StatusCode};
+use utoipa::ToSchema;
 
 use super::{
     authorize::{self, Request},
@@ -95,7 +96,34 @@ pub async fn begin(
     show(app, headers, request, (&open, said))
 }
 
+/// What somebody typed on the second page.
+#[expect(dead_code, reason = "describes what `sign_in` takes")]
+#[derive(ToSchema)]
+struct SecondFactorForm {
+    /// The parameters of the request for a code.
+    request: String,
+    /// What ties the form to the browser that it was shown in.
+    csrf: String,
+    challenge: Option<String>,
+    code: Option<String>,
+    /// Whether to remember this device.
+    remember: Option<String>,
+}
+
 /// What somebody typed on it.
+#[utoipa::path(post, path = "/oauth2/second-factor", operation_id = "second_factor", tag = "pages",
+    security(()),
+    request_body(content = SecondFactorForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "The page again."),
+        (status = 303, description = "Back to the application, with a code."),
+        (status = 400, body = String, content_type = "text/html",
+            description = "A page that says what is wrong with the request."),
+        (status = 403, body = String, content_type = "text/html",
+            description = "The page again, or the one before: the code is wrong, or came too late."),
+        (status = 429, body = String, content_type = "text/html",
+            description = "A page that asks to wait: too many codes were wrong."),
+    ))]
 pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
     match typed(&app, &headers, body).await {
         Ok(response) | Err(response) => response,

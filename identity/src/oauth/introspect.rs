@@ -4,6 +4,7 @@ use axum::{Json, body::Body, extract::State, response::Response};
 use http::HeaderMap;
 use policy::{model::claims, token::Kind};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::{
     client,
@@ -12,8 +13,66 @@ use super::{
 };
 use crate::{app::App, bearer, error::Error, model::app::Client, origin::Origin, sessions};
 
+/// A token to be told about, and who asks, unless that stands in the header.
+#[expect(dead_code, reason = "describes what `introspect` takes")]
+#[derive(ToSchema)]
+struct IntrospectionRequest {
+    #[schema(min_length = 1)]
+    token: String,
+    /// Taken and not looked at.
+    token_type_hint: Option<String>,
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+}
+
+/// What a token stands for; of one that stands for nothing, that it is not active.
+#[expect(dead_code, reason = "describes what `introspect` tells")]
+#[derive(ToSchema)]
+struct Introspection {
+    active: bool,
+    #[schema(nullable = false)]
+    token_type: Option<String>,
+    #[schema(nullable = false)]
+    iss: Option<String>,
+    #[schema(nullable = false)]
+    sub: Option<String>,
+    #[schema(nullable = false)]
+    aud: Option<Vec<String>>,
+    /// Seconds since the epoch.
+    #[schema(nullable = false)]
+    exp: Option<u64>,
+    #[schema(nullable = false)]
+    iat: Option<u64>,
+    nbf: Option<u64>,
+    #[schema(nullable = false)]
+    client_id: Option<String>,
+    #[schema(nullable = false)]
+    jti: Option<String>,
+    #[schema(nullable = false)]
+    scope: Option<String>,
+    #[schema(nullable = false)]
+    sid: Option<String>,
+    #[schema(nullable = false)]
+    username: Option<String>,
+    #[schema(nullable = false)]
+    organization: Option<String>,
+    /// `normal-user` or `application`.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// A person's, as of now.
+    #[schema(nullable = false)]
+    groups: Option<Vec<String>>,
+    /// An application's, as of now.
+    #[schema(nullable = false)]
+    roles: Option<Vec<String>>,
+}
+
 /// Tell an application about a token of its organization. An access token is told to each of them, for
 /// it is shown to each; a refresh token to its own client alone.
+#[utoipa::path(post, path = "/oauth2/introspect", tag = "oauth", security(("client" = []), ()),
+    request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = Introspection, description = "What the token stands for.")))]
 pub async fn introspect(
     State(app): State<App>,
     origin: Origin,

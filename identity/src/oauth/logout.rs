@@ -26,7 +26,28 @@ const PURPOSE: &str = "sign-out";
 /// Where to go afterwards: an address of the client's, with its own words.
 type Target = Option<(String, Option<String>)>;
 
-/// By a link.
+/// Who is to be signed out, and where to go then.
+#[expect(dead_code, reason = "describes what is read of a request")]
+#[derive(utoipa::IntoParams, utoipa::ToSchema)]
+#[into_params(parameter_in = Query)]
+struct LogOutRequest {
+    /// The person's ID token. Without one, the person is asked.
+    id_token_hint: Option<String>,
+    client_id: Option<String>,
+    /// One that is registered for the application.
+    post_logout_redirect_uri: Option<String>,
+    state: Option<String>,
+}
+
+/// Sign somebody out, by a link.
+#[utoipa::path(get, path = "/oauth2/logout", tag = "pages", security(()), params(LogOutRequest),
+    responses(
+        (status = 200, body = String, content_type = "text/html",
+            description = "A page that asks, or says that it is done."),
+        (status = 303, description = "Back to the application."),
+        (status = 400, body = String, content_type = "text/html",
+            description = "A page that says what is wrong with the request."),
+    ))]
 pub async fn by_link(
     State(app): State<App>,
     headers: HeaderMap,
@@ -38,7 +59,16 @@ pub async fn by_link(
     }
 }
 
-/// By a form: the application's, or our own page's.
+/// Sign somebody out, by a form: the application's, or our own page's.
+#[utoipa::path(post, path = "/oauth2/logout", tag = "pages", security(()),
+    request_body(content = LogOutRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = String, content_type = "text/html",
+            description = "A page that asks, or says that it is done."),
+        (status = 303, description = "Back to the application."),
+        (status = 400, body = String, content_type = "text/html",
+            description = "A page that says what is wrong with the request."),
+    ))]
 pub async fn by_form(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
     let form = match Form::of_body(&app, &headers, body).await {
         Ok(form) => form,

@@ -8,12 +8,22 @@ use http::{
     HeaderValue, StatusCode,
     header::{CACHE_CONTROL, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     error::{BodyFault, Error},
     problem::chain,
 };
+
+/// Why something was not done (RFC 6749, section 5.2).
+#[derive(Serialize, ToSchema)]
+#[schema(as = OAuthProblem)]
+pub struct Wrong {
+    error: &'static str,
+    /// For developers.
+    error_description: String,
+}
 
 /// A refusal of the standard endpoints.
 #[derive(Debug)]
@@ -126,7 +136,7 @@ impl<E: Into<Error>> From<E> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = json!({"error": self.error, "error_description": self.description});
+        let body = Wrong { error: self.error, error_description: self.description };
         let mut response = unkept((self.status, Json(body)));
         let headers = response.headers_mut();
         if let Some(challenge) = self.challenge {

@@ -3,11 +3,12 @@
 use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, StatusCode};
 use policy::{changes::Fact, token::Kind};
+use utoipa::ToSchema;
 
 use super::{
     client,
     form::Form,
-    refusal::{Refusal, unkept},
+    refusal::{Refusal, Wrong, unkept},
 };
 use crate::{
     app::App,
@@ -21,8 +22,28 @@ use crate::{
     sessions,
 };
 
+/// A token to be given up, and whose it is, unless that stands in the header.
+#[expect(dead_code, reason = "describes what `revoke` takes")]
+#[derive(ToSchema)]
+struct RevocationRequest {
+    #[schema(min_length = 1)]
+    token: String,
+    /// Taken and not looked at.
+    token_type_hint: Option<String>,
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+}
+
 /// Give up a token. A refresh token takes its whole sign-in with it, and every access token of that;
 /// an access token goes alone. One that stands for nothing is as good as given up.
+#[utoipa::path(post, path = "/oauth2/revoke", tag = "oauth", security(("client" = []), ()),
+    request_body(content = RevocationRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "The token stands for nothing now."),
+        (status = 400, body = Wrong,
+            description = "`unauthorized_client` the token was issued to another client"),
+    ))]
 pub async fn revoke(
     State(app): State<App>,
     origin: Origin,

@@ -4,11 +4,12 @@ use axum::{Json, body::Body, extract::State, response::Response};
 use http::HeaderMap;
 use secrecy::SecretString;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     client,
     form::Form,
-    refusal::{Refusal, unkept},
+    refusal::{Refusal, Wrong, unkept},
 };
 use crate::{
     app::App,
@@ -21,21 +22,60 @@ use crate::{
     tokens::Issued,
 };
 
-/// RFC 6749, section 5.1.
-#[derive(Serialize)]
+/// A request for a token (RFC 6749). Which parameters there are depends on the grant.
+#[expect(dead_code, reason = "describes what `grant` takes")]
+#[derive(ToSchema)]
+#[schema(as = OAuthTokenRequest)]
+struct Request {
+    /// `authorization_code`, `client_credentials`, `refresh_token` or `password`.
+    #[schema(min_length = 1, example = "authorization_code")]
+    grant_type: String,
+    code: Option<String>,
+    redirect_uri: Option<String>,
+    code_verifier: Option<String>,
+    refresh_token: Option<String>,
+    username: Option<String>,
+    #[schema(format = Password)]
+    password: Option<String>,
+    scope: Option<String>,
+    /// RFC 8707. There may be several.
+    resource: Option<String>,
+    /// Unless it stands in the header.
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+}
+
+/// Tokens (RFC 6749, section 5.1).
+#[derive(Serialize, ToSchema)]
+#[schema(as = OAuthTokens)]
 struct Wire {
     access_token: String,
     token_type: &'static str,
+    /// Seconds.
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     id_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     scope: Option<String>,
 }
 
 /// Ask for a token by any grant.
+#[utoipa::path(post, path = "/oauth2/token", tag = "oauth", security(("client" = []), ()),
+    request_body(content = Request, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = Wire, description = "The tokens."),
+        (status = 400, body = Wrong, description =
+            "`invalid_grant` code, refresh token or password is not good; `invalid_scope` the scope is \
+             malformed, or more than was granted; `invalid_target` no such resource for this client; \
+             `unauthorized_client` the client may not use this grant; `unsupported_grant_type` no such \
+             grant"),
+    ))]
 pub async fn grant(
     State(app): State<App>,
     origin: Origin,

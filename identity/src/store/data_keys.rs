@@ -12,31 +12,46 @@ struct Row {
     sealed: Vec<u8>,
 }
 
-/// Where sealed values lie: what they are for, each row with the name that the value is bound to, and
-/// how another value takes its place. What does not stand here stays readable under the keys it was
+/// Where sealed values lie: what they are for, the name that each is bound to with the value, and how
+/// another one takes its place. What does not stand here stays readable under the keys it was
 /// sealed with.
-const SEALED: [(Purpose, &str, &str); 3] = [
+const SEALED: [(Purpose, &str, &str); 5] = [
     (
         Purpose::SigningKeys,
-        "SELECT kid, kid, sealed FROM signing_keys",
-        "UPDATE signing_keys SET sealed = $2 WHERE kid = $1",
+        "SELECT kid AS name, sealed FROM signing_keys",
+        "UPDATE signing_keys SET sealed = $2 WHERE kid = $1 AND sealed = $3",
     ),
     (
         Purpose::ClientSecrets,
-        "SELECT id, app_id, secret_sealed FROM credentials WHERE secret_sealed IS NOT NULL",
-        "UPDATE credentials SET secret_sealed = $2 WHERE id = $1",
+        "SELECT app_id AS name, secret_sealed AS sealed FROM credentials \
+         WHERE secret_sealed IS NOT NULL",
+        "UPDATE credentials SET secret_sealed = $2 WHERE app_id = $1 AND secret_sealed = $3",
     ),
     (
         Purpose::Secrets,
-        "SELECT 'totp/' || org_id || '/' || user_id, 'totp/' || org_id || '/' || user_id, sealed \
-         FROM factors WHERE kind = 'app'",
+        "SELECT 'totp/' || org_id || '/' || user_id AS name, sealed FROM factors \
+         WHERE kind = 'app'",
         "UPDATE factors SET sealed = $2 \
-         WHERE kind = 'app' AND 'totp/' || org_id || '/' || user_id = $1",
+         WHERE kind = 'app' AND 'totp/' || org_id || '/' || user_id = $1 AND sealed = $3",
+    ),
+    (
+        Purpose::Secrets,
+        "SELECT 'address/' || org_id || '/' || user_id AS name, sealed FROM factors \
+         WHERE kind <> 'app'",
+        "UPDATE factors SET sealed = $2 \
+         WHERE kind <> 'app' AND 'address/' || org_id || '/' || user_id = $1 AND sealed = $3",
+    ),
+    (
+        Purpose::Secrets,
+        "SELECT 'provider/' || org_id || '/' || id AS name, sealed FROM providers \
+         WHERE sealed IS NOT NULL",
+        "UPDATE providers SET sealed = $2 \
+         WHERE 'provider/' || org_id || '/' || id = $1 AND sealed = $3",
     ),
 ];
 
-/// A sealed value: the place of its kind, what that is for, its row, its name, and the value.
-pub type Sealed = (usize, Purpose, String, String, Vec<u8>);
+/// A sealed value: the place of its kind, its name, and the value.
+pub type Sealed = (usize, Purpose, String, Vec<u8>);
 
 impl Store {
     /// Every data key, under every master key.
@@ -88,23 +103,22 @@ impl Tx {
     pub async fn sealed(&mut self) -> Result<Vec<Sealed>, StoreError> {
         let mut all = Vec::new();
         for (place, (purpose, select, _)) in SEALED.into_iter().enumerate() {
-            let rows: Vec<(String, String, Vec<u8>)> =
+            let rows: Vec<(String, Vec<u8>)> =
                 on!(self.conn, |c| sqlx::query_as(select).fetch_all(c).await?);
-            let value = |(row, name, sealed)| (place, purpose, row, name, sealed);
-            all.extend(rows.into_iter().map(value));
+            all.extend(rows.into_iter().map(|(name, sealed)| (place, purpose, name, sealed)));
         }
         Ok(all)
     }
 
-    /// Put another sealed value in the place of one.
+    /// Put another sealed value in the place of one. Several may bear one name.
     pub async fn reseal(
         &mut self,
         place: usize,
-        row: &str,
-        sealed: &[u8],
+        name: &str,
+        (old, new): (&[u8], &[u8]),
     ) -> Result<(), StoreError> {
         if let Some((.., update)) = SEALED.get(place) {
-            run!(self.conn, sqlx::query(*update).bind(row).bind(sealed));
+            run!(self.conn, sqlx::query(*update).bind(name).bind(new).bind(old));
         }
         Ok(())
     }

@@ -134,7 +134,7 @@ async fn an_app_is_set_up_asked_for_remembered_and_turned_off() {
     service.post(&at("/verify"), &token, wrong).await.refused(400, "IDE-0007");
 
     let Enrolled { phone, recovery, .. } = enrol(&service, &id, &token).await;
-    service.post(&at("/enable"), &token, enable).await.refused(403, "IDE-9041");
+    service.post(&at("/enable"), &token, enable).await.refused(403, "IDE-9046");
     let some = service.get(&at(""), &token).await.expect(200);
     let is = |status: &Value| (status["enabled"].clone(), status["preferredType"].clone());
     assert_eq!(is(&some), (json!(true), json!("app")));
@@ -187,7 +187,7 @@ async fn an_app_is_set_up_asked_for_remembered_and_turned_off() {
     let left = service.get(&at(""), &token).await.expect(200)["recoveryCodesLeft"].clone();
     assert_eq!(left, 9);
     let prefer = json!({"mfaType": "app", "secret": "JBSWY3DPEHPK3PXP"});
-    service.patch(&at("/preferred"), &token, prefer).await.refused(404, "IDE-9042");
+    service.patch(&at("/preferred"), &token, prefer).await.refused(404, "IDE-9047");
     let preferred = service.patch(&at("/preferred"), &token, json!({"mfaType": "app"})).await;
     assert_eq!(preferred.expect(200), json!({"preferredType": "app"}));
 
@@ -338,7 +338,7 @@ async fn factors_are_changed_by_oneself_lately_signed_in_and_with_a_factor() {
     let app = json!({"mfaType": "app"});
     let ana = enrol(&service, &id, &before).await;
     // The token from before has shown no factor: it gives its finder none.
-    service.post(&at("/setup"), &before, app.clone()).await.refused(403, "IDE-9041");
+    service.post(&at("/setup"), &before, app.clone()).await.refused(403, "IDE-9046");
     let mfa = challenged(&service, "ana").await;
     let after = access(&show(&service, &mfa, &ana.phone.next(&service)).await.expect(200));
     let email = json!({"mfaType": "email"});
@@ -360,10 +360,10 @@ async fn factors_are_changed_by_oneself_lately_signed_in_and_with_a_factor() {
             "/verify" => drop(body.as_object_mut().unwrap().remove("recoveryCode")),
             _ => drop(body.as_object_mut().unwrap().remove("passcode")),
         }
-        service.post(&at(step), &after, body).await.refused(403, "IDE-9040");
+        service.post(&at(step), &after, body).await.refused(403, "IDE-9045");
     }
     let off = json!({"recoveryCode": again.recovery[1]});
-    service.post(&at("/disable"), &after, off).await.refused(403, "IDE-9040");
+    service.post(&at("/disable"), &after, off).await.refused(403, "IDE-9045");
     assert_eq!(service.get(&at(""), &after).await.expect(200)["enabled"], true);
 }
 

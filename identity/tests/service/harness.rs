@@ -31,7 +31,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::ON_POSTGRES;
+use super::{ON_POSTGRES, described};
 use crate::server::Server;
 
 /// A password that keeps every rule.
@@ -211,6 +211,15 @@ impl Beside {
         }
     }
 
+    /// The text that a query asks for.
+    pub async fn text(&mut self, query: &str) -> String {
+        let query = AssertSqlSafe(query.to_owned());
+        match self {
+            Self::Sqlite(conn) => sqlx::query_scalar(query).fetch_one(conn).await.unwrap(),
+            Self::Postgres(conn) => sqlx::query_scalar(query).fetch_one(conn).await.unwrap(),
+        }
+    }
+
     /// The number that a query asks for.
     pub async fn number(&mut self, query: &str) -> i64 {
         let query = AssertSqlSafe(query.to_owned());
@@ -370,7 +379,7 @@ impl Service {
         body: impl Into<Bytes>,
     ) -> Answer {
         let mut request =
-            Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+            Request::builder().method(&method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -379,7 +388,9 @@ impl Service {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         assert!(parts.headers.contains_key("x-request-id"), "{path} answers without a request id");
-        Answer { status: parts.status, headers: parts.headers, bytes }
+        let answer = Answer { status: parts.status, headers: parts.headers, bytes };
+        described::check(&method, path, &answer);
+        answer
     }
 
     pub async fn call(&self, method: Method, path: &str, token: &str, body: Value) -> Answer {
