@@ -233,12 +233,7 @@ impl Identity {
             Some(_) => Some(database::turn(data_dir).await?),
             None => None,
         };
-        let file = config.database.file(data_dir);
-        // Where there is nothing to hold, nothing is left behind.
-        if start.is_none() && file.as_deref().is_some_and(|file| !file.exists()) {
-            return Err(OpenError::Empty(place()));
-        }
-        let hold = file.as_deref().map(Hold::shared).transpose()?;
+        let hold = database::hold(&config.database, data_dir, start.is_some())?;
         let (store, turn) = match &start {
             Some(_) => {
                 let (store, turn) = database::open(&config.database, data_dir).await?;
