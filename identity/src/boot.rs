@@ -233,12 +233,7 @@ impl Identity {
             Some(_) => Some(database::turn(data_dir).await?),
             None => None,
         };
-        let file = config.database.file(data_dir);
-        // A command makes nothing where no service has been.
-        if start.is_none() && file.as_ref().is_some_and(|file| !file.exists()) {
-            return Err(OpenError::Empty(place()));
-        }
-        let hold = file.as_deref().map(Hold::shared).transpose()?;
+        let hold = database::hold(&config.database, data_dir, start.is_some())?;
         let (store, turn) = database(&config, data_dir, start.is_some()).await?;
         if start.is_none() && !store.seeded().await? {
             return Err(OpenError::Empty(place()));

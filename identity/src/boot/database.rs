@@ -9,7 +9,10 @@ use std::{
 use sqlx::{error::DatabaseError, migrate::MigrateError};
 
 use super::OpenError;
-use crate::store::{Database, Fitness, Store, Turn, Unfit};
+use crate::{
+    hold::Hold,
+    store::{Database, Fitness, Store, Turn, Unfit},
+};
 
 const LOCK: &str = "postern.lock";
 
@@ -82,6 +85,16 @@ fn told(unfit: Unfit, place: &impl Fn() -> String) -> OpenError {
         ) => OpenError::Newer(place()),
         Unfit::Migrate(other) => OpenError::Migrate(place(), other),
     }
+}
+
+/// Hold the database's file, if it is one. Where there is none and none is to be made, nothing is left
+/// behind.
+pub fn hold(database: &Database, folder: &Path, make: bool) -> Result<Option<Hold>, OpenError> {
+    let file = database.file(folder);
+    if !make && file.as_deref().is_some_and(|file| !file.exists()) {
+        return Err(OpenError::Empty(database.place(folder)));
+    }
+    Ok(file.as_deref().map(Hold::shared).transpose()?)
 }
 
 /// Open a database that a service has made and may be using, as it is.

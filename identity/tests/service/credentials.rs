@@ -176,7 +176,7 @@ async fn an_application_has_several_secrets_each_with_an_end_of_its_own() {
     let admin = service.admin().await;
     assert_eq!(service.get(&path, &admin).await.expect(200)["active"], false);
     service.delete(&path, &admin).await.expect(204);
-    service.get(&path, &admin).await.refused(404, "IDE-9045");
+    service.get(&path, &admin).await.refused(404, "IDE-9040");
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_rotated_secret_goes_on_for_the_overlap_and_a_retired_one_not_at_all()
     app.with(&service, &app.secret).await.refused(401, "AUT-1004");
     app.with(&service, &secret).await.expect(200);
     // What has been rotated or has ended is not rotated again.
-    service.post(&rotate, &admin, json!({})).await.refused(409, "IDE-9046");
+    service.post(&rotate, &admin, json!({})).await.refused(409, "IDE-9041");
     let retire = app.path(&format!("/{}/retire", text(&new, "id")));
     let retired = service.post(&retire, &admin, Value::Null).await.expect(200);
     assert_eq!(retired["active"], false);
@@ -202,7 +202,7 @@ async fn a_rotated_secret_goes_on_for_the_overlap_and_a_retired_one_not_at_all()
     // Nor does it come back.
     service.post(&retire, &admin, Value::Null).await.expect(200);
     let again = app.path(&format!("/{}/rotate", text(&new, "id")));
-    service.post(&again, &admin, json!({})).await.refused(409, "IDE-9046");
+    service.post(&again, &admin, json!({})).await.refused(409, "IDE-9041");
     app.with(&service, &secret).await.refused(401, "AUT-1004");
     // An application without any is not one without a secret.
     app.with(&service, "x").await.refused(401, "AUT-1004");
@@ -291,11 +291,11 @@ async fn nobody_becomes_an_application_that_may_do_more_than_they() {
     service.delete(&one, &stranger).await.refused(404, "IDE-1001");
     // By way of their own application neither.
     let crossed = theirs.path(&format!("/{}", app.id));
-    service.get(&crossed, &stranger).await.refused(404, "IDE-9045");
-    service.delete(&crossed, &stranger).await.refused(404, "IDE-9045");
+    service.get(&crossed, &stranger).await.refused(404, "IDE-9040");
+    service.delete(&crossed, &stranger).await.refused(404, "IDE-9040");
     for action in ["rotate", "retire"] {
         let path = format!("{crossed}/{action}");
-        service.post(&path, &stranger, json!({})).await.refused(404, "IDE-9045");
+        service.post(&path, &stranger, json!({})).await.refused(404, "IDE-9040");
     }
     app.with(&service, &app.secret).await.expect(200);
 }

@@ -231,15 +231,15 @@ async fn only_the_service_itself_speaks_for_it() {
         service.call(Method::PUT, &format!("/v1/declarations/{path}"), token, body).await
     };
     // A person, whatever they may do; nobody; somebody of another name.
-    put(NEW, &admin, transfers()).await.refused(403, "IDE-9047");
+    put(NEW, &admin, transfers()).await.refused(403, "IDE-9042");
     put(NEW, "", transfers()).await.refused(401, "IDE-0009");
     put(NEW, "x.y.z", transfers()).await.refused(401, "IDE-0009");
-    put("demo", &token, transfers()).await.refused(403, "IDE-9047");
+    put("demo", &token, transfers()).await.refused(403, "IDE-9042");
     let mut other = transfers();
     other["service"] = json!("demo");
-    put(NEW, &token, other.clone()).await.refused(403, "IDE-9047");
-    put("demo", &token, other).await.refused(403, "IDE-9047");
-    put("..%2Fdemo", &token, transfers()).await.refused(403, "IDE-9047");
+    put(NEW, &token, other.clone()).await.refused(403, "IDE-9042");
+    put("demo", &token, other).await.refused(403, "IDE-9042");
+    put("..%2Fdemo", &token, transfers()).await.refused(403, "IDE-9042");
     // Postern's own product, by an application that may be made of it.
     let (_, ours) = machine(&service, &admin, "plugin-identity").await;
     let grab = json!({
@@ -247,7 +247,7 @@ async fn only_the_service_itself_speaks_for_it() {
         "permissions": [permission("users", "delete", &["r"])],
         "roles": [{"name": "r", "granted_to": [{"group": "helper-group"}]}],
     });
-    declare(&service, &ours, &grab).await.refused(403, "IDE-9047");
+    declare(&service, &ours, &grab).await.refused(403, "IDE-9042");
     // One that is gone.
     let id = app["id"].as_str().unwrap();
     service.delete(&format!("/v1/applications/{id}"), &admin).await.expect(204);
@@ -270,26 +270,26 @@ async fn a_declaration_that_is_not_right_is_told_everything_and_changes_nothing(
         "roles": [{"name": "r", "superuser": true}],
         "isAdmin": true,
     });
-    let told = declare(&service, &token, &bad).await.refused(422, "IDE-9048");
+    let told = declare(&service, &token, &bad).await.refused(422, "IDE-9043");
     let message = told["message"].as_str().unwrap();
     for part in ["Version", "permissions[0]", "permissions[1]", "superuser", "isAdmin", "; "] {
         assert!(message.contains(part), "{message}\nlacks {part}");
     }
     let mut denies = transfers();
     denies["permissions"][0]["effect"] = json!("deny");
-    declare(&service, &token, &denies).await.refused(422, "IDE-9048");
+    declare(&service, &token, &denies).await.refused(422, "IDE-9043");
     // A name that is taken, or that people could take for another.
     let own = json!({
         "id": "Plugin-br-bank-transfer-VIEWER", "product": "demo", "name": "M",
         "permissions": ["parts:get"],
     });
     service.post("/v1/roles", &admin, own).await.expect(201);
-    declare(&service, &token, &transfers()).await.refused(422, "IDE-9048");
+    declare(&service, &token, &transfers()).await.refused(422, "IDE-9043");
     service.delete("/v1/roles/Plugin-br-bank-transfer-VIEWER", &admin).await.expect(204);
     for group in ["Admin-Group", "ADMINISTRATOR", "demo viewer-GROUP"] {
         let mut like = transfers();
         like["roles"][0]["granted_to"] = json!([{"group": group}]);
-        declare(&service, &token, &like).await.refused(422, "IDE-9048");
+        declare(&service, &token, &like).await.refused(422, "IDE-9043");
     }
     let path = format!("/v1/declarations/{NEW}");
     let headers =
@@ -363,7 +363,7 @@ async fn a_hostile_product_gives_nothing_away_that_is_not_its_own() {
     ] {
         let answer = declare(&service, &token, &manifest).await;
         assert_eq!(answer.status, 422, "{what}: {}", String::from_utf8_lossy(&answer.bytes));
-        answer.refused(422, "IDE-9048");
+        answer.refused(422, "IDE-9043");
     }
     let group = person("lerian", &["ledger-viewer-group"]);
     assert_eq!(can(&service, "books", &group), before);
