@@ -41,8 +41,10 @@ fn the_convention_fits_the_known_products() {
     let catalog = folder::read(&folder).unwrap();
     let (mut right, mut all) = (0, 0);
     let mut wrong = Vec::new();
-    // Matcher guards its routes in words that its paths do not have; no convention finds them.
-    let guessable = catalog.products.iter().filter(|m| m.product.as_str() != "matcher");
+    // Matcher guards its routes in words that its paths do not have, and Postern's own service by what
+    // each administers, as `applications` for all that belongs to one; no convention finds them.
+    let told = ["matcher", "plugin-identity"];
+    let guessable = catalog.products.iter().filter(|m| !told.contains(&m.product.as_str()));
     for manifest in guessable {
         for (set, table) in &manifest.route_sets {
             let rows: Vec<Route> = (table.table.iter())
@@ -81,5 +83,5 @@ fn the_convention_fits_the_known_products() {
     // What is wrong is said by `x-postern-resource` in a real document. A change of the convention
     // may only make this better.
     println!("{right} of {all}:\n{}", wrong.join("\n"));
-    assert!(right * 100 >= all * 94, "{right} of {all}:\n{}", wrong.join("\n"));
+    assert!(right * 100 >= all * 95, "{right} of {all}:\n{}", wrong.join("\n"));
 }
