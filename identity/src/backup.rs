@@ -23,6 +23,7 @@ use crate::{
     hold::{Held, Hold},
     keys::{self, KeyError, Ring, State},
     store::{Database, Marks, Store, StoreError},
+    users,
 };
 
 /// How far the counters leap. Nothing tells how far they were, where the database is lost; they never
@@ -239,9 +240,7 @@ async fn start_anew(
         let Principal::User { org, id } = principal else { continue };
         let mut tx = store.begin(org).await?;
         let Some(user) = tx.user(id).await? else { continue };
-        let principal = principal.clone();
-        let fact = Fact::Holds { principal, groups: user.groups, roles: Vec::new() };
-        tx.record(&fact, (now, longest, MARGIN)).await?;
+        tx.record(&users::standing(org, &user), (now, longest, MARGIN)).await?;
         tx.commit().await?;
     }
     Ok(revision)

@@ -26,6 +26,7 @@ mod sqlite {
     mod declarations;
     mod defence;
     mod described;
+    mod disabled;
     mod factor_page;
     mod factors;
     mod files;
@@ -63,6 +64,7 @@ mod postgres {
     mod declarations;
     mod defence;
     mod described;
+    mod disabled;
     mod factor_page;
     mod factors;
     mod guests;

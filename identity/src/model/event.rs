@@ -44,6 +44,9 @@ events! {
     UserCreated = "user.created",
     UserChanged = "user.changed",
     UserRemoved = "user.removed",
+    /// Nobody signs in as them, for now.
+    UserDisabled = "user.disabled",
+    UserEnabled = "user.enabled",
     /// By the person.
     PasswordChanged = "user.password-changed",
     /// By an administrator.
