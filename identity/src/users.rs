@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use crate::{
     admin::{Admin, Reach, person},
     app::App,
+    audit::{self, Account},
     clock,
     error::Error,
     holdings::Holdings,
@@ -185,6 +186,7 @@ pub async fn update_password(
     // Whoever got hold of a token guesses no better than whoever signs in.
     let whom = (by.org(), Some(&known), "");
     if login::compare(app, tx, whom, old, origin).await?.0 == Match::No {
+        audit::failed(app, by.org(), Event::PasswordRefused, Account::User(id), None).await?;
         return Err(Error::WrongPassword);
     }
     let hash = choose(app, by.org(), new, own(user)).await?;

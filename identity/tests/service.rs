@@ -39,6 +39,7 @@ mod sqlite {
     mod passwords;
     mod policies;
     mod providers;
+    mod recorded;
     mod rekey;
     mod sessions;
     mod settings;
@@ -76,6 +77,7 @@ mod postgres {
     mod passwords;
     mod policies;
     mod providers;
+    mod recorded;
     mod rekey;
     mod replicas;
     mod restored;
