@@ -33,6 +33,7 @@ mod sqlite {
     mod guests;
     mod harness;
     mod hostile;
+    mod import;
     mod keys;
     mod oauth;
     mod own_roles;
@@ -71,6 +72,7 @@ mod postgres {
     mod guests;
     mod harness;
     mod hostile;
+    mod import;
     mod keys;
     mod oauth;
     mod own_roles;
