@@ -5,12 +5,9 @@
 //! What is no export at all is refused whole. Of what cannot be carried over, each thing is told with
 //! its place and the reason; never with a secret.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-    path::Path,
-    sync::Arc,
-};
+mod people;
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use policy::{
     complaint::{Complaint, Complaints, Place},
@@ -23,7 +20,7 @@ use policy::{
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::{passwords::foreign, words};
+use crate::words;
 
 /// The largest file, in bytes.
 const LARGEST: u64 = 64 << 20;
@@ -31,14 +28,7 @@ const LARGEST: u64 = 64 << 20;
 const ITS_OWN: &str = "built-in";
 /// Sections that say who may do what.
 const POLICY: [&str; 6] = ["permissions", "models", "adapters", "enforcers", "policies", "rules"];
-/// What is said of people and has no meaning for access.
-const OF_PEOPLE: &str = "createdTime updatedTime deletedTime type avatar avatarType permanentAvatar \
-    emailVerified phone countryCode region location address affiliation title idCardType idCard realName \
-    isVerified homepage bio tag language gender birthday education score karma ranking balance currency \
-    isDefaultAvatar isOnline hash preHash registerType registerSource createdIp lastSigninTime \
-    lastSigninIp signupApplication lastSigninWrongTime signinWrongTimes properties externalId \
-    lastChangePasswordTime accessKey accessSecret permissions";
-/// The same of organizations.
+/// What is said of organizations and has no meaning for access.
 const OF_ORGANIZATIONS: &str = "createdTime websiteUrl logo logoDark favicon passwordType passwordSalt \
     passwordOptions passwordObfuscatorType passwordObfuscatorKey passwordExpireDays countryCodes \
     defaultAvatar defaultApplication tags languages themeData initScore enableSoftDeletion \
@@ -209,13 +199,10 @@ impl Reader<'_> {
 
     /// An organization of the export, where it is to be read.
     fn organization(&mut self, name: &str, place: &Place) -> Option<&mut Organization> {
-        let id: OrgId = match name.parse() {
-            Ok(id) => id,
-            Err(_) => {
-                let told = format!("`{}` can be no organization here", clean(name));
-                self.leave_out(place, told);
-                return None;
-            }
+        let Ok(id) = name.parse::<OrgId>() else {
+            let told = format!("`{}` can be no organization here", clean(name));
+            self.leave_out(place, told);
+            return None;
         };
         if self.only.map_or(name == ITS_OWN, |only| *only != id) {
             let told = format!("what is of organization `{id}` is not read");
@@ -401,163 +388,6 @@ impl Reader<'_> {
             if let Some(organization) = self.organization(&owner, &place) {
                 organization.applications.push(application);
             }
-        }
-    }
-
-    fn users(&mut self, root: &Node) {
-        let mut seen: HashMap<(String, String), u32> = HashMap::new();
-        for node in items(root, "users") {
-            let (owner, username) = (text(node, "owner"), text(node, "name"));
-            let place = node.place.clone();
-            let Some(organization) = self.organization(&owner, &place) else { continue };
-            let kind = organization.kind.clone();
-            let what = format!("person `{}`", clean(&username));
-            if flag(node, "isDeleted") == Some(true) {
-                self.note(&place, format!("{what} is deleted there"));
-                continue;
-            }
-            let email = text(node, "email");
-            let mut first_name = text(node, "firstName");
-            let last_name = text(node, "lastName");
-            if first_name.is_empty() && last_name.is_empty() {
-                first_name = text(node, "displayName");
-            }
-            let wrong = words::username(&username).err();
-            let wrong = wrong.or_else(|| words::email(&email).err());
-            let wrong = wrong.or_else(|| words::line(&first_name).err());
-            if let Some(wrong) = wrong.or_else(|| words::line(&last_name).err()) {
-                self.leave_out(&place, format!("{what}: {wrong}"));
-                continue;
-            }
-            // An `@` tells them apart.
-            let mut twice = None;
-            for name in [&username, &email] {
-                let key = (owner.clone(), words::fold(name));
-                twice = twice.or(seen.get(&key).copied());
-                seen.entry(key).or_insert(place.line);
-            }
-            if let Some(line) = twice {
-                let told = format!("{what} has the user name or e-mail address of line {line}");
-                self.leave_out(&place, told);
-                continue;
-            }
-            let user = User {
-                id: text(node, "id").parse().ok(),
-                email,
-                first_name,
-                last_name,
-                groups: self.memberships(node, &owner, &what),
-                disabled: flag(node, "isForbidden") == Some(true),
-                password: self.password(node, &what, &kind),
-                place: place.clone(),
-                username,
-            };
-            if flag(node, "isAdmin") == Some(true) {
-                self.note(&place, format!("{what} is an administrator there; here groups decide"));
-            }
-            self.second_factors(node, &what);
-            let used = [
-                "owner",
-                "name",
-                "id",
-                "password",
-                "passwordType",
-                "passwordSalt",
-                "displayName",
-                "firstName",
-                "lastName",
-                "email",
-                "groups",
-                "roles",
-                "isForbidden",
-                "isDeleted",
-                "isAdmin",
-                "totpSecret",
-                "recoveryCodes",
-                "mfaPhoneEnabled",
-                "mfaEmailEnabled",
-                "preferredMfaType",
-                "webauthnCredentials",
-                "multiFactorAuths",
-                "mfaAccounts",
-            ];
-            self.fields("users", node, (&used, OF_PEOPLE));
-            if let Some(organization) = self.organization(&owner, &place) {
-                organization.users.push(user);
-            }
-        }
-    }
-
-    fn memberships(&mut self, node: &Node, owner: &str, what: &str) -> Vec<GroupName> {
-        let mut groups = Vec::new();
-        for group in texts(node, "groups") {
-            match group.split_once('/') {
-                Some((of, _)) if of != owner => {
-                    let told = format!("{what} is in a group of `{}`", clean(of));
-                    self.leave_out(&node.place, told);
-                }
-                Some((_, name)) => {
-                    groups.extend(self.named::<GroupName>(name, "group", &node.place))
-                }
-                None => groups.extend(self.named::<GroupName>(group, "group", &node.place)),
-            }
-        }
-        if node.get("roles").is_some_and(|roles| !roles.is_empty()) {
-            let told =
-                format!("{what} holds roles; here groups do, so put them into one that does");
-            self.leave_out(&node.place, told);
-        }
-        groups.sort();
-        groups.dedup();
-        groups
-    }
-
-    /// The password: of the kind that is said, or, where none is, what it looks like.
-    fn password(&mut self, node: &Node, what: &str, of_organization: &str) -> Password {
-        let (text, kind) = (text(node, "password"), text(node, "passwordType"));
-        if text.is_empty() {
-            self.note(&node.place, format!("{what} has no password; an administrator gives one"));
-            return Password::None;
-        }
-        let known = ["bcrypt", "argon2id", "argon2"];
-        let hash = foreign::check(&text);
-        let plain = kind == "plain" || kind.is_empty() && hash == Err(foreign::Unusable::Unknown);
-        if plain {
-            // What the original is given without a kind it takes for the password itself.
-            return match text.len() {
-                1..=256 => Password::Plain(text.into()),
-                _ => {
-                    self.leave_out(
-                        &node.place,
-                        format!("{what}: the password has more than 256 bytes"),
-                    );
-                    Password::None
-                }
-            };
-        }
-        let hash = match hash {
-            Ok(()) => return Password::Hash(text),
-            Err(error) => error,
-        };
-        let kind = if kind.is_empty() { of_organization } else { &kind };
-        let told = if known.contains(&kind) || kind.is_empty() {
-            format!("{what}: the hash of the password {hash}; an administrator gives another one")
-        } else {
-            format!(
-                "{what}: a password kept as `{}` cannot be compared here; an administrator gives \
-                     another one",
-                clean(kind)
-            )
-        };
-        self.leave_out(&node.place, told);
-        Password::None
-    }
-
-    fn second_factors(&mut self, node: &Node, what: &str) {
-        let on = ["mfaPhoneEnabled", "mfaEmailEnabled"].iter().any(|f| flag(node, f) == Some(true));
-        let held = ["totpSecret", "webauthnCredentials", "mfaAccounts"];
-        if on || held.iter().any(|field| node.get(field).is_some_and(|held| !held.is_empty())) {
-            self.leave_out(&node.place, format!("{what}: second factors are set up anew"));
         }
     }
 

@@ -101,15 +101,15 @@ impl Registry {
 }
 
 impl Way<'_> {
-    fn line(&self, kind: &'static str, name: impl ToString) -> Line {
+    fn line(&self, kind: &'static str, name: &str) -> Line {
         Line { organization: self.of.id.clone(), kind, name: name.to_string() }
     }
 
-    fn made(&mut self, kind: &'static str, name: impl ToString) {
+    fn made(&mut self, kind: &'static str, name: &str) {
         self.report.carried_over.push(self.line(kind, name));
     }
 
-    fn there(&mut self, kind: &'static str, name: impl ToString) {
+    fn there(&mut self, kind: &'static str, name: &str) {
         self.report.there.push(self.line(kind, name));
     }
 
@@ -136,11 +136,11 @@ impl Way<'_> {
     async fn organization(&mut self) -> Result<Option<Admin>, Refusal> {
         let (registry, id) = (self.registry, &self.of.id);
         if registry.app.store.read(id).await?.organization().await?.is_some() {
-            self.there("organization", id);
+            self.there("organization", id.as_str());
             return Ok(Some(registry.admin(id).await?));
         }
         if self.dry {
-            self.made("organization", id);
+            self.made("organization", id.as_str());
             return Ok(None);
         }
         let title = self.of.title.clone();
@@ -148,7 +148,7 @@ impl Way<'_> {
         let made = registry.create_organization(new).await?;
         let of = format!("client {} of organization {id}", made.client_id);
         self.report.secrets.push(Told { of, secret: made.client_secret });
-        self.made("organization", id);
+        self.made("organization", id.as_str());
         Ok(Some(registry.admin(id).await?))
     }
 
@@ -172,7 +172,7 @@ impl Way<'_> {
             let own = own.iter().find(|is| is.name == *name).map(|is| is.roles.as_slice());
             let held = own.or_else(|| catalog.group(name).map(|is| is.roles.as_slice()));
             if let Some(held) = held {
-                self.there("group", name);
+                self.there("group", name.as_str());
                 for role in roles.iter().filter(|role| !held.contains(role)) {
                     let told = format!("group `{name}` is there and does not hold `{role}`");
                     self.leave_out(place, told);
@@ -191,7 +191,7 @@ impl Way<'_> {
             }
             self.groups.insert(name.clone());
             let Some(by) = by.filter(|_| !self.dry) else {
-                self.made("group", name);
+                self.made("group", name.as_str());
                 continue;
             };
             let known: Vec<String> = known.into_iter().map(ToString::to_string).collect();

@@ -28,7 +28,7 @@ pub enum Unusable {
     Unknown,
     #[error("is damaged")]
     Damaged,
-    /// crypt_blowfish before 1.1 took some characters for others (CVE-2011-2483).
+    /// `crypt_blowfish` before 1.1 took some characters for others (CVE-2011-2483).
     #[error("is `$2x$`: made by a faulty bcrypt, which fits other passwords, too")]
     Faulty,
     #[error("has a bcrypt cost of {0}, and at most {MOST_BCRYPT} is taken")]
