@@ -26,6 +26,7 @@ mod sqlite {
     mod declarations;
     mod defence;
     mod described;
+    mod disabled;
     mod factor_page;
     mod factors;
     mod files;
@@ -38,6 +39,7 @@ mod sqlite {
     mod passwords;
     mod policies;
     mod providers;
+    mod recorded;
     mod rekey;
     mod sessions;
     mod settings;
@@ -63,6 +65,7 @@ mod postgres {
     mod declarations;
     mod defence;
     mod described;
+    mod disabled;
     mod factor_page;
     mod factors;
     mod guests;
@@ -74,6 +77,7 @@ mod postgres {
     mod passwords;
     mod policies;
     mod providers;
+    mod recorded;
     mod rekey;
     mod replicas;
     mod restored;
