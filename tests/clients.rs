@@ -1,14 +1,17 @@
-//! Other people's programs against a whole Postern: OAuth clients and a token library, from npm and PyPI.
+//! Other people's programs against a whole Postern: OAuth clients and a token library, from npm and PyPI,
+//! and a tester that makes requests of the API's description, good and bad.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
-use crate::harness::{Postern, upstream::Upstream};
+use crate::harness::{Postern, secret, text, upstream::Upstream};
 
 const BACK: &str = "https://app.example/back";
 const AFTER: &str = "https://app.example/bye";
@@ -166,4 +169,155 @@ async fn the_description_is_openapi_and_is_served_where_it_belongs() {
         let told = postern.request(Method::GET, postern.doors, path).send().await.unwrap();
         assert_eq!(told.status(), 404, "{path}");
     }
+}
+
+/// An organization, as somebody else's tester sees it.
+struct Company {
+    /// That of an application with every right.
+    token: String,
+    /// Stands in all that it has.
+    canary: &'static str,
+    /// Things that may be changed, by the word before their name in a path.
+    things: Value,
+    /// Names without which the token opens nothing any more.
+    kept: Vec<String>,
+}
+
+impl Company {
+    /// One of each thing, with the canary in it, made by an administrator of the organization.
+    async fn make(postern: &Postern, admin: &str, canary: &'static str) -> Self {
+        let make = async |method: Method, path: &str, body: Value| {
+            postern.manage(admin, method, path, Some(body), 201).await
+        };
+        let role = format!("{canary}-role");
+        let group = format!("{canary}-group");
+        // Everybody may have one of the same name.
+        let guest = format!("sso:{}", &canary[2..]);
+        let body = json!({
+            "id": role, "product": "midaz", "name": canary, "permissions": ["accounts:get"],
+        });
+        make(Method::POST, "/v1/roles", body).await;
+        let body = json!({"id": group, "name": canary, "roles": [role]});
+        make(Method::POST, "/v1/groups", body).await;
+        let body = json!({"title": canary, "groups": [group]});
+        make(Method::PUT, &format!("/v1/guests/{guest}"), body).await;
+        let body = json!({
+            "firstName": canary, "lastName": "Person", "username": format!("{canary}-ana"),
+            "email": format!("{canary}@example.com"), "password": secret(), "groups": [group],
+        });
+        let user = make(Method::POST, "/v1/users", body).await;
+        let app = application(postern, admin, json!({"description": canary})).await;
+        let of_app = format!("/v1/applications/{}", text(&app, "id"));
+        let credential =
+            make(Method::POST, &format!("{of_app}/credentials"), json!({"name": canary})).await;
+        let body = json!({"category": "Email", "type": "SMTP", "name": canary, "host": canary});
+        let provider = make(Method::POST, "/v1/providers", body).await;
+        let link = json!({"providerId": provider["id"], "rule": canary});
+        make(Method::POST, &format!("{of_app}/providers"), link).await;
+
+        let tester = application(postern, admin, json!({"description": canary})).await;
+        let tester_id = text(&tester, "id");
+        let grants = json!({
+            "roles": [
+                "plugin-identity-editor-role", "plugin-identity-access-role", "midaz-editor-role",
+            ],
+            "permissions": [],
+        });
+        let path = format!("/v1/applications/{tester_id}/grants");
+        postern.manage(admin, Method::PUT, &path, Some(grants), 200).await;
+        let token =
+            postern.machine(&text(&tester, "client_id"), &text(&tester, "client_secret")).await;
+        let things = json!({
+            "users": user["id"], "groups": group, "roles": role, "guests": guest,
+            "applications": app["id"], "credentials": credential["id"], "providers": provider["id"],
+        });
+        Self { token, canary, things, kept: vec![tester_id, "admin-group".to_owned()] }
+    }
+
+    /// Everything that it has, as it sees it itself.
+    async fn state(&self, postern: &Postern) -> Vec<Value> {
+        let mut all = Vec::new();
+        for kind in ["users", "groups", "roles", "guests", "applications", "providers"] {
+            let path = format!("/v1/{kind}");
+            let list = postern.manage(&self.token, Method::GET, &path, None, 200).await;
+            assert!(list.to_string().contains(self.canary), "{list:#}");
+            all.push(list);
+        }
+        all
+    }
+}
+
+/// Two organizations in one Postern.
+async fn two(postern: &Postern) -> [Company; 2] {
+    let admin = postern.admin().await;
+    let eve = postern.person(&admin, "eve", &["admin-group"]).await;
+    let app = application(postern, &admin, json!({})).await;
+    let file = postern.data.path().join("data/postern.db");
+    let mut db = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    let part = include_str!("../identity/tests/service/part.sql")
+        .replace("{user}", &eve.id)
+        .replace("{app}", &text(&app, "id"));
+    db.execute("PRAGMA foreign_keys = OFF").await.unwrap();
+    db.execute(sqlx::raw_sql(AssertSqlSafe(part))).await.unwrap();
+    let grant = json!({
+        "grantType": "password", "username": eve.name, "password": eve.password,
+        "clientId": app["client_id"], "clientSecret": app["client_secret"],
+    });
+    let path = "/v1/login/oauth/access_token";
+    let told = postern.request(Method::POST, postern.identity, path).json(&grant).send().await;
+    let eve = text(&told.unwrap().json().await.unwrap(), "accessToken");
+    [Company::make(postern, &admin, "zzlerian").await, Company::make(postern, &eve, "zzacme").await]
+}
+
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                      response_headers_conformance,response_schema_conformance,unsupported_method,\
+                      allow_header_conformance,ignored_auth,use_after_free,no_foreign_row";
+
+#[tokio::test]
+async fn t_no_request_good_or_bad_breaks_anything_or_shows_another_organization() {
+    let postern = start().await;
+    let [one, other] = two(&postern).await;
+    tested(&postern, &one, &other).await;
+}
+
+#[tokio::test]
+async fn t_so_it_is_seen_from_the_other_organization() {
+    let postern = start().await;
+    let [one, other] = two(&postern).await;
+    tested(&postern, &other, &one).await;
+}
+
+/// A few requests an operation; with `PROPTEST_CASES`, one for each hundred of them.
+async fn tested(postern: &Postern, by: &Company, foreign: &Company) {
+    let cases = env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse::<u32>().ok());
+    let (phases, cases, more) = match cases.map(|cases| cases / 100).filter(|cases| *cases > 4) {
+        Some(cases) => ("examples,coverage,fuzzing,stateful", cases, None),
+        None => ("examples,fuzzing", 4, Some(["--seed", "1"])),
+    };
+    let before = foreign.state(postern).await;
+    let names = json!({
+        "canary": foreign.canary, "own": by.things, "foreign": foreign.things, "kept": by.kept,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(installed("python/bin/schemathesis"));
+    command
+        .current_dir(folder.path())
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("PYTHONPATH", root().join("tools/clients"))
+        .env("POSTERN_NAMES", names.to_string())
+        .arg("run")
+        .arg(root().join("identity/openapi.json"))
+        .args(["--url", &format!("http://{}", postern.identity), "--no-color"])
+        .args(["--header", &format!("Authorization: Bearer {}", by.token)])
+        .args(["--checks", CHECKS, "--phases", phases, "--max-examples", &cases.to_string()])
+        .args(["--continue-on-failure", "--generation-database", "none", "--warnings", "off"])
+        .args(["--suppress-health-check", "all", "--request-timeout", "30"])
+        .args(more.into_iter().flatten())
+        // They answer when there is news.
+        .args(["--exclude-path-regex", "^/internal/v1/(snapshot|changes)$"]);
+    run(command).await;
+    assert_eq!(foreign.state(postern).await, before);
+    // Whoever asked was somebody to the end.
+    postern.manage(&by.token, Method::GET, "/v1/users", None, 200).await;
+    assert!(!postern.log.text().contains("panicked"), "{}", postern.log.text());
 }
