@@ -1,13 +1,12 @@
-//! Other people's programs against a whole Postern: OAuth clients and a token library, from npm and PyPI,
+//! Other people's programs against a whole Postern: OAuth clients and a token library, from npm and `PyPI`,
 //! and a tester that makes requests of the API's description, good and bad.
 
 use std::{
-    env,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use reqwest::Method;
+use reqwest::{Method, header::HeaderValue};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
@@ -133,7 +132,7 @@ async fn a_page_of_a_public_client_may_read_what_the_one_address_answers() {
                 .send();
             for told in [first.await.unwrap(), then.await.unwrap()] {
                 let headers = told.headers();
-                let named = headers.get("access-control-allow-origin").map(|to| to.as_bytes());
+                let named = headers.get("access-control-allow-origin").map(HeaderValue::as_bytes);
                 assert_eq!(named, allowed.then_some(origin.as_bytes()), "{path}: {told:?}");
                 assert_eq!(headers["vary"], "Origin", "{path}");
                 assert!(!headers.contains_key("access-control-allow-credentials"), "{path}");
@@ -289,10 +288,11 @@ async fn t_so_it_is_seen_from_the_other_organization() {
 
 /// A few requests an operation; with `PROPTEST_CASES`, one for each hundred of them.
 async fn tested(postern: &Postern, by: &Company, foreign: &Company) {
-    let cases = env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse::<u32>().ok());
-    let (phases, cases, more) = match cases.map(|cases| cases / 100).filter(|cases| *cases > 4) {
-        Some(cases) => ("examples,coverage,fuzzing,stateful", cases, None),
-        None => ("examples,fuzzing", 4, Some(["--seed", "1"])),
+    let asked = proptest::test_runner::Config::default().cases / 100;
+    let (phases, cases, more) = if asked > 4 {
+        ("examples,coverage,fuzzing,stateful", asked, None)
+    } else {
+        ("examples,fuzzing", 4, Some(["--seed", "1"]))
     };
     let before = foreign.state(postern).await;
     let names = json!({
