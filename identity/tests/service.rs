@@ -22,6 +22,7 @@ mod sqlite {
     mod audit;
     mod backup;
     mod code;
+    mod cors;
     mod credentials;
     mod declarations;
     mod defence;
@@ -61,6 +62,7 @@ mod postgres {
     mod attacks;
     mod audit;
     mod code;
+    mod cors;
     mod credentials;
     mod declarations;
     mod defence;
