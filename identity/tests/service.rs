@@ -22,6 +22,7 @@ mod sqlite {
     mod audit;
     mod backup;
     mod code;
+    mod cors;
     mod credentials;
     mod declarations;
     mod defence;
@@ -62,6 +63,7 @@ mod postgres {
     mod attacks;
     mod audit;
     mod code;
+    mod cors;
     mod credentials;
     mod declarations;
     mod defence;
