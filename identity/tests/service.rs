@@ -28,6 +28,7 @@ mod sqlite {
     mod defence;
     mod described;
     mod disabled;
+    mod ended;
     mod factor_page;
     mod factors;
     mod files;
@@ -69,6 +70,7 @@ mod postgres {
     mod defence;
     mod described;
     mod disabled;
+    mod ended;
     mod factor_page;
     mod factors;
     mod guests;
