@@ -5,6 +5,7 @@ mod assertion;
 mod authorize;
 mod client;
 mod discovery;
+mod external;
 mod factor;
 mod form;
 mod introspect;
@@ -30,6 +31,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(authorize::ask, authorize::ask_again))
         .routes(routes!(authorize::sign_in))
         .routes(routes!(factor::sign_in))
+        .routes(routes!(external::go))
+        .routes(routes!(external::come))
         .routes(routes!(logout::by_link, logout::by_form))
         .routes(routes!(token::grant))
         .routes(routes!(introspect::introspect))

@@ -26,12 +26,14 @@ mod sqlite {
     mod declarations;
     mod defence;
     mod described;
+    mod external;
     mod factor_page;
     mod factors;
     mod files;
     mod guests;
     mod harness;
     mod hostile;
+    mod issuer;
     mod keys;
     mod oauth;
     mod own_roles;
@@ -63,11 +65,13 @@ mod postgres {
     mod declarations;
     mod defence;
     mod described;
+    mod external;
     mod factor_page;
     mod factors;
     mod guests;
     mod harness;
     mod hostile;
+    mod issuer;
     mod keys;
     mod oauth;
     mod own_roles;
