@@ -43,7 +43,7 @@ async fn come(
 }
 
 /// All the way there and back as somebody, whose claims may be changed.
-async fn through(
+pub async fn through(
     (service, app): (&Service, &App),
     browser: &Browser,
     (issuer, provider): (&Issuer, &str),
@@ -125,12 +125,14 @@ async fn somebody_new_gets_an_account_and_the_groups_follow_the_claim() {
     assert!(sent(&browser.get(&service, &request(&app, &[])).await, BACK).contains_key("code"));
 
     // What the mapping owns is given and taken; what it does not own stays.
+    issuer.set(|knows| knows.userinfo = json!({"sub": ANA}));
     let told = service.facts().len();
     let bosses = json!({"groups": ["bosses"], "email": "other@corp.example"});
-    let answer = through((&service, &app), &Browser::default(), (&issuer, &provider), |claims| {
-        whole(claims, bosses)
-    });
-    let said = claims(text(&tokens(&service, &app, &answer.await).await, "id_token"));
+    let place = (&service, &app);
+    let answer =
+        through(place, &Browser::default(), (&issuer, &provider), |claims| whole(claims, bosses))
+            .await;
+    let said = claims(text(&tokens(&service, &app, &answer).await, "id_token"));
     assert_eq!(said["groups"], json!(["demo-editor-group", "helper-group"]));
     let held: Vec<_> = service.facts()[told..]
         .iter()
@@ -140,9 +142,8 @@ async fn somebody_new_gets_an_account_and_the_groups_follow_the_claim() {
         })
         .collect();
     assert_eq!(json!(held), json!([["demo-editor-group", "helper-group"]]));
-    let none =
-        through((&service, &app), &Browser::default(), (&issuer, &provider), |claims| claims);
-    let said = claims(text(&tokens(&service, &app, &none.await).await, "id_token"));
+    let none = through(place, &Browser::default(), (&issuer, &provider), |claims| claims).await;
+    let said = claims(text(&tokens(&service, &app, &none).await, "id_token"));
     assert_eq!(said["groups"], json!(["helper-group"]));
     let user = service.get(&format!("/v1/users/{id}"), &admin).await.expect(200);
     assert_eq!(user["email"], "ana@corp.example", "an address is not followed");
@@ -564,7 +565,7 @@ async fn t_nobody_signs_in_through_a_provider_that_is_off_gone_or_another_organi
     // An application of the other organization.
     let eve = service.person(&admin, "eve", &["admin-group"]).await;
     let theirs = json!({
-        "name": "Theirs", "description": "", "grantTypes": ["authorization_code"],
+        "name": "Theirs", "description": "x", "grantTypes": ["authorization_code"],
         "redirectUris": [BACK],
     });
     let theirs = App::register(&service, theirs).await;
