@@ -92,6 +92,11 @@ pub async fn create(
         created_at: app.clock.now(),
     };
     let provider = changed(app, by.org(), new, asked)?;
+    // Before anybody is asked, and again once nobody else can change anything.
+    let mut tx = app.store.read(by.org()).await?;
+    let reach = by.reach(app, &mut tx).await?;
+    covers(app, &mut tx, &reach, by.org(), &[&provider]).await?;
+    drop(tx);
     if let Err(fault) = federation::known(app, &provider.issuer).await {
         return Err(Error::rule("issuer", chain(fault.as_ref())));
     }

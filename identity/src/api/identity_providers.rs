@@ -119,7 +119,8 @@ macro_rules! with_details {
             /// What is asked for; `openid` among it. Default: `openid`, `profile`, `email`.
             #[schema(max_items = 20)]
             scopes: Option<Vec<String>>,
-            /// Which claims say what. A member that is left out stays as it is.
+            /// Which claims say what: `username`, `email`, `groups`. One that is left out stays as it is.
+            #[schema(value_type = Option<Object>)]
             claims: Option<Claims>,
             /// A group there, and the one here that its people are in. The mapping owns the groups that
             /// it names: whoever is not in one there is taken out of it at the next sign-in. They may
