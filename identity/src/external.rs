@@ -452,7 +452,7 @@ async fn regroup(
     (org, user): (&OrgId, User),
     (provider, said): (&IdentityProvider, &Said),
 ) -> Result<User, Error> {
-    let groups = bounded(mapped(holdings, provider, said, &user.groups))?;
+    let groups = bounded(&mapped(holdings, provider, said, &user.groups))?;
     if groups == user.groups {
         return Ok(user);
     }
@@ -479,7 +479,7 @@ async fn regroup(
     Ok(now)
 }
 
-fn bounded(groups: Vec<GroupName>) -> Result<Vec<GroupName>, Error> {
+fn bounded(groups: &[GroupName]) -> Result<Vec<GroupName>, Error> {
     let names: Vec<String> = groups.iter().map(ToString::to_string).collect();
     users::groups(&names)
         .map_err(|_| Error::External("You are in more groups than anybody may be."))
@@ -520,7 +520,7 @@ async fn create(
         email: email.to_owned(),
         first_name: line(said.text("given_name").or(said.text("name")).unwrap_or_default()),
         last_name: line(said.text("family_name").unwrap_or_default()),
-        groups: bounded(groups)?,
+        groups: bounded(&groups)?,
         password_hash: String::new(),
     };
     tx.add_user(&new, app.clock.now()).await?;
