@@ -9,20 +9,14 @@ use std::collections::BTreeSet;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use policy::{
-    changes::Fact,
-    model::{
-        caller::Principal,
-        name::{GroupName, OrgId, UserId},
-    },
-};
+use policy::model::name::{GroupName, OrgId, UserId};
 use serde_json::json;
 
 use crate::{
     app::App,
     audit::{self, Account},
     browsers, clock,
-    defence::Target,
+    defence::{Guess, Target},
     error::Error,
     federation::{self, Exchange, Fault, Known, Said},
     holdings::Holdings,
@@ -201,7 +195,7 @@ pub async fn take(
     let now = app.clock.now();
     let guess = app.defence.guess(None, Target::client(tie), origin, now).await?;
     let Some(org) = browsers::org_of(state) else {
-        app.defence.failed(guess).await;
+        failed(app, guess).await?;
         return Ok(None);
     };
     let hanging = Hanging::from(app, state);
@@ -209,12 +203,19 @@ pub async fn take(
     let taken = tx.take_sent(provider, (&hanging.hash, &tie_hash(app, tie)), now).await?;
     app.commit(tx).await?;
     let Some(request) = taken else {
-        app.defence.failed(guess).await;
+        failed(app, guess).await?;
         return Ok(None);
     };
     // What was sent from here is no guess, whatever comes of it.
     app.defence.undone(guess).await;
     Ok(Some(Returned { org, request, provider: provider.to_owned(), hanging }))
+}
+
+async fn failed(app: &App, guess: Guess) -> Result<(), Error> {
+    if app.defence.failed(guess).await {
+        audit::failed(app, &app.home, Event::Sprayed, Account::Unknown, None).await?;
+    }
+    Ok(())
 }
 
 /// Somebody who is known by a provider, and may sign in.
@@ -307,6 +308,9 @@ async fn arrive(
     }
     let user = settle(app, org, &provider, &said).await?;
     *who = Some(user.id.clone());
+    if user.disabled {
+        return Err(Error::External("Your account is disabled. Ask your administrator."));
+    }
     let details = &provider.details;
     let trusted = details.trust_mfa && shows_several(details, &said);
     let methods = Methods::federated(trusted.then_some(said.amr.as_slice()));
@@ -399,7 +403,7 @@ async fn settle(
     let mut tx = app.store.read(org).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     if let Some(user) = found(&mut tx, provider, said).await?
-        && mapped(&holdings, provider, said, &user.groups) == user.groups
+        && (user.disabled || mapped(&holdings, provider, said, &user.groups) == user.groups)
     {
         return Ok(user);
     }
@@ -410,6 +414,7 @@ async fn settle(
     let provider = provider.filter(|provider| provider.enabled).ok_or(Error::Conflict)?;
     let holdings = Holdings::read(app, &mut tx).await?;
     let user = match found(&mut tx, &provider, said).await? {
+        Some(user) if user.disabled => user,
         Some(user) => regroup(app, &mut tx, &holdings, (org, user), (&provider, said)).await?,
         None => create(app, &mut tx, &holdings, (&provider, said)).await?,
     };
@@ -467,12 +472,7 @@ async fn regroup(
         done => done?,
     }
     let now = User { groups, ..user.clone() };
-    let fact = Fact::Holds {
-        principal: Principal::User { org: org.clone(), id: user.id.clone() },
-        groups: now.groups.clone(),
-        roles: Vec::new(),
-    };
-    app.record(tx, fact).await?;
+    app.record(tx, users::standing(org, &now)).await?;
     let change = Change::between(&user, &now);
     app.audit(tx, Actor::System, Event::UserChanged, &user.id, change);
     tracing::info!(user.id = %user.id, provider.id, "changed the groups of a person as they signed in");

@@ -352,8 +352,20 @@ async fn who_has_no_account_needs_an_administrator_to_link_them() {
     service.delete(&path, &admin).await.expect(204);
     let refused = through(place, &Browser::default(), (&issuer, &provider), |claims| claims).await;
     page(refused, 403);
-    // And whoever is removed is nobody again.
     put(&path, &admin, ANA).await.expect(201);
+    // Who is disabled stays out, and is given nothing meanwhile.
+    let (user, told) = (format!("/v1/users/{id}"), service.facts().len());
+    service.patch(&user, &admin, json!({"disabled": true})).await.expect(200);
+    let at = format!("/v1/identity-providers/{provider}");
+    let map = json!({"groupMap": {"staff": "demo-editor-group"}});
+    service.patch(&at, &admin, map).await.expect(200);
+    let refused =
+        through(place, &Browser::default(), (&issuer, &provider), |c| whole(c, ana())).await;
+    assert!(page(refused, 403).html.contains("is disabled"));
+    assert_eq!(service.facts().len(), told + 1, "the one that they are gone");
+    let held = service.get(&user, &admin).await.expect(200);
+    assert_eq!(held["groups"], json!(["demo-viewer-group"]));
+    // And whoever is removed is nobody again.
     service.delete(&format!("/v1/users/{id}"), &admin).await.expect(204);
     page(through(place, &Browser::default(), (&issuer, &provider), |c| whole(c, ana())).await, 403);
 }

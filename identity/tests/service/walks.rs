@@ -83,6 +83,7 @@ const PLAIN: &[&str] = &[
     "createUsers",
     "description",
     "disableSsl",
+    "disabled",
     "domain",
     "email",
     "enabled",
