@@ -35,6 +35,7 @@ mod sqlite {
     mod hostile;
     mod keys;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;
@@ -72,6 +73,7 @@ mod postgres {
     mod hostile;
     mod keys;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;
