@@ -37,5 +37,7 @@ mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told
+mod tls; // certificates on both sides, and exchanged while it runs
 mod tokens; // forged and misused tokens
+mod upstreams; // several servers of a product: turns, health, limits
 mod watched; // a policy file that is edited while requests come in

@@ -27,6 +27,7 @@ mod sqlite {
     mod declarations;
     mod defence;
     mod described;
+    mod disabled;
     mod factor_page;
     mod factors;
     mod files;
@@ -40,6 +41,7 @@ mod sqlite {
     mod passwords;
     mod policies;
     mod providers;
+    mod recorded;
     mod rekey;
     mod sessions;
     mod settings;
@@ -66,6 +68,7 @@ mod postgres {
     mod declarations;
     mod defence;
     mod described;
+    mod disabled;
     mod factor_page;
     mod factors;
     mod guests;
@@ -78,6 +81,7 @@ mod postgres {
     mod passwords;
     mod policies;
     mod providers;
+    mod recorded;
     mod rekey;
     mod replicas;
     mod restored;
