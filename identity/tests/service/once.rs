@@ -27,7 +27,7 @@ fn always<S: Strategy>(
     few: u32,
     strategy: &S,
     config: Config,
-    so: impl AsyncFn(&Arc<Service>, S::Value),
+    so: &impl AsyncFn(&Arc<Service>, S::Value),
 ) {
     let asked = Cases::default().cases;
     let cases = if asked == 256 { few } else { asked.div_ceil(50) };
@@ -289,7 +289,7 @@ impl Family {
 fn r_a_family_of_refresh_tokens_has_one_living_leaf_and_ends_with_the_first_reuse() {
     let config =
         Config { access_token_secs: 300, refresh_token_secs: LIFETIME, ..Config::default() };
-    always(24, &steps(), config, async |service, steps| {
+    always(24, &steps(), config, &async |service, steps| {
         let app = public(service, "Families").await;
         let browser = Browser::default();
         let mut family = Family::start(service, &app, &browser).await;
@@ -329,7 +329,7 @@ fn c_a_code_is_good_once_for_whom_it_is_and_a_second_use_ends_what_it_gave() {
         1 => select(vec![Try::OtherClient, Try::OtherAddress, Try::OtherVerifier]),
     ];
     let strategy = vec((select(vec![0, 1, 59, 60, 61]), vec(one, 1..5)), 1..4);
-    always(12, &strategy, Config::default(), async |service, rounds| {
+    always(12, &strategy, Config::default(), &async |service, rounds| {
         let (ours, other) = (public(service, "Ours").await, public(service, "Other").await);
         let code = Browser::default().code(service, &ours).await;
         let born = service.clock.now();
@@ -403,7 +403,7 @@ fn m_a_challenge_a_step_of_time_and_a_recovery_code_are_each_good_once() {
     // Tries of up to three challenges; few enough that nothing but use stops them.
     let round = vec((0..3_usize, shown), 1..5);
     let strategy = vec((any::<bool>(), round), 1..3);
-    always(5, &strategy, Config::default(), async |service, rounds| {
+    always(5, &strategy, Config::default(), &async |service, rounds| {
         let admin = service.admin().await;
         let name = format!("p{}", service.clock.now());
         service.clock.advance(3600);
@@ -426,7 +426,7 @@ fn m_a_challenge_a_step_of_time_and_a_recovery_code_are_each_good_once() {
                 match shown {
                     Shown::App => body["passcode"] = code.clone().into(),
                     Shown::Recovery(place) => {
-                        body["recoveryCode"] = recovery[*place].clone().into()
+                        body["recoveryCode"] = recovery[*place].clone().into();
                     }
                     Shown::Wrong => body["recoveryCode"] = "aaaaaa-aaaaaa".into(),
                 }
