@@ -34,6 +34,7 @@ mod policy_matrix; // the policy author's tools: matrix
 mod policy_replay; // the policy author's tools: replay
 mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
+mod rates; // how often somebody may ask a product
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told
 mod tls; // certificates on both sides, and exchanged while it runs

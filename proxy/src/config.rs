@@ -45,6 +45,12 @@ pub struct Config {
     pub identity_names: Vec<Names>,
     /// Whose paths are doors here, too, for servers that are configured for them. Default: none.
     pub aliases: Vec<Alias>,
+    /// Whether the rates of products are counted together with other proxies, in the Valkey of
+    /// `[cache]`. Default: false.
+    pub shared_rates: bool,
+    /// Where that is.
+    #[serde(skip)]
+    pub valkey: Option<SecretString>,
     /// TLS for clients. Default: none; whoever stands before it speaks it.
     pub tls: Option<Tls>,
     /// How many verified tokens are remembered. Default: 100000.
@@ -93,6 +99,8 @@ impl Default for Config {
             identity_headers: Vec::new(),
             identity_names: vec![Names::Postern],
             aliases: Vec::new(),
+            shared_rates: false,
+            valkey: None,
             tls: None,
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
@@ -205,6 +213,9 @@ pub struct ProductConfig {
     /// What is taken for it.
     #[serde(default)]
     pub limits: upstream::Limits,
+    /// How often somebody may ask it, at the gateway. Default: as often as they like.
+    #[serde(default)]
+    pub rates: Vec<upstream::Rate>,
     /// The hosts it is reached at. Default: any that no other product names.
     #[serde(default, deserialize_with = "hosts")]
     pub hosts: Vec<String>,
@@ -242,6 +253,7 @@ impl ProductConfig {
             health: None,
             timeouts: upstream::Timeouts::DEFAULT,
             limits: upstream::Limits::NONE,
+            rates: Vec::new(),
             hosts: Vec::new(),
             prefix: None,
             routes: None,

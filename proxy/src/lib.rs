@@ -23,6 +23,7 @@ pub mod live;
 pub mod metrics;
 mod peer;
 pub mod policies;
+mod rates;
 mod refusal;
 mod relay;
 mod request_id;

@@ -41,6 +41,10 @@ pub struct Metrics {
     pub tls_failures: IntCounter,
     /// Requests that an upstream failed to answer.
     pub upstream_failures: IntCounterVec,
+    /// Requests of somebody who asks too often.
+    pub too_often: IntCounterVec,
+    /// How often rates could not be counted together.
+    pub rates_unshared: IntCounter,
     /// The servers of a product, fit and unfit.
     pub upstreams: IntGaugeVec,
     /// How long questions to identity took.
@@ -162,6 +166,14 @@ impl Metrics {
             opts("upstreams", "The servers of a product that get requests, and those that do not."),
             &["product", "state"],
         )?;
+        let too_often = IntCounterVec::new(
+            opts("rate_limited_total", "Requests of somebody who asks a product too often."),
+            &["product", "by"],
+        )?;
+        let rates_unshared = IntCounter::with_opts(opts(
+            "rates_unshared_total",
+            "How often rates could not be counted together with other proxies.",
+        ))?;
         let relayed = Histogram::with_opts(HistogramOpts::new(
             "postern_relayed_seconds",
             "How long requests passed on to identity took.",
@@ -182,6 +194,8 @@ impl Metrics {
         registry.register(Box::new(tls_failures.clone()))?;
         registry.register(Box::new(upstream_failures.clone()))?;
         registry.register(Box::new(upstreams.clone()))?;
+        registry.register(Box::new(too_often.clone()))?;
+        registry.register(Box::new(rates_unshared.clone()))?;
         registry.register(Box::new(relayed.clone()))?;
         Ok(Self {
             registry: registry.clone(),
@@ -201,6 +215,8 @@ impl Metrics {
             tls_failures,
             upstream_failures,
             upstreams,
+            too_often,
+            rates_unshared,
             relayed,
             issuers: IssuerMetrics::make(registry)?,
         })

@@ -59,6 +59,7 @@ use crate::{
     metrics::Metrics,
     peer::Trusted,
     policies::Policies,
+    rates,
     relay::Relay,
     sync::{self, report::Report},
     tls::{Serving, TlsError, Wire},
@@ -177,12 +178,24 @@ impl Opened {
     }
 
     /// Know where all upstreams are, and watch them and the files from now on.
-    async fn watched(&self, metrics: &Metrics, shutdown: &watch::Receiver<bool>) {
+    async fn watched(
+        &self,
+        config: &Config,
+        metrics: &Metrics,
+        shutdown: &watch::Receiver<bool>,
+    ) -> io::Result<()> {
         self.upstreams.resolve().await;
         self.upstreams.watch(metrics, shutdown);
+        if let Some(valkey) = &config.valkey {
+            let all = self.upstreams.rates();
+            // What is wrong with the address may quote its password.
+            rates::share(valkey, all, metrics.clone(), shutdown.clone())
+                .map_err(|_| io::Error::other("the address of the Valkey cannot be used"))?;
+        }
         if let Some(tls) = self.tls.clone() {
             tokio::spawn(look(tls, shutdown.clone()));
         }
+        Ok(())
     }
 }
 
@@ -302,7 +315,7 @@ impl Server {
             _ = ready.wait_for(|ready| *ready) => {}
             () = stop(&mut stopped) => return Ok(()),
         }
-        opened.watched(&metrics, &shutdown).await;
+        opened.watched(&config, &metrics, &shutdown).await?;
         let identity = Identity::new(&config.identity_names, &config.identity_headers);
         let identity = Arc::new(identity);
         let base = config.authzen.url.clone();
