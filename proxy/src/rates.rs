@@ -180,8 +180,9 @@ impl Rates {
         self.take(Asker { principal: None, address })
     }
 
-    /// Tell what was counted and hear what the others have, once.
-    async fn share(&self, valkey: &mut ConnectionManager) -> Result<(), RedisError> {
+    /// Tell what was counted and hear what the others have, once. True when there was something.
+    async fn share(&self, valkey: &mut ConnectionManager) -> Result<bool, RedisError> {
+        let mut heard = false;
         for rule in &self.0 {
             let now = now();
             let window = now / rule.rate.burst();
@@ -211,6 +212,7 @@ impl Rates {
                     return Err(error);
                 }
             };
+            heard = true;
             for ((counter, count), total) in told.into_iter().zip(totals) {
                 let before = if counter.window.swap(window, Ordering::Relaxed) == window {
                     counter.known.load(Ordering::Relaxed)
@@ -222,7 +224,7 @@ impl Rates {
                 counter.others(now, rule.every, rule.rate.burst(), others);
             }
         }
-        Ok(())
+        Ok(heard)
     }
 }
 
@@ -254,11 +256,11 @@ pub fn share(
             }
             for rates in &all {
                 match rates.share(&mut valkey).await {
-                    Ok(()) if lost => {
+                    Ok(true) if lost => {
                         lost = false;
                         tracing::info!("rates are counted together again");
                     }
-                    Ok(()) => {}
+                    Ok(_) => {}
                     Err(error) => {
                         metrics.rates_unshared.inc();
                         if !std::mem::replace(&mut lost, true) {
