@@ -431,6 +431,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("product.encoded_slash", Kind::Text),
     ("product.h2c", Kind::Flag),
     ("product.reasons", Kind::Text),
+    ("product.assertion", Kind::Flag),
 ];
 
 const PREFIX: &str = "POSTERN_";

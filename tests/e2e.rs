@@ -7,6 +7,7 @@ mod harness;
 
 mod aliases; // paths and header names of other access managers
 mod alone; // the proxy without an identity service
+mod assertion; // a signed statement of who asks
 mod authorize; // permission checks, as the products' client library asks them
 mod authzen; // the OpenID Authorization API, over products
 mod authzen_search; // its searches, page by page, and discovery

@@ -51,6 +51,8 @@ pub struct Config {
     /// Where that is.
     #[serde(skip)]
     pub valkey: Option<SecretString>,
+    /// How products are told who asks so that they can verify it. Default: not at all.
+    pub assertion: Option<Assertion>,
     /// TLS for clients. Default: none; whoever stands before it speaks it.
     pub tls: Option<Tls>,
     /// How many verified tokens are remembered. Default: 100000.
@@ -101,6 +103,7 @@ impl Default for Config {
             aliases: Vec::new(),
             shared_rates: false,
             valkey: None,
+            assertion: None,
             tls: None,
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
@@ -131,9 +134,40 @@ impl Config {
         at_least("max_header_bytes", self.max_header_bytes, 1024)?;
         at_least("max_body_bytes", self.max_body_bytes, 1024)?;
         at_least("max_connections", self.max_connections, 1)?;
+        if let Some(assertion) = &self.assertion {
+            let secs = assertion.lifetime_secs;
+            if !(10..=600).contains(&secs) {
+                return Err(format!(
+                    "`proxy.assertion.lifetime_secs` is {secs}; it must be 10 to 600"
+                ));
+            }
+        }
         self.authzen.check()?;
         issuer::check_apart(&self.issuers)
     }
+}
+
+/// A signed statement of who asks, for products that can verify one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assertion {
+    /// The key that it is signed with, of Ed25519 or P-256: a PEM file, PKCS #8. All proxies of an
+    /// installation share one.
+    pub key: PathBuf,
+    /// Its `iss`. Default: `postern`.
+    #[serde(default = "postern")]
+    pub issuer: String,
+    /// How long it is good, in seconds, 10 to 600. Default: 60.
+    #[serde(default = "minute")]
+    pub lifetime_secs: u64,
+}
+
+fn postern() -> String {
+    "postern".to_owned()
+}
+
+const fn minute() -> u64 {
+    60
 }
 
 /// TLS for clients. Files are read again when they change.
@@ -241,6 +275,9 @@ pub struct ProductConfig {
     /// How much a refusal lets out of why. Default: `full`.
     #[serde(default)]
     pub reasons: Reasons,
+    /// Whether it gets `X-Postern-Assertion`. Default: false.
+    #[serde(default)]
+    pub assertion: bool,
 }
 
 impl ProductConfig {
@@ -262,6 +299,7 @@ impl ProductConfig {
             encoded_slash: EncodedSlash::Refuse,
             h2c: false,
             reasons: Reasons::Full,
+            assertion: false,
         }
     }
 }

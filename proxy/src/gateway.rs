@@ -301,7 +301,7 @@ impl Gateway {
 
     /// The answer to somebody who asks too often.
     fn too_often(&self, product: &str, TooOften { by, wait_secs }: TooOften) -> Response<Bytes> {
-        self.gate.metrics.too_often.with_label_values(&[product, by.word()]).inc();
+        self.gate.metrics.traffic.too_often.with_label_values(&[product, by.word()]).inc();
         let message = "Too many requests; ask again later.";
         let mut response = answer::error(answer::TOO_OFTEN, message);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_secs));
@@ -324,7 +324,7 @@ impl Gateway {
         if *e.esource() == ErrorSource::Downstream {
             return answer::error(answer::BAD_REQUEST, "The request is malformed.");
         }
-        self.gate.metrics.upstream_failures.with_label_values(&[product]).inc();
+        self.gate.metrics.traffic.upstream_failures.with_label_values(&[product]).inc();
         tracing::warn!(product, error = kind, request_id = ctx.request_id, "upstream failed");
         match e.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => {

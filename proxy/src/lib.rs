@@ -5,6 +5,7 @@
 //! [`sync`] and stands in [`live`]. [`server::Server`] runs it all.
 
 mod answer;
+mod assertion;
 mod audit;
 mod authenticate;
 mod authorize;

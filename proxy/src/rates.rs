@@ -15,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use moka::sync::Cache;
@@ -25,6 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 
 use crate::{
+    clock,
     config::upstream::{By, Rate},
     metrics::Metrics,
 };
@@ -144,11 +145,6 @@ impl Rule {
     }
 }
 
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
 impl Rates {
     /// The rules of a product.
     pub fn new(product: &str, rates: &[Rate]) -> Self {
@@ -164,7 +160,7 @@ impl Rates {
         if self.0.is_empty() {
             return Ok(());
         }
-        let now = now();
+        let now = clock::micros();
         self.0.iter().try_for_each(|rule| rule.take(asker, now))
     }
 
@@ -184,7 +180,7 @@ impl Rates {
     async fn share(&self, valkey: &mut ConnectionManager) -> Result<bool, RedisError> {
         let mut heard = false;
         for rule in &self.0 {
-            let now = now();
+            let now = clock::micros();
             let window = now / rule.rate.burst();
             let mut pipe = redis::pipe();
             let mut told = Vec::new();
@@ -262,7 +258,7 @@ pub fn share(
                     }
                     Ok(_) => {}
                     Err(error) => {
-                        metrics.rates_unshared.inc();
+                        metrics.traffic.rates_unshared.inc();
                         if !std::mem::replace(&mut lost, true) {
                             let kind = error.kind();
                             tracing::warn!(

@@ -362,7 +362,8 @@ impl Pool {
         let fit = set.endpoints.iter().filter(|endpoint| endpoint.is_fit(now)).count();
         let unfit = set.endpoints.len() - fit;
         for (state, n) in [("fit", fit), ("unfit", unfit)] {
-            let gauge = metrics.upstreams.with_label_values(&[self.product.as_str(), state]);
+            let gauge =
+                metrics.traffic.upstreams.with_label_values(&[self.product.as_str(), state]);
             gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
         }
     }
