@@ -12,6 +12,7 @@ mod authorize; // permission checks, as the products' client library asks them
 mod authzen; // the OpenID Authorization API, over products
 mod authzen_search; // its searches, page by page, and discovery
 mod authzen_store; // the same, of plain Cedar stores
+mod clients; // other people's OAuth clients, and a tester that reads the API's description
 mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
