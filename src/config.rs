@@ -496,7 +496,7 @@ impl Config {
         self.identity.database = self.database.resolve()?;
         self.identity.cache = self.cache.resolve()?;
         self.identity.master = self.master_key.resolve()?;
-        Ok(())
+        self.resolve_proxy()
     }
 
     /// The same for the proxy: where rates are counted together.

@@ -52,7 +52,6 @@ pub fn run(args: &Args) -> Result<()> {
     process::log(&config.log)?;
     config.check_serve()?;
     config.resolve()?;
-    config.resolve_proxy()?;
     let reading = watch::read(&config.policies).map_err(anyhow::Error::msg)?;
     let catalog = reading.catalog.clone();
     let bootstrap =

@@ -98,4 +98,10 @@ async fn proxies_count_together_and_each_for_itself_while_valkey_is_gone() {
     valkey.start_again();
     assert_eq!(status(&one, &first).await, 200);
     one.logged("rates are counted together again").await;
+
+    // One that hangs holds nobody up, either.
+    valkey.stop();
+    assert_eq!(status(&one, &first).await, 200);
+    assert!(status(&other, &second).await.is_client_error());
+    valkey.go_on();
 }
