@@ -29,6 +29,7 @@ mod sqlite {
     mod described;
     mod disabled;
     mod ended;
+    mod external;
     mod factor_page;
     mod factors;
     mod files;
@@ -36,8 +37,10 @@ mod sqlite {
     mod harness;
     mod hostile;
     mod import;
+    mod issuer;
     mod keys;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;
@@ -71,14 +74,17 @@ mod postgres {
     mod described;
     mod disabled;
     mod ended;
+    mod external;
     mod factor_page;
     mod factors;
     mod guests;
     mod harness;
     mod hostile;
     mod import;
+    mod issuer;
     mod keys;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;
