@@ -37,6 +37,7 @@ mod sqlite {
     mod hostile;
     mod issuer;
     mod keys;
+    mod logouts;
     mod oauth;
     mod own_roles;
     mod passwords;
@@ -78,6 +79,7 @@ mod postgres {
     mod hostile;
     mod issuer;
     mod keys;
+    mod logouts;
     mod oauth;
     mod own_roles;
     mod passwords;
