@@ -39,6 +39,7 @@ mod sqlite {
     mod import;
     mod issuer;
     mod keys;
+    mod logouts;
     mod oauth;
     mod once;
     mod own_roles;
@@ -83,6 +84,7 @@ mod postgres {
     mod import;
     mod issuer;
     mod keys;
+    mod logouts;
     mod oauth;
     mod once;
     mod own_roles;

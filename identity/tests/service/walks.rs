@@ -68,6 +68,8 @@ const PLAIN: &[&str] = &[
     "alertType",
     "appId",
     "audiences",
+    "backchannelLogoutSessionRequired",
+    "backchannelLogoutUri",
     "blocked",
     "canSignIn",
     "canSignUp",
