@@ -23,6 +23,7 @@ use crate::{
     master::{Hasher, MasterKey},
     model::app::{Client, role_of_permissions},
     passwords::Passwords,
+    post::Post,
     publish::{Progress, Proposals},
     store::{Committed, Store, Tx},
 };
@@ -54,6 +55,10 @@ pub struct Parts {
     pub form_hasher: Hasher,
     /// Hashes what second factors leave behind, each kind under a name of its own.
     pub factor_hasher: Hasher,
+    /// Hashes the tokens of links that set a password.
+    pub link_hasher: Hasher,
+    /// Letters that nobody waits for.
+    pub post: Post,
     /// Ties browsers to whom they are known by.
     pub device_hasher: Hasher,
     /// The one way out.

@@ -151,6 +151,10 @@ pub enum Error {
     NotProved,
     #[error("there is no way to deliver such codes")]
     NoDelivery,
+    #[error("the link was used, has expired, or is none of this service's")]
+    InvalidLink,
+    #[error("several links were sent to that person within the hour; wait")]
+    TooManyLinks,
     #[error("a code was sent a moment ago, or several were; wait, or sign in again")]
     TooManyCodes,
     #[error("second factors are changed within ten minutes of a sign-in; sign in again")]
@@ -210,7 +214,7 @@ impl Error {
         match self {
             Self::Busy => Some(1),
             Self::TooMany(seconds) => Some(*seconds),
-            Self::TooManyTries => Some(3600),
+            Self::TooManyTries | Self::TooManyLinks => Some(3600),
             _ => None,
         }
     }

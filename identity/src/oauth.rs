@@ -6,6 +6,7 @@ mod authorize;
 mod client;
 mod discovery;
 mod factor;
+mod forgotten;
 mod form;
 mod introspect;
 mod logout;
@@ -30,6 +31,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(authorize::ask, authorize::ask_again))
         .routes(routes!(authorize::sign_in))
         .routes(routes!(factor::sign_in))
+        .routes(routes!(forgotten::ask, forgotten::send))
+        .routes(routes!(forgotten::open, forgotten::set))
         .routes(routes!(logout::by_link, logout::by_form))
         .routes(routes!(token::grant))
         .routes(routes!(introspect::introspect))

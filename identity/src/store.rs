@@ -53,6 +53,7 @@ mod keys;
 mod leader;
 mod orgs;
 mod owned;
+mod password_links;
 mod postgres;
 mod providers;
 mod roles;
@@ -80,6 +81,7 @@ pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 pub use fitness::Fitness;
+pub use password_links::PasswordLink;
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);

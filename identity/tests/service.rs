@@ -29,6 +29,7 @@ mod sqlite {
     mod factor_page;
     mod factors;
     mod files;
+    mod forgotten;
     mod guests;
     mod harness;
     mod hostile;
@@ -65,6 +66,7 @@ mod postgres {
     mod described;
     mod factor_page;
     mod factors;
+    mod forgotten;
     mod guests;
     mod harness;
     mod hostile;

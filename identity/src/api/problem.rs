@@ -84,6 +84,7 @@ fn code(error: &Error) -> Code {
         Error::FactorNotShown => Code("IDE-9046", S::FORBIDDEN, "Second Factor Needed"),
         Error::NoSuchFactor => Code("IDE-9047", S::NOT_FOUND, "Second Factor Not Found"),
         Error::TooManyTries => Code("IDE-9048", S::TOO_MANY_REQUESTS, "Too Many Tries"),
+        Error::TooManyLinks => Code("IDE-9056", S::TOO_MANY_REQUESTS, "Too Many Links"),
         Error::Rule { .. }
         | Error::WrongPasscode
         | Error::NotSetUp
@@ -95,6 +96,7 @@ fn code(error: &Error) -> Code {
         | Error::GrantFields(_)
         | Error::GrantNotAllowed
         | Error::InvalidCode
+        | Error::InvalidLink
         | Error::InvalidScope
         | Error::InvalidTarget
         | Error::BadHint => Code("IDE-0007", S::BAD_REQUEST, "Bad Request"),

@@ -103,6 +103,8 @@ fn code(error: &Error) -> Code {
         | Error::InvalidCode
         | Error::InvalidScope
         | Error::InvalidTarget
+        | Error::InvalidLink
+        | Error::TooManyLinks
         | Error::BadHint => Code("AUT-0009", S::BAD_REQUEST, "Bad Request"),
     }
 }

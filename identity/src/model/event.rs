@@ -48,6 +48,11 @@ events! {
     PasswordChanged = "user.password-changed",
     /// By an administrator.
     PasswordReset = "user.password-reset",
+    /// A link to set another one was sent: because somebody asked for it on the sign-in page, or by an
+    /// administrator.
+    PasswordLinkSent = "user.password-link-sent",
+    /// By such a link.
+    PasswordRecovered = "user.password-recovered",
 
     /// What is said of a person of another issuer, for the first time or anew.
     GuestChanged = "guest.changed",

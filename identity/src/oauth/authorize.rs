@@ -26,7 +26,7 @@ use crate::{
     codes::{self, Ask},
     devices,
     error::Error,
-    grants, login,
+    forgotten, grants, login,
     mfa::{self, Need, challenge},
     model::{
         app::{Client, GrantType},
@@ -97,7 +97,7 @@ impl Back<'_> {
 #[expect(dead_code, reason = "describes what is read of a request")]
 #[derive(utoipa::IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
-struct AuthorizationRequest {
+pub struct AuthorizationRequest {
     client_id: String,
     /// One that is registered for the application: compared as text.
     redirect_uri: String,
@@ -185,7 +185,7 @@ async fn answer(app: &App, headers: &HeaderMap, query: &str) -> Result<Response,
         let refusal = Refusal::of("login_required", "nobody is signed in, or not recently enough");
         return Err(request.back().refuse(app, &refusal));
     }
-    show(app, headers, (&request, query), (&request.username, None))
+    show(app, headers, (&request, query), (&request.username, None)).await
 }
 
 /// What somebody typed on our page.
@@ -245,7 +245,7 @@ async fn typed(
         // Removed, or changed, while the password was being compared.
         Err(Error::InvalidCredentials | Error::Conflict) => {
             let said = Some("The user name or password is wrong.");
-            show(app, headers, (&request, query), (username, said))
+            show(app, headers, (&request, query), (username, said)).await
         }
         Err(error) => Err(page::fault(error)),
     }
@@ -322,8 +322,8 @@ async fn give(
 ///
 /// # Errors
 ///
-/// When the system has no random bytes.
-pub fn show(
+/// When the system has no random bytes, or the database fails.
+pub async fn show(
     app: &App,
     headers: &HeaderMap,
     (request, query): (&Request, &str),
@@ -337,6 +337,7 @@ pub fn show(
         request: query,
         csrf: &tie.token(app, PURPOSE, query),
         username,
+        forgotten: forgotten::offered(app, &request.client).await.map_err(page::fault)?,
     };
     let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     let mut response = page::show(status, &page, Some(&request.redirect_uri));

@@ -48,6 +48,8 @@ pub struct SignIn<'a> {
     pub request: &'a str,
     pub csrf: &'a str,
     pub username: &'a str,
+    /// Whether a link to set a password is offered.
+    pub forgotten: bool,
 }
 
 #[derive(Template)]
