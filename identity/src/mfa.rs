@@ -10,7 +10,7 @@ mod codes;
 pub mod device;
 pub mod enrol;
 mod recovery;
-mod totp;
+pub mod totp;
 
 use policy::model::name::OrgId;
 use serde::Serialize;

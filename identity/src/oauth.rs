@@ -13,6 +13,7 @@ mod logout;
 pub mod page;
 pub mod refusal;
 mod revoke;
+mod set_up;
 mod token;
 mod userinfo;
 
@@ -31,6 +32,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(authorize::ask, authorize::ask_again))
         .routes(routes!(authorize::sign_in))
         .routes(routes!(factor::sign_in))
+        .routes(routes!(set_up::set_up))
         .routes(routes!(forgotten::ask, forgotten::send))
         .routes(routes!(forgotten::open, forgotten::set))
         .routes(routes!(logout::by_link, logout::by_form))

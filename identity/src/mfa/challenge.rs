@@ -160,6 +160,8 @@ enum Proof {
     Recovery(Vec<u8>),
     /// The code that was sent; it is used up with its challenge.
     Sent(FactorKind),
+    /// A factor that was set up for this very challenge, and shown for that.
+    SetUp(FactorKind),
 }
 
 /// Meet a challenge. The try is counted, whatever comes of it.
@@ -228,12 +230,45 @@ async fn proof(
     }
 }
 
+/// A challenge that a person has just set up a first factor for. They have shown it to do so, and need
+/// not once more.
+///
+/// # Errors
+///
+/// When the person or the application is gone by now.
+pub async fn met_by_set_up(
+    app: &App,
+    org: &OrgId,
+    challenge: Challenge,
+    kind: FactorKind,
+) -> Result<Met, Error> {
+    let mut tx = app.store.read(org).await?;
+    let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
+    let client = tx.client_of(&challenge.app).await?.ok_or(Error::InvalidChallenge)?;
+    Ok(Met { challenge, client, user, proof: Proof::SetUp(kind) })
+}
+
+/// The kinds of factors that may meet a challenge.
+///
+/// # Errors
+///
+/// When the database fails. Of a challenge that is over there are none.
+pub async fn kinds(app: &App, token: &str) -> Result<Vec<FactorKind>, Error> {
+    let Ok((org, hash)) = known(app, token) else { return Ok(Vec::new()) };
+    let mut tx = app.store.read(&org).await?;
+    let Some(challenge) = tx.challenge(&hash, app.clock.now()).await? else {
+        return Ok(Vec::new());
+    };
+    let factors = tx.factors(&challenge.user).await?;
+    Ok(factors.into_iter().map(|factor| factor.kind).collect())
+}
+
 impl Met {
     /// How the person has proved who they are.
     pub fn methods(&self) -> Methods {
         let kind = match self.proof {
             Proof::Step(..) | Proof::Recovery(_) => FactorKind::App,
-            Proof::Sent(kind) => kind,
+            Proof::Sent(kind) | Proof::SetUp(kind) => kind,
         };
         Methods::password().and(kind.method())
     }
@@ -246,7 +281,9 @@ impl Met {
     pub async fn redeem(&self, app: &App, tx: &mut Tx) -> Result<(), Error> {
         // A right one is no try. First, as where the try was taken: nobody waits for somebody who waits
         // for them.
-        tx.give_back(&self.user.id, HOURLY).await?;
+        if !matches!(self.proof, Proof::SetUp(_)) {
+            tx.give_back(&self.user.id, HOURLY).await?;
+        }
         if !tx.end_challenge(&self.challenge.id, app.clock.now()).await? {
             return Err(Error::InvalidChallenge);
         }
@@ -259,7 +296,7 @@ impl Proof {
         let fresh = match self {
             Self::Step(seed, step) => tx.burn_step(user, seed, *step).await?,
             Self::Recovery(hash) => tx.use_recovery_code(user, hash).await?,
-            Self::Sent(_) => true,
+            Self::Sent(_) | Self::SetUp(_) => true,
         };
         if fresh { Ok(()) } else { Err(Error::WrongPasscode) }
     }

@@ -86,6 +86,33 @@ impl Oneself {
         Ok(Self { org, user, by: By::Challenge(challenge) })
     }
 
+    /// Whoever bears the token of a challenge to set up a first factor, at a sign-in through that
+    /// application.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such challenge (any more).
+    pub async fn of_challenge(app: &App, token: &str, through: &AppId) -> Result<Self, Error> {
+        let (org, hash) = challenge::known(app, token)?;
+        let mut tx = app.store.read(&org).await?;
+        let challenge = challenge::find(&mut tx, &hash, Purpose::Enrol, app.clock.now()).await?;
+        if challenge.app != *through {
+            return Err(Error::InvalidChallenge);
+        }
+        let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
+        Ok(Self { org, user, by: By::Challenge(challenge) })
+    }
+
+    /// The challenge that a first factor was set up for, met by that.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the person or the application is gone by now.
+    pub async fn met(self, app: &App, kind: FactorKind) -> Result<challenge::Met, Error> {
+        let By::Challenge(challenge) = self.by else { return Err(Error::InvalidChallenge) };
+        challenge::met_by_set_up(app, &self.org, challenge, kind).await
+    }
+
     /// Start to change one's factors, now that nobody else can.
     async fn begin(&self, app: &App) -> Result<Tx, Error> {
         let now = app.clock.now();
@@ -162,11 +189,11 @@ pub struct SetUp {
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<String>,
+    pub url: Option<String>,
     /// The address as a picture, in SVG. An addition to the original.
     #[serde(skip_serializing_if = "Option::is_none")]
     qr_code: Option<String>,
-    recovery_codes: Vec<String>,
+    pub recovery_codes: Vec<String>,
     mfa_type: &'static str,
     enabled: bool,
 }

@@ -63,6 +63,10 @@ pub struct SecondFactor<'a> {
     pub challenge: &'a str,
     /// The factor whose code is asked for.
     pub kind: &'a str,
+    /// Whether another code was sent.
+    pub again: bool,
+    /// What else may be asked for, and how that reads.
+    pub ways: &'a [(&'static str, &'static str)],
 }
 
 #[derive(Template)]
@@ -120,6 +124,12 @@ pub fn refuse(what: &str) -> Response {
                 that does not help, tell its operators this:";
     let page = Notice { style: STYLE, title: "This does not work", text, error: Some(what) };
     show(StatusCode::BAD_REQUEST, &page, None)
+}
+
+/// Answer a person who has shown too many wrong codes.
+pub fn too_many_tries() -> Response {
+    let text = "Too many codes were wrong. Wait an hour, and sign in again.";
+    notice(StatusCode::TOO_MANY_REQUESTS, "Too many tries", text)
 }
 
 /// Answer a person when the fault is ours.

@@ -18,7 +18,7 @@ const NEW: &str = "Falcon-River-82";
 const ISSUER: &str = "http://localhost:4000";
 
 /// A service that sends mail for an application.
-async fn start() -> (Service, App, Sink, String) {
+pub async fn start() -> (Service, App, Sink, String) {
     let sink = Sink::smtp().await;
     let service = open().await;
     let app = web(&service).await;

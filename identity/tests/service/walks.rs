@@ -39,6 +39,7 @@ const OPEN: &[&str] = &[
     "post /oauth2/new-password",
     "post /oauth2/revoke",
     "post /oauth2/second-factor",
+    "post /oauth2/set-up",
     "post /oauth2/sign-in",
     "post /oauth2/token",
     "post /v1/login/mfa/challenge",
