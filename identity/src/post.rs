@@ -110,9 +110,8 @@ async fn run_errand(app: &App, errand: Errand) {
         }
     };
     match done {
-        Ok(()) => {}
-        // Why, has been logged.
-        Err(Error::NoDelivery) => {}
+        // Why something was not delivered, has been logged.
+        Ok(()) | Err(Error::NoDelivery) => {}
         Err(error) => tracing::warn!(error = %chain(&error), "a letter was not sent"),
     }
 }
