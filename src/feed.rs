@@ -15,7 +15,7 @@ use policy::{feed, signed::VerifyingKey};
 use proxy::{
     config::{ProductConfig, Upstream},
     doors::authzen::Stores,
-    server::{Listeners, Server},
+    server::{self, Listeners, Server},
     sync::remote::{self, Source},
 };
 use reqwest::Url;
@@ -139,6 +139,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     }
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     let stores = Arc::new(stores);
+    server::check_files(&config.proxy, &config.products).context("configuration")?;
     if check_only {
         return Ok(writeln!(std::io::stdout(), "the configuration holds")?);
     }
@@ -158,7 +159,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     let (stop, stopped) = channel(false);
     let (publisher, subscription) = feed::channel();
     let server =
-        Server::new(config.proxy, config.products, audience).with_stores(Arc::clone(&stores));
+        Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
     let live = Arc::clone(server.live());
     let follow = {
         let _on = runtime.enter();

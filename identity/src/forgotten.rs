@@ -178,7 +178,8 @@ pub async fn check(app: &App, token: &str) -> Result<(), Error> {
 /// When the link is not good any more, or the rule that the password breaks; then the link still is.
 pub async fn set(app: &App, token: &str, new: &SecretString, origin: &Origin) -> Result<(), Error> {
     let (org, hash, link) = found(app, token).await?;
-    let user = app.store.read(&org).await?.user(&link.user).await?.ok_or(Error::InvalidLink)?;
+    let user = app.store.read(&org).await?.user(&link.user).await?;
+    let user = user.filter(|user| !user.disabled).ok_or(Error::InvalidLink)?;
     let chosen = users::choose(app, &org, new, users::own(user)).await?;
     let mut tx = app.store.begin(&org).await?;
     if !tx.use_password_link(&hash, app.clock.now()).await? {

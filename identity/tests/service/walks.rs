@@ -83,6 +83,7 @@ const PLAIN: &[&str] = &[
     "content",
     "description",
     "disableSsl",
+    "disabled",
     "domain",
     "email",
     "endpoint",
