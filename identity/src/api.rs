@@ -12,6 +12,7 @@ mod groups;
 mod guests;
 pub mod mfa;
 mod page;
+mod passkeys;
 pub mod problem;
 mod providers;
 mod roles;
@@ -39,6 +40,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(sessions::router())
         .merge(settings::router())
         .merge(mfa::router())
+        .merge(passkeys::router())
         .merge(providers::router())
         .merge(feed::router())
 }

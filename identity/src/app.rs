@@ -21,6 +21,7 @@ use crate::{
     jobs::Leads,
     keys::Ring,
     master::{Hasher, MasterKey},
+    mfa::passkey::RelyingParty,
     model::app::{Client, role_of_permissions},
     passwords::Passwords,
     post::Post,
@@ -57,6 +58,8 @@ pub struct Parts {
     pub factor_hasher: Hasher,
     /// Hashes the tokens of links that set a password.
     pub link_hasher: Hasher,
+    /// The installation as authenticators of passkeys know it.
+    pub passkeys: RelyingParty,
     /// Letters that nobody waits for.
     pub post: Post,
     /// Ties browsers to whom they are known by.

@@ -40,6 +40,7 @@ use crate::{
     keys,
     keys::{KeyError, Ring, SealedKey, State},
     master::{Hasher, MASTER_KEY, Master, MasterError, MasterKey, SealedDataKey, Unsealed},
+    mfa::passkey::RelyingParty,
     model::{
         app::{GrantType, NewApplication, Registration},
         event::{Actor, Change, Event},
@@ -296,6 +297,7 @@ impl Identity {
         let device_hasher = Hasher::new(&master, "devices/1");
         let link_hasher = Hasher::new(&master, "password-links/1");
         let defence = Defence::new(Box::pin(Cache::open(config.cache.as_ref())).await?, &master);
+        let passkeys = RelyingParty::of(&config.issuer);
         let egress = Egress::new(&config.outbound_networks);
         let app = App::new(Parts {
             config,
@@ -313,6 +315,7 @@ impl Identity {
             egress,
             device_hasher,
             link_hasher,
+            passkeys,
             post: Post::default(),
             secret_hasher,
             audit_hasher,

@@ -12,7 +12,7 @@ use crate::{
     app::App,
     asker, clock,
     error::Error,
-    mfa::{self, Need, challenge::Met},
+    mfa::{self, Need, challenge::Met, passkey::Used},
     model::{
         browser::Browser,
         event::{Change, Event},
@@ -44,6 +44,8 @@ pub enum Proved<'a> {
     Password { hash: &'a str, remembered: bool },
     /// To have a second factor, too.
     Factor(&'a Met),
+    /// To have a passkey.
+    Passkey(&'a Used),
 }
 
 impl Proved<'_> {
@@ -60,6 +62,7 @@ impl Proved<'_> {
                 Ok(())
             }
             Self::Factor(met) => met.redeem(app, tx).await,
+            Self::Passkey(used) => used.redeem(app, tx).await,
         }
     }
 }
@@ -84,6 +87,7 @@ pub async fn sign_in(
     let (methods, remembered) = match proved {
         Proved::Password { remembered, .. } => (Methods::password(), *remembered),
         Proved::Factor(met) => (met.methods(), false),
+        Proved::Passkey(used) => (used.methods(Methods::none()), false),
     };
     let mut tx = app.store.begin_beside(org).await?;
     proved.redeem(app, &mut tx, user).await?;

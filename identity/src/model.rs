@@ -10,6 +10,7 @@ pub mod factor;
 pub mod grant;
 pub mod group;
 pub mod guest;
+pub mod passkey;
 pub mod provider;
 pub mod role;
 pub mod session;

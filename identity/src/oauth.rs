@@ -12,6 +12,7 @@ mod form;
 mod introspect;
 mod logout;
 pub mod page;
+mod passkey;
 pub mod refusal;
 mod revoke;
 mod set_up;
@@ -34,6 +35,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(authorize::sign_in))
         .routes(routes!(factor::sign_in))
         .routes(routes!(set_up::set_up))
+        .routes(routes!(passkey::sign_in))
         .routes(routes!(forgotten::ask, forgotten::send))
         .routes(routes!(forgotten::open, forgotten::set))
         .routes(routes!(logout::by_link, logout::by_form))

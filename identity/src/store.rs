@@ -53,6 +53,7 @@ mod keys;
 mod leader;
 mod orgs;
 mod owned;
+mod passkeys;
 mod password_links;
 mod postgres;
 mod providers;

@@ -38,6 +38,7 @@ mod sqlite {
     mod keys;
     mod oauth;
     mod own_roles;
+    mod passkeys;
     mod passwords;
     mod policies;
     mod providers;
@@ -78,6 +79,7 @@ mod postgres {
     mod keys;
     mod oauth;
     mod own_roles;
+    mod passkeys;
     mod passwords;
     mod policies;
     mod providers;

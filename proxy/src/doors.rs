@@ -27,7 +27,7 @@ use crate::{
 use forwarded::Heard;
 
 /// What identity owns of the Auth API, and OAuth; a trailing slash changes nothing.
-const RELAYED: [&str; 23] = [
+const RELAYED: [&str; 24] = [
     "/v1/login/oauth/access_token",
     "/v1/login/oauth/refresh_token",
     "/v1/login/mfa/challenge",
@@ -43,6 +43,7 @@ const RELAYED: [&str; 23] = [
     "/oauth2/authorize",
     "/oauth2/sign-in",
     "/oauth2/second-factor",
+    "/oauth2/passkey",
     "/oauth2/set-up",
     "/oauth2/forgotten-password",
     "/oauth2/new-password",

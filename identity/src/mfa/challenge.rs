@@ -8,7 +8,12 @@ use policy::model::name::{OrgId, UserId};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{HOURLY, Need, Shown, TRIES, codes, label, preferred, recovery, totp::Seed};
+use super::{
+    HOURLY, Need, Shown, TRIES, codes, label,
+    passkey::{self, Used},
+    preferred, recovery,
+    totp::Seed,
+};
 use crate::{
     app::App,
     audit::{self, Account},
@@ -19,6 +24,7 @@ use crate::{
         app::Client,
         event::{Change, Event},
         factor::{Challenge, FactorKind, Purpose, Sent},
+        passkey::Passkey,
         session::{Methods, Session},
         user::User,
     },
@@ -160,8 +166,9 @@ enum Proof {
     Recovery(Vec<u8>),
     /// The code that was sent; it is used up with its challenge.
     Sent(FactorKind),
-    /// A factor that was set up for this very challenge, and shown for that.
-    SetUp(FactorKind),
+    Passkey(Used),
+    /// A factor that was set up for this very challenge, and shown for that, in these ways.
+    SetUp(Methods),
 }
 
 /// Meet a challenge. The try is counted, whatever comes of it.
@@ -185,8 +192,15 @@ pub async fn meet(app: &App, token: &str, shown: &Shown) -> Result<Met, Error> {
     let mut tx = app.store.read(&org).await?;
     let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
     let client = tx.client_of(&challenge.app).await?.ok_or(Error::InvalidChallenge)?;
-    let proof = proof(app, &mut tx, (&org, &user), (shown, Some(&challenge))).await?;
+    let proof = proof(app, &mut tx, (&org, &user), (shown, Some(&challenge))).await;
     drop(tx);
+    let proof = match proof {
+        Err(Error::ClonedPasskey { user, passkey }) => {
+            passkey::cloned(app, &org, &user, &passkey).await?;
+            None
+        }
+        other => other?,
+    };
     let Some(proof) = proof else {
         tracing::info!(user.id = %user.id, "a second factor was wrong");
         let (event, account) = (Event::FactorFailed, Account::User(&user.id));
@@ -210,6 +224,15 @@ async fn proof(
             let factor = factor.ok_or(Error::NoSuchFactor)?;
             let step = Seed::open(app, org, user, &factor.sealed)?.step(code, app.clock.now());
             Ok(step.map(|step| Proof::Step(factor.sealed, step)))
+        }
+        Shown::Passcode(FactorKind::Passkey, _) => Err(Error::NoSuchFactor),
+        Shown::Passkey { tie, state, credential } => {
+            let answer = passkey::Answer { tie, state, credential };
+            match passkey::shown(app, tx, (org, Some(&user.id)), &answer).await {
+                Ok((_, used)) => Ok(Some(Proof::Passkey(used))),
+                Err(Error::BadPasskey) => Ok(None),
+                Err(error) => Err(error),
+            }
         }
         Shown::Passcode(kind @ (FactorKind::Email | FactorKind::Sms), code) => {
             let factors = tx.factors(&user.id).await?;
@@ -240,37 +263,44 @@ pub async fn met_by_set_up(
     app: &App,
     org: &OrgId,
     challenge: Challenge,
-    kind: FactorKind,
+    by: Methods,
 ) -> Result<Met, Error> {
     let mut tx = app.store.read(org).await?;
     let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
     let client = tx.client_of(&challenge.app).await?.ok_or(Error::InvalidChallenge)?;
-    Ok(Met { challenge, client, user, proof: Proof::SetUp(kind) })
+    Ok(Met { challenge, client, user, proof: Proof::SetUp(by) })
 }
 
-/// The kinds of factors that may meet a challenge.
+/// What may meet a challenge: kinds of factors, and passkeys, which are their owner's.
 ///
 /// # Errors
 ///
-/// When the database fails. Of a challenge that is over there are none.
-pub async fn kinds(app: &App, token: &str) -> Result<Vec<FactorKind>, Error> {
-    let Ok((org, hash)) = known(app, token) else { return Ok(Vec::new()) };
+/// When the database fails. Of a challenge that is over there is nothing.
+pub async fn ways(
+    app: &App,
+    token: &str,
+) -> Result<(Vec<FactorKind>, Option<(UserId, Vec<Passkey>)>), Error> {
+    let Ok((org, hash)) = known(app, token) else { return Ok(Default::default()) };
     let mut tx = app.store.read(&org).await?;
     let Some(challenge) = tx.challenge(&hash, app.clock.now()).await? else {
-        return Ok(Vec::new());
+        return Ok(Default::default());
     };
-    let factors = tx.factors(&challenge.user).await?;
-    Ok(factors.into_iter().map(|factor| factor.kind).collect())
+    let kinds = tx.factors(&challenge.user).await?.into_iter().map(|factor| factor.kind).collect();
+    let passkeys = tx.passkeys(&challenge.user).await?;
+    let theirs = (!passkeys.is_empty()).then_some((challenge.user, passkeys));
+    Ok((kinds, theirs))
 }
 
 impl Met {
     /// How the person has proved who they are.
     pub fn methods(&self) -> Methods {
-        let kind = match self.proof {
-            Proof::Step(..) | Proof::Recovery(_) => FactorKind::App,
-            Proof::Sent(kind) | Proof::SetUp(kind) => kind,
-        };
-        Methods::password().and(kind.method())
+        let password = Methods::password();
+        match &self.proof {
+            Proof::Step(..) | Proof::Recovery(_) => password.and_code(FactorKind::App),
+            Proof::Sent(kind) => password.and_code(*kind),
+            Proof::Passkey(used) => used.methods(password),
+            Proof::SetUp(methods) => methods.clone(),
+        }
     }
 
     /// Use up the challenge and what met it. Whatever that gives is written in the same transaction.
@@ -287,15 +317,16 @@ impl Met {
         if !tx.end_challenge(&self.challenge.id, app.clock.now()).await? {
             return Err(Error::InvalidChallenge);
         }
-        self.proof.burn(tx, &self.user.id).await
+        self.proof.burn(app, tx, &self.user.id).await
     }
 }
 
 impl Proof {
-    async fn burn(&self, tx: &mut Tx, user: &UserId) -> Result<(), Error> {
+    async fn burn(&self, app: &App, tx: &mut Tx, user: &UserId) -> Result<(), Error> {
         let fresh = match self {
             Self::Step(seed, step) => tx.burn_step(user, seed, *step).await?,
             Self::Recovery(hash) => tx.use_recovery_code(user, hash).await?,
+            Self::Passkey(used) => return used.redeem(app, tx).await,
             Self::Sent(_) | Self::SetUp(_) => true,
         };
         if fresh { Ok(()) } else { Err(Error::WrongPasscode) }
@@ -368,7 +399,7 @@ pub async fn prove(
     }
     let proof = proof(app, tx, (org, user), (shown, challenge)).await?;
     let Some(proof) = proof else { return Ok(false) };
-    match proof.burn(tx, &user.id).await {
+    match proof.burn(app, tx, &user.id).await {
         Ok(()) => tx.give_back(&user.id, HOURLY).await?,
         Err(Error::WrongPasscode) => return Ok(false),
         Err(error) => return Err(error),

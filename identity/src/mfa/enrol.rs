@@ -28,6 +28,7 @@ use crate::{
     model::{
         event::{Change, Event},
         factor::{Challenge, Enrolment, FactorKind, Purpose},
+        session::Methods,
         user::User,
     },
     store::Tx,
@@ -39,8 +40,8 @@ const LIFETIME: u64 = 900;
 
 /// Somebody who looks after their own factors.
 pub struct Oneself {
-    org: OrgId,
-    user: User,
+    pub org: OrgId,
+    pub user: User,
     by: By,
 }
 
@@ -108,13 +109,43 @@ impl Oneself {
     /// # Errors
     ///
     /// When there is none, or the person or the application is gone by now.
-    pub async fn met(self, app: &App, kind: FactorKind) -> Result<challenge::Met, Error> {
+    pub async fn met(self, app: &App, by: Methods) -> Result<challenge::Met, Error> {
         let By::Challenge(challenge) = self.by else { return Err(Error::InvalidChallenge) };
-        challenge::met_by_set_up(app, &self.org, challenge, kind).await
+        challenge::met_by_set_up(app, &self.org, challenge, by).await
+    }
+
+    /// What a challenge of theirs is made for.
+    ///
+    /// # Errors
+    ///
+    /// For a token that is of no sign-in.
+    pub fn tie(&self) -> Result<String, Error> {
+        match &self.by {
+            By::Challenge(challenge) => Ok(challenge.id.clone()),
+            By::Token(bearer) => {
+                bearer.caller.session.as_ref().map(ToString::to_string).ok_or(Error::TokenInvalid)
+            }
+        }
+    }
+
+    /// Note that a first factor is in force, where that is what a sign-in waits for.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn set_up(&self, app: &App, tx: &mut Tx) -> Result<(), Error> {
+        match &self.by {
+            By::Challenge(challenge) => challenge::enrolled(app, tx, challenge).await,
+            By::Token(_) => Ok(()),
+        }
     }
 
     /// Start to change one's factors, now that nobody else can.
-    async fn begin(&self, app: &App) -> Result<Tx, Error> {
+    ///
+    /// # Errors
+    ///
+    /// When the sign-in is not recent enough, or over.
+    pub async fn begin(&self, app: &App) -> Result<Tx, Error> {
         let now = app.clock.now();
         let mut tx = app.store.begin(&self.org).await?;
         match &self.by {
@@ -163,7 +194,11 @@ impl Oneself {
     }
 
     /// The same, to put a factor beside or in the place of others: one of those has been shown.
-    async fn begin_with_factor(&self, app: &App) -> Result<Tx, Error> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Oneself::begin`], and when none has been.
+    pub async fn begin_with_factor(&self, app: &App) -> Result<Tx, Error> {
         let mut tx = self.begin(app).await?;
         let shown = match &self.by {
             By::Token(bearer) => bearer.caller.authentication.mfa(),
@@ -208,7 +243,7 @@ pub async fn set_up(
     let Some(category) = codes::category(kind) else { return set_up_app(app, me).await };
     let to = match kind {
         FactorKind::Sms => telephone(phone)?,
-        FactorKind::App | FactorKind::Email => me.user.email.as_str(),
+        FactorKind::App | FactorKind::Email | FactorKind::Passkey => me.user.email.as_str(),
     };
     let now = app.clock.now();
     let mut tx = me.begin_with_factor(app).await?;
@@ -326,9 +361,7 @@ pub async fn enable(
     tx.put_factor(&me.user.id, (kind, &enrolment.sealed), enrolment.verified, now).await?;
     tx.set_recovery_codes(&me.user.id, recovery::each(&enrolment.recovery)).await?;
     tx.remove_enrolment(&enrolment.id).await?;
-    if let By::Challenge(challenge) = &me.by {
-        challenge::enrolled(app, &mut tx, challenge).await?;
-    }
+    me.set_up(app, &mut tx).await?;
     let (by, change) = (&me.user.id, Change::made(&json!({"type": kind.as_str()})));
     app.audit(&mut tx, by, Event::FactorEnabled, by, change);
     app.commit(tx).await?;

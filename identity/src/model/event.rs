@@ -69,6 +69,8 @@ events! {
     FactorsReset = "second-factor.reset",
     /// A second factor was wrong.
     FactorFailed = "second-factor.failed",
+    /// A passkey was refused: it counts its signatures as one with a copy would.
+    PasskeyCloned = "second-factor.passkey-cloned",
 
     GroupCreated = "group.created",
     GroupChanged = "group.changed",

@@ -9,6 +9,7 @@ use super::{
     authorize::{self, Request},
     form::Form,
     page::{self, REMEMBERED, SIGNED_IN, SecondFactor, Tie},
+    passkey,
     refusal::Refusal,
     set_up,
 };
@@ -49,8 +50,17 @@ async fn show(
     (open, said): (&Open<'_>, Option<&str>),
 ) -> Result<Response, Response> {
     let tie = Tie::of(headers).map_err(page::fault)?;
-    let kinds = challenge::kinds(app, open.token).await.map_err(page::fault)?;
+    let (kinds, theirs) = challenge::ways(app, open.token).await.map_err(page::fault)?;
     let ways: Vec<_> = kinds.iter().filter_map(|kind| way(*kind, open.kind)).collect();
+    let passkey = match &theirs {
+        Some((user, held)) => {
+            let org = &request.client.org;
+            passkey::form(app, (&tie, query), org, (Some(user), held), open.token)
+        }
+        None => Ok(None),
+    };
+    let passkey = passkey.map_err(page::fault)?;
+    let asks = passkey.is_some();
     let page = SecondFactor {
         style: page::style(),
         said,
@@ -60,9 +70,10 @@ async fn show(
         kind: open.kind.as_str(),
         again: open.again,
         ways: &ways,
+        passkey,
     };
     let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
-    let mut response = page::show(status, &page, Some(&request.redirect_uri));
+    let mut response = page::show_asking((status, asks), &page, Some(&request.redirect_uri));
     tie.hand(&mut response);
     Ok(response)
 }
@@ -70,6 +81,8 @@ async fn show(
 /// What a button that asks for a factor says, on the page that asks for `shown`.
 fn way(kind: FactorKind, shown: FactorKind) -> Option<(&'static str, &'static str)> {
     let text = match kind {
+        // It has a form of its own.
+        FactorKind::Passkey => return None,
         FactorKind::App if kind == shown => return None,
         FactorKind::App => "Use the authenticator app",
         FactorKind::Email | FactorKind::Sms if kind == shown => "Send another code",
@@ -97,6 +110,21 @@ pub async fn begin(
     let kind = asked.preferred.unwrap_or(FactorKind::App);
     let open = Open { token: &asked.token, kind, again: false };
     choose(app, headers, request, open).await
+}
+
+/// Show the page once more to somebody whose passkey was refused.
+///
+/// # Errors
+///
+/// As [`show`].
+pub async fn again(
+    app: &App,
+    headers: &HeaderMap,
+    request: (&Request, &str),
+    (token, said): (&str, &str),
+) -> Result<Response, Response> {
+    let open = Open { token, kind: FactorKind::Passkey, again: false };
+    show(app, headers, request, (&open, Some(said))).await
 }
 
 /// Have a factor's code sent, and show the page that asks for it.

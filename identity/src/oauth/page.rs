@@ -19,12 +19,17 @@ use http::{
 };
 
 use super::refusal::{Refusal, unkept};
-use crate::{app::App, clock, error::Error, problem::chain};
+use crate::{app::App, clock, error::Error, mfa::passkey::Asked, problem::chain};
 
 const STYLE: &str = include_str!("../../templates/page.css");
 /// The one style that the pages may have.
 static STYLE_SOURCE: LazyLock<String> =
     LazyLock::new(|| BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes())));
+
+/// What asks an authenticator. The one script that a page may have.
+const SCRIPT: &str = include_str!("../../templates/passkey.js");
+static SCRIPT_SOURCE: LazyLock<String> =
+    LazyLock::new(|| BASE64_STANDARD.encode(digest(&SHA256, SCRIPT.as_bytes())));
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Says who is signed in in this browser.
@@ -50,6 +55,36 @@ pub struct SignIn<'a> {
     pub username: &'a str,
     /// Whether a link to set a password is offered.
     pub forgotten: bool,
+    pub passkey: Option<Passkeys>,
+}
+
+/// The form of a page that asks an authenticator.
+pub struct Passkeys {
+    /// What is asked, as JSON.
+    pub options: String,
+    /// The challenge, sealed.
+    pub state: String,
+    /// Whether a passkey is to be made, and not shown.
+    pub make: bool,
+    pub action: &'static str,
+    pub csrf: String,
+    /// What a sign-in goes on with, if it has begun.
+    pub challenge: String,
+    pub script: &'static str,
+}
+
+impl Passkeys {
+    /// The one for that question.
+    pub fn of(
+        asked: Asked,
+        (make, action): (bool, &'static str),
+        csrf: String,
+        challenge: &str,
+    ) -> Self {
+        let (options, state) = (asked.options.to_string(), asked.state);
+        let challenge = challenge.to_owned();
+        Self { options, state, make, action, csrf, challenge, script: SCRIPT }
+    }
 }
 
 #[derive(Template)]
@@ -67,6 +102,7 @@ pub struct SecondFactor<'a> {
     pub again: bool,
     /// What else may be asked for, and how that reads.
     pub ways: &'a [(&'static str, &'static str)],
+    pub passkey: Option<Passkeys>,
 }
 
 #[derive(Template)]
@@ -93,14 +129,34 @@ pub fn style() -> &'static str {
 
 /// Answer with a page whose form may lead to `target`, beside this service.
 pub fn show(status: StatusCode, page: &impl Template, target: Option<&str>) -> Response {
+    answer(status, page, target, false)
+}
+
+/// The same, for a page that may ask an authenticator.
+pub fn show_asking(
+    (status, asks): (StatusCode, bool),
+    page: &impl Template,
+    target: Option<&str>,
+) -> Response {
+    answer(status, page, target, asks)
+}
+
+fn answer(
+    status: StatusCode,
+    page: &impl Template,
+    target: Option<&str>,
+    scripted: bool,
+) -> Response {
     let Ok(text) = page.render() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let mut response = unkept((status, Html(text)));
     // A browser follows a form's redirects only to where the form may lead.
     let target = target.map(origin).unwrap_or_default();
+    let script =
+        if scripted { format!("script-src 'sha256-{}'; ", *SCRIPT_SOURCE) } else { String::new() };
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{}'; form-action 'self' {target}; \
+        "default-src 'none'; {script}style-src 'sha256-{}'; form-action 'self' {target}; \
          frame-ancestors 'none'; base-uri 'none'",
         *STYLE_SOURCE
     );
@@ -234,6 +290,11 @@ impl Tie {
         Ok(Self { cookie, is_new: true })
     }
 
+    /// The browser, as its cookie has it.
+    pub fn name(&self) -> &str {
+        &self.cookie
+    }
+
     /// What a form for this request carries.
     pub fn token(&self, app: &App, purpose: &str, request: &str) -> String {
         let bound = bound(purpose, &self.cookie, request);
@@ -246,6 +307,11 @@ impl Tie {
             set_cookie(response, FORM, &self.cookie);
         }
     }
+}
+
+/// The browser that sends a form, as its cookie has it.
+pub fn tie_of(headers: &HeaderMap) -> Option<&str> {
+    cookie(headers, FORM).filter(|value| decent(value))
 }
 
 /// Check that a form comes from the page that was shown in this very browser.
@@ -269,7 +335,7 @@ pub fn check(
         (None, Some(from)) => from.as_bytes() != origin(&app.config.issuer).as_bytes(),
         (None, None) => false,
     };
-    let cookie = cookie(headers, FORM).filter(|value| decent(value)).ok_or_else(refused)?;
+    let cookie = tie_of(headers).ok_or_else(refused)?;
     let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| refused())?;
     if foreign || !app.form_hasher.fits(&bound(purpose, cookie, request), &token) {
         return Err(refused());

@@ -12,7 +12,7 @@ use super::{
     authorize::{self, Request},
     factor::LATE,
     form::Form,
-    page::{self, SIGNED_IN, Tie},
+    page::{self, Passkeys, SIGNED_IN, Tie},
     refusal::Refusal,
 };
 use crate::{
@@ -21,9 +21,10 @@ use crate::{
     error::Error,
     mfa::{
         enrol::{self, Oneself},
+        passkey::{self, Answer},
         totp,
     },
-    model::factor::FactorKind,
+    model::{factor::FactorKind, session::Methods},
 };
 
 /// What a form of the pages is for.
@@ -42,6 +43,15 @@ struct Scan<'a> {
     /// SVG, made here.
     picture: &'a str,
     secret: &'a str,
+    passkey: Option<Passkeys>,
+}
+
+#[derive(Template)]
+#[template(path = "codes.html")]
+struct Codes<'a> {
+    style: &'static str,
+    request: &'a str,
+    codes: &'a [String],
 }
 
 #[derive(Template)]
@@ -114,51 +124,75 @@ pub async fn begin(
 ) -> Result<Response, Response> {
     let made = async {
         let me = Oneself::of_challenge(app, challenge, &request.0.client.id).await?;
-        enrol::set_up(app, &me, FactorKind::App, None).await
+        let made = enrol::set_up(app, &me, FactorKind::App, None).await?;
+        let url = Zeroizing::new(made.url.unwrap_or_default());
+        let made = Made { url, codes: made.recovery_codes };
+        scan(app, headers, request, (challenge, &made, &me), None).await
     };
     match made.await {
-        Ok(made) => {
-            let url = Zeroizing::new(made.url.unwrap_or_default());
-            let made = Made { url, codes: made.recovery_codes };
-            show(app, headers, request, (challenge, &made), (true, None)).map_err(page::fault)
-        }
+        Ok(response) => Ok(response),
         Err(error) => over(app, headers, request, error).await,
     }
 }
 
-/// Show the page that asks for a code of the app, or the one for a recovery code.
-fn show(
+/// Show the page that asks for a code of the app.
+async fn scan(
+    app: &App,
+    headers: &HeaderMap,
+    (request, query): (&Request, &str),
+    (challenge, made, me): (&str, &Made, &Oneself),
+    said: Option<&str>,
+) -> Result<Response, Error> {
+    let tie = Tie::of(headers)?;
+    let csrf = tie.token(app, PURPOSE, query);
+    let passkey = if app.passkeys.is_there() {
+        let asked = passkey::begin(app, me, tie.name()).await?;
+        Some(Passkeys::of(asked, (true, "/oauth2/set-up"), csrf.clone(), challenge))
+    } else {
+        None
+    };
+    let asks = passkey.is_some();
+    let page = Scan {
+        style: page::style(),
+        said,
+        request: query,
+        csrf: &csrf,
+        challenge,
+        made: &made.seal(app, challenge)?,
+        picture: &made.picture()?,
+        secret: &made.secret(),
+        passkey,
+    };
+    let mut response = page::show_asking((status(said), asks), &page, Some(&*request.redirect_uri));
+    tie.hand(&mut response);
+    Ok(response)
+}
+
+/// Show the page that asks for a recovery code.
+fn keep(
     app: &App,
     headers: &HeaderMap,
     (request, query): (&Request, &str),
     (challenge, made): (&str, &Made),
-    (scan, said): (bool, Option<&str>),
+    said: Option<&str>,
 ) -> Result<Response, Error> {
     let tie = Tie::of(headers)?;
-    let (style, csrf) = (page::style(), tie.token(app, PURPOSE, query));
-    let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
-    let sealed = made.seal(app, challenge)?;
-    let target = Some(&*request.redirect_uri);
-    let mut response = if scan {
-        let page = Scan {
-            style,
-            said,
-            request: query,
-            csrf: &csrf,
-            challenge,
-            made: &sealed,
-            picture: &made.picture()?,
-            secret: &made.secret(),
-        };
-        page::show(status, &page, target)
-    } else {
-        let codes = &made.codes;
-        let made = &sealed;
-        let page = Keep { style, said, request: query, csrf: &csrf, challenge, made, codes };
-        page::show(status, &page, target)
+    let page = Keep {
+        style: page::style(),
+        said,
+        request: query,
+        csrf: &tie.token(app, PURPOSE, query),
+        challenge,
+        made: &made.seal(app, challenge)?,
+        codes: &made.codes,
     };
+    let mut response = page::show(status(said), &page, Some(&*request.redirect_uri));
     tie.hand(&mut response);
     Ok(response)
+}
+
+fn status(said: Option<&str>) -> StatusCode {
+    if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK }
 }
 
 /// What somebody typed on the pages.
@@ -176,6 +210,10 @@ struct SetUpForm {
     code: Option<String>,
     /// One of the recovery codes.
     recovery: Option<String>,
+    /// In the place of all that, a passkey that an authenticator has made, as JSON, and the challenge
+    /// that it was made for, sealed.
+    credential: Option<String>,
+    state: Option<String>,
 }
 
 /// What somebody typed on them.
@@ -184,7 +222,7 @@ struct SetUpForm {
     request_body(content = SetUpForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = String, content_type = "text/html",
-            description = "The page with the recovery codes."),
+            description = "A page with the recovery codes."),
         (status = 303, description = "Back to the application, with a code."),
         (status = 400, body = String, content_type = "text/html",
             description = "A page that says what is wrong with the request."),
@@ -208,38 +246,54 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
     let request = authorize::read(app, &Form::of_query(query)).await?;
     let challenge = form.get("challenge").unwrap_or_default();
     let asked = (&request, query);
-    let made = form.get("made").and_then(|sealed| Made::open(app, challenge, sealed));
-    let Some(made) = made else {
-        return over(app, headers, asked, Error::InvalidChallenge).await;
-    };
-    let shown = |scan, said| {
-        show(app, headers, asked, (challenge, &made), (scan, said)).map_err(page::fault)
-    };
-    let Some(recovery) = form.get("recovery") else {
-        let code = form.get("code").unwrap_or_default();
-        let code: String = code.chars().filter(|letter| !letter.is_whitespace()).collect();
-        let verified = async {
-            let me = Oneself::of_challenge(app, challenge, &request.client.id).await?;
-            enrol::verify(app, &me, (FactorKind::App, &code), None).await
-        };
-        return match verified.await {
-            Ok(()) => shown(false, None),
-            Err(Error::WrongPasscode) => shown(true, Some(WRONG)),
-            Err(error) => over(app, headers, asked, error).await,
-        };
-    };
     let before = page::cookie(headers, SIGNED_IN);
-    let enabled = async {
+    let done = async {
         let me = Oneself::of_challenge(app, challenge, &request.client.id).await?;
-        enrol::enable(app, &me, (FactorKind::App, recovery), None).await?;
-        let met = me.met(app, FactorKind::App).await?;
+        if let Some(credential) = form.get("credential") {
+            let state = form.get("state").unwrap_or_default();
+            let tie = page::tie_of(headers).unwrap_or_default();
+            let answer = Answer { tie, state, credential };
+            let made = passkey::finish(app, &me, &answer, "").await?;
+            let met = me.met(app, Methods::password().and_key(made.bound)).await?;
+            let proved = Proved::Factor(&met);
+            let (org, user) = (&met.client.org, &met.user);
+            let (browser, cookie) = browsers::sign_in(app, org, (user, &proved), before).await?;
+            let page = Codes { style: page::style(), request: query, codes: &made.codes };
+            let mut response = page::show(StatusCode::OK, &page, None);
+            authorize::hand(app, &mut response, (&browser, &cookie))?;
+            return Ok(response);
+        }
+        let made = form.get("made").and_then(|sealed| Made::open(app, challenge, sealed));
+        let made = made.ok_or(Error::InvalidChallenge)?;
+        let Some(recovery) = form.get("recovery") else {
+            let code = form.get("code").unwrap_or_default();
+            let code: String = code.chars().filter(|letter| !letter.is_whitespace()).collect();
+            return match enrol::verify(app, &me, (FactorKind::App, &code), None).await {
+                Ok(()) => keep(app, headers, asked, (challenge, &made), None),
+                Err(Error::WrongPasscode) => {
+                    scan(app, headers, asked, (challenge, &made, &me), Some(WRONG)).await
+                }
+                Err(error) => Err(error),
+            };
+        };
+        match enrol::enable(app, &me, (FactorKind::App, recovery), None).await {
+            Ok(()) => {}
+            Err(Error::WrongPasscode) => {
+                let said = Some("That is none of these codes.");
+                return keep(app, headers, asked, (challenge, &made), said);
+            }
+            Err(Error::NotProved) => {
+                return scan(app, headers, asked, (challenge, &made, &me), Some(WRONG)).await;
+            }
+            Err(error) => return Err(error),
+        }
+        let met = me.met(app, Methods::password().and_code(FactorKind::App)).await?;
         let proved = Proved::Factor(&met);
-        browsers::sign_in(app, &met.client.org, (&met.user, &proved), before).await
+        let signed = browsers::sign_in(app, &met.client.org, (&met.user, &proved), before).await?;
+        Ok(authorize::signed(app, &request, signed).await.unwrap_or_else(|response| response))
     };
-    match enabled.await {
-        Ok(signed) => authorize::signed(app, &request, signed).await,
-        Err(Error::WrongPasscode) => shown(false, Some("That is none of these codes.")),
-        Err(Error::NotProved) => shown(true, Some(WRONG)),
+    match done.await {
+        Ok(response) => Ok(response),
         Err(error) => over(app, headers, asked, error).await,
     }
 }
@@ -256,6 +310,7 @@ async fn over(
         Error::InvalidChallenge
         | Error::TokenInvalid
         | Error::NotSetUp
+        | Error::BadPasskey
         | Error::FactorNotShown
         | Error::Conflict
         | Error::InvalidCredentials => {

@@ -37,6 +37,7 @@ const OPEN: &[&str] = &[
     "post /oauth2/introspect",
     "post /oauth2/logout",
     "post /oauth2/new-password",
+    "post /oauth2/passkey",
     "post /oauth2/revoke",
     "post /oauth2/second-factor",
     "post /oauth2/set-up",
@@ -243,7 +244,7 @@ fn unknown(template: &str) -> String {
         _ => "0191e1a0-0000-7000-8000-000000000000",
     };
     let mut path = template.replace("{id}", name).replace("{service}", "nothing");
-    for place in ["{credential}", "{sid}", "{providerId}"] {
+    for place in ["{credential}", "{sid}", "{providerId}", "{passkey}"] {
         path = path.replace(place, name);
     }
     assert!(!path.contains('{'), "{template}: tell `unknown` of walks.rs what else it takes");
@@ -336,6 +337,8 @@ impl Two {
             ("providers", provider.clone()),
             ("providerId", provider),
             ("declarations", "demo".to_owned()),
+            // Only oneself may look for one.
+            ("passkeys", uuid::Uuid::new_v4().to_string()),
         ]);
         let db = service.database().await;
         Self { service, admin, attacker, theirs, db }
