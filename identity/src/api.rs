@@ -10,6 +10,8 @@ mod declarations;
 pub mod feed;
 mod groups;
 mod guests;
+mod identities;
+mod identity_providers;
 pub mod mfa;
 mod page;
 mod passkeys;
@@ -30,6 +32,8 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(users::router())
         .merge(groups::router())
         .merge(guests::router())
+        .merge(identity_providers::router())
+        .merge(identities::router())
         .merge(roles::router())
         .merge(apps::router())
         .merge(access::router())

@@ -33,6 +33,7 @@ use crate::{
     defence::Defence,
     egress::Egress,
     error::Error as RuleError,
+    federation::Federation,
     feed::Desk,
     hold::{Held, Hold},
     http,
@@ -294,12 +295,13 @@ impl Identity {
         let cookie_hasher = Hasher::new(&master, "browsers/1");
         let form_hasher = Hasher::new(&master, "forms/1");
         let factor_hasher = Hasher::new(&master, "second-factors/1");
-        let device_hasher = Hasher::new(&master, "devices/1");
-        let link_hasher = Hasher::new(&master, "password-links/1");
         let defence = Defence::new(Box::pin(Cache::open(config.cache.as_ref())).await?, &master);
-        let passkeys = RelyingParty::of(&config.issuer);
         let egress = Egress::new(&config.outbound_networks);
         let app = App::new(Parts {
+            link_hasher: Hasher::new(&master, "password-links/1"),
+            external_hasher: Hasher::new(&master, "external-sign-ins/1"),
+            device_hasher: Hasher::new(&master, "devices/1"),
+            passkeys: RelyingParty::of(&config.issuer),
             config,
             store,
             clock,
@@ -313,9 +315,7 @@ impl Identity {
             form_hasher,
             factor_hasher,
             egress,
-            device_hasher,
-            link_hasher,
-            passkeys,
+            federation: Federation::default(),
             post: Post::default(),
             secret_hasher,
             audit_hasher,

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     asker, clock,
     error::Error,
+    external::Arrival,
     mfa::{self, Need, challenge::Met, passkey::Used},
     model::{
         browser::Browser,
@@ -46,6 +47,8 @@ pub enum Proved<'a> {
     Factor(&'a Met),
     /// To have a passkey.
     Passkey(&'a Used),
+    /// To be somebody at a provider.
+    External(&'a Arrival),
 }
 
 impl Proved<'_> {
@@ -63,6 +66,7 @@ impl Proved<'_> {
             }
             Self::Factor(met) => met.redeem(app, tx).await,
             Self::Passkey(used) => used.redeem(app, tx).await,
+            Self::External(arrival) => arrival.redeem(tx, user).await,
         }
     }
 }
@@ -80,6 +84,10 @@ pub async fn sign_in(
     cookie: Option<&str>,
 ) -> Result<(Browser, String), Error> {
     let now = app.clock.now();
+    let auth_time = match proved {
+        Proved::External(arrival) => arrival.auth_time,
+        Proved::Password { .. } | Proved::Factor(_) | Proved::Passkey(_) => now,
+    };
     let expires_at = now + app.config.refresh_token_secs;
     let random = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
     let fresh = format!("{org}.{random}");
@@ -88,6 +96,7 @@ pub async fn sign_in(
         Proved::Password { remembered, .. } => (Methods::password(), *remembered),
         Proved::Factor(met) => (met.methods(), false),
         Proved::Passkey(used) => (used.methods(Methods::none()), false),
+        Proved::External(arrival) => (arrival.methods.clone(), arrival.remembered),
     };
     let mut tx = app.store.begin_beside(org).await?;
     proved.redeem(app, &mut tx, user).await?;
@@ -95,7 +104,7 @@ pub async fn sign_in(
         let old = app.cookie_hasher.hash(cookie);
         if let Some(before) = tx.browser(&old, now).await? {
             let methods = methods.clone();
-            let again = Browser { auth_time: now, methods, remembered, ..before };
+            let again = Browser { auth_time, methods, remembered, ..before };
             let same = again.user == user.id;
             if same && tx.renew_browser(&again, (&old, &hash), expires_at).await? {
                 signed_in(app, &mut tx, &again).await?;
@@ -108,7 +117,7 @@ pub async fn sign_in(
         }
     }
     let id = sessions::session_id()?;
-    let browser = Browser { id, user: user.id.clone(), auth_time: now, methods, remembered };
+    let browser = Browser { id, user: user.id.clone(), auth_time, methods, remembered };
     tx.add_browser(&browser, &hash, expires_at).await?;
     signed_in(app, &mut tx, &browser).await?;
     app.commit(tx).await?;

@@ -53,6 +53,8 @@ const LINKS_OF_NETWORK: (u64, u64) = (30, 3600);
 const LINKS_OF_NAME: (u64, u64) = (5, 3600);
 /// How many are sent at all.
 const LINKS: (u64, u64) = (600, 3600);
+/// How many people of a network may be sent to providers in a minute.
+const SENT_OF_NETWORK: (u64, u64) = (300, 60);
 
 /// The counters of guesses.
 #[derive(Debug)]
@@ -168,6 +170,17 @@ impl Defence {
         for kind in ["pair", "wait"] {
             self.cache.remove(Key::new(&self.hasher, kind, &pair)).await;
         }
+    }
+
+    /// Count that somebody is sent to a provider that people sign in through.
+    ///
+    /// # Errors
+    ///
+    /// When the caller's network has been too often: `Error::TooMany`, with the seconds to wait.
+    pub async fn sends(&self, origin: &Origin, now: u64) -> Result<(), Error> {
+        let network = Key::new(&self.hasher, "sent-network", &[&origin.network()]);
+        let sent = self.cache.add(network, 1, (now, SENT_OF_NETWORK.1)).await;
+        if sent.count > SENT_OF_NETWORK.0 { Err(Error::TooMany(sent.left)) } else { Ok(()) }
     }
 
     /// Count a guess of an organization's account (of none, where accounts are the installation's).

@@ -86,6 +86,15 @@ pub enum Error {
     NoSuchCredential,
     #[error("nobody of that id is listed")]
     NoSuchGuest,
+    #[error("no such identity provider")]
+    NoSuchIdentityProvider,
+    #[error("the person is nobody at that identity provider")]
+    NoSuchIdentity,
+    #[error("that subject is somebody here already, or the person has another one there")]
+    IdentityTaken,
+    /// Why somebody was not signed in through a provider, in words for them.
+    #[error("{0}")]
+    External(&'static str),
 
     #[error("the user name is taken")]
     UsernameTaken,

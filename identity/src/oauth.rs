@@ -6,6 +6,7 @@ mod authorize;
 mod client;
 pub mod cors;
 mod discovery;
+mod external;
 mod factor;
 mod forgotten;
 mod form;
@@ -38,6 +39,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(passkey::sign_in))
         .routes(routes!(forgotten::ask, forgotten::send))
         .routes(routes!(forgotten::open, forgotten::set))
+        .routes(routes!(external::go))
+        .routes(routes!(external::come))
         .routes(routes!(logout::by_link, logout::by_form))
         .routes(routes!(token::grant))
         .routes(routes!(introspect::introspect))

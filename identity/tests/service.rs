@@ -28,6 +28,7 @@ mod sqlite {
     mod defence;
     mod described;
     mod disabled;
+    mod external;
     mod factor_page;
     mod factors;
     mod files;
@@ -35,6 +36,7 @@ mod sqlite {
     mod guests;
     mod harness;
     mod hostile;
+    mod issuer;
     mod keys;
     mod oauth;
     mod own_roles;
@@ -70,12 +72,14 @@ mod postgres {
     mod defence;
     mod described;
     mod disabled;
+    mod external;
     mod factor_page;
     mod factors;
     mod forgotten;
     mod guests;
     mod harness;
     mod hostile;
+    mod issuer;
     mod keys;
     mod oauth;
     mod own_roles;

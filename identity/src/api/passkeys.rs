@@ -65,7 +65,7 @@ impl Wire {
 /// What an authenticator is to be asked, and what comes back with its answer.
 #[derive(Serialize, ToSchema)]
 struct PasskeySetUp {
-    /// `PublicKeyCredentialCreationOptions` in their JSON form (WebAuthn, section 5.1.9).
+    /// `PublicKeyCredentialCreationOptions` in their JSON form (`WebAuthn`, section 5.1.9).
     #[schema(value_type = Object)]
     options: Value,
     /// Good for five minutes, for this sign-in, once.
@@ -79,7 +79,7 @@ struct PasskeySetUp {
 struct NewPasskey {
     #[schema(min_length = 1)]
     state: String,
-    /// `RegistrationResponseJSON` (WebAuthn, section 5.1.8).
+    /// `RegistrationResponseJSON` (`WebAuthn`, section 5.1.8).
     #[schema(value_type = Object)]
     credential: Value,
     #[schema(max_length = 255, example = "My telephone")]

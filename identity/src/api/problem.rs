@@ -60,6 +60,11 @@ fn code(error: &Error) -> Code {
         Error::CredentialEnded => Code("IDE-9041", S::CONFLICT, "Credential Has Ended"),
         Error::NoSuchRole => Code("IDE-9003", S::NOT_FOUND, "Role Not Found"),
         Error::NoSuchGuest => Code("IDE-9030", S::NOT_FOUND, "Guest Not Found"),
+        Error::NoSuchIdentityProvider => {
+            Code("IDE-9051", S::NOT_FOUND, "Identity Provider Not Found")
+        }
+        Error::NoSuchIdentity => Code("IDE-9052", S::NOT_FOUND, "Identity Not Found"),
+        Error::IdentityTaken => Code("IDE-9053", S::CONFLICT, "Identity Taken"),
         Error::Full { .. } => Code("IDE-9031", S::CONFLICT, "Too Many"),
         Error::UsernameTaken => Code("IDE-9004", S::CONFLICT, "User Name Taken"),
         Error::EmailTaken => Code("IDE-9005", S::CONFLICT, "E-Mail Address Taken"),
@@ -91,6 +96,7 @@ fn code(error: &Error) -> Code {
         Error::NoSuchPasskey => Code("IDE-9059", S::NOT_FOUND, "Passkey Not Found"),
         Error::TooManyLinks => Code("IDE-9056", S::TOO_MANY_REQUESTS, "Too Many Links"),
         Error::Rule { .. }
+        | Error::External(_)
         | Error::WrongPasscode
         | Error::NotSetUp
         | Error::NotProved

@@ -59,8 +59,22 @@ pub struct Asked {
 pub async fn ask(
     app: &App,
     client: &Client,
-    (user, proved): (&User, &str),
+    of: (&User, &str),
     need: &Need,
+) -> Result<Asked, Error> {
+    ask_after(app, client, of, (Methods::password(), need)).await
+}
+
+/// The same of somebody who has proved who they are in that way.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub async fn ask_after(
+    app: &App,
+    client: &Client,
+    (user, proved): (&User, &str),
+    (first, need): (Methods, &Need),
 ) -> Result<Asked, Error> {
     let (purpose, expires_in) = match need {
         Need::Enrolment => (Purpose::Enrol, SETTING_UP),
@@ -72,6 +86,7 @@ pub async fn ask(
         user: user.id.clone(),
         app: client.id.clone(),
         purpose,
+        first,
         sent: None,
         expires_at: app.clock.now() + expires_in,
     };
@@ -159,6 +174,16 @@ pub struct Met {
     proof: Proof,
 }
 
+/// How a first factor was shown when it was set up.
+#[derive(Debug)]
+pub enum Made {
+    Code(FactorKind),
+    /// By a passkey; whether its key stays in one device.
+    Key {
+        bound: bool,
+    },
+}
+
 /// What met it.
 enum Proof {
     /// A step of time of the app with that seed.
@@ -167,8 +192,8 @@ enum Proof {
     /// The code that was sent; it is used up with its challenge.
     Sent(FactorKind),
     Passkey(Used),
-    /// A factor that was set up for this very challenge, and shown for that, in these ways.
-    SetUp(Methods),
+    /// A factor that was set up for this very challenge, and shown for that.
+    SetUp(Made),
 }
 
 /// Meet a challenge. The try is counted, whatever comes of it.
@@ -263,7 +288,7 @@ pub async fn met_by_set_up(
     app: &App,
     org: &OrgId,
     challenge: Challenge,
-    by: Methods,
+    by: Made,
 ) -> Result<Met, Error> {
     let mut tx = app.store.read(org).await?;
     let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
@@ -294,12 +319,12 @@ pub async fn ways(
 impl Met {
     /// How the person has proved who they are.
     pub fn methods(&self) -> Methods {
-        let password = Methods::password();
+        let first = self.challenge.first.clone();
         match &self.proof {
-            Proof::Step(..) | Proof::Recovery(_) => password.and_code(FactorKind::App),
-            Proof::Sent(kind) => password.and_code(*kind),
-            Proof::Passkey(used) => used.methods(password),
-            Proof::SetUp(methods) => methods.clone(),
+            Proof::Step(..) | Proof::Recovery(_) => first.and_code(FactorKind::App),
+            Proof::Sent(kind) | Proof::SetUp(Made::Code(kind)) => first.and_code(*kind),
+            Proof::Passkey(used) => used.methods(first),
+            Proof::SetUp(Made::Key { bound }) => first.and_key(*bound),
         }
     }
 

@@ -109,7 +109,7 @@ impl Oneself {
     /// # Errors
     ///
     /// When there is none, or the person or the application is gone by now.
-    pub async fn met(self, app: &App, by: Methods) -> Result<challenge::Met, Error> {
+    pub async fn met(self, app: &App, by: challenge::Made) -> Result<challenge::Met, Error> {
         let By::Challenge(challenge) = self.by else { return Err(Error::InvalidChallenge) };
         challenge::met_by_set_up(app, &self.org, challenge, by).await
     }
@@ -437,6 +437,7 @@ pub async fn before_disabling(
             user: me.user.id.clone(),
             app: me.application(app, &mut tx).await?,
             purpose: Purpose::Disable,
+            first: Methods::password(),
             sent: None,
             expires_at: app.clock.now() + LIFETIME,
         };

@@ -1,4 +1,4 @@
-//! Passkeys (WebAuthn, Level 3): set up, shown beside a password, or shown alone.
+//! Passkeys (`WebAuthn`, Level 3): set up, shown beside a password, or shown alone.
 //!
 //! An authenticator always has its owner prove who they are (user verification), so a passkey is two
 //! factors by itself. What it signs is a challenge, which goes round with the page, sealed for the one
@@ -38,7 +38,7 @@ const LIFETIME: u64 = 300;
 const MOST: u64 = 20;
 /// The longest answer of an authenticator, in bytes of JSON.
 const LONGEST: usize = 16 * 1024;
-/// The longest id of a credential (WebAuthn, section 4, "Credential ID").
+/// The longest id of a credential (`WebAuthn`, section 4, "Credential ID").
 const LONGEST_ID: usize = 1023;
 
 /// The installation as authenticators know it.
@@ -152,6 +152,7 @@ fn read<T: DeserializeOwned>(credential: &str) -> Result<T, Error> {
 }
 
 /// What went wrong is for the log; nobody learns more than that it did.
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it")]
 fn refused(error: WebauthnError) -> Error {
     tracing::info!(%error, "what an authenticator said does not hold");
     Error::BadPasskey
@@ -225,7 +226,7 @@ pub async fn finish(
     let (state, spent, until): (PasskeyRegistration, _, _) = open(app, &label, answer.state)?;
     let made: RegisterPublicKeyCredential = read(answer.credential)?;
     let key = party.finish_passkey_registration(&made, &state).map_err(refused)?;
-    let credential_id: Vec<u8> = key.cred_id().to_vec();
+    let credential_id = key.cred_id().clone();
     if !(1..=LONGEST_ID).contains(&credential_id.len()) {
         return Err(Error::BadPasskey);
     }

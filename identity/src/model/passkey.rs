@@ -1,4 +1,4 @@
-//! Passkeys: WebAuthn credentials of people.
+//! Passkeys: `WebAuthn` credentials of people.
 
 use policy::model::name::UserId;
 

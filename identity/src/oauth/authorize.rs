@@ -27,7 +27,7 @@ use crate::{
     codes::{self, Ask},
     devices,
     error::Error,
-    forgotten, grants, login,
+    external, forgotten, grants, login,
     mfa::{self, Need, challenge},
     model::{
         app::{Client, GrantType},
@@ -55,12 +55,12 @@ pub struct Request {
     grant: Grant,
     prompt: Prompt,
     /// How old a sign-in may be, in seconds.
-    max_age: Option<u64>,
+    pub max_age: Option<u64>,
     /// Who should be signed in.
     subject: Option<String>,
     /// Whether two factors are to be shown, by whoever has two (`acr_values`).
-    strong: bool,
-    username: String,
+    pub strong: bool,
+    pub username: String,
 }
 
 /// Whether to ask the person.
@@ -357,6 +357,7 @@ pub async fn show(
         username,
         forgotten: forgotten::offered(app, &request.client).await.map_err(page::fault)?,
         passkey,
+        offers: &external::offers(app, &request.client.org).await.map_err(page::fault)?,
     };
     let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     let mut response = page::show_asking((status, asks), &page, Some(&request.redirect_uri));
@@ -367,6 +368,11 @@ pub async fn show(
 impl Request {
     fn back(&self) -> Back<'_> {
         Back { redirect_uri: &self.redirect_uri, state: self.state.as_deref() }
+    }
+
+    /// Whether somebody who is signed in is to sign in once more.
+    pub fn asks_anew(&self) -> bool {
+        self.prompt == Prompt::Always
     }
 
     fn is_meant(&self, browser: &Browser) -> bool {

@@ -19,7 +19,7 @@ use http::{
 };
 
 use super::refusal::{Refusal, unkept};
-use crate::{app::App, clock, error::Error, mfa::passkey::Asked, problem::chain};
+use crate::{app::App, clock, error::Error, external::Offer, mfa::passkey::Asked, problem::chain};
 
 const STYLE: &str = include_str!("../../templates/page.css");
 /// The one style that the pages may have.
@@ -56,6 +56,8 @@ pub struct SignIn<'a> {
     /// Whether a link to set a password is offered.
     pub forgotten: bool,
     pub passkey: Option<Passkeys>,
+    /// Providers that people sign in through.
+    pub offers: &'a [Offer],
 }
 
 /// The form of a page that asks an authenticator.
@@ -282,16 +284,20 @@ impl Tie {
     ///
     /// When the system has no random bytes.
     pub fn of(headers: &HeaderMap) -> Result<Self, Error> {
-        let held = cookie(headers, FORM).filter(|value| decent(value));
-        if let Some(held) = held {
+        if let Some(held) = Self::held(headers) {
             return Ok(Self { cookie: held.to_owned(), is_new: false });
         }
         let cookie = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
         Ok(Self { cookie, is_new: true })
     }
 
-    /// The browser, as its cookie has it.
-    pub fn name(&self) -> &str {
+    /// The cookie of a browser that has one.
+    pub fn held(headers: &HeaderMap) -> Option<&str> {
+        cookie(headers, FORM).filter(|value| decent(value))
+    }
+
+    /// What the browser is known by.
+    pub fn cookie(&self) -> &str {
         &self.cookie
     }
 
@@ -307,11 +313,6 @@ impl Tie {
             set_cookie(response, FORM, &self.cookie);
         }
     }
-}
-
-/// The browser that sends a form, as its cookie has it.
-pub fn tie_of(headers: &HeaderMap) -> Option<&str> {
-    cookie(headers, FORM).filter(|value| decent(value))
 }
 
 /// Check that a form comes from the page that was shown in this very browser.
@@ -335,7 +336,7 @@ pub fn check(
         (None, Some(from)) => from.as_bytes() != origin(&app.config.issuer).as_bytes(),
         (None, None) => false,
     };
-    let cookie = tie_of(headers).ok_or_else(refused)?;
+    let cookie = Tie::held(headers).ok_or_else(refused)?;
     let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| refused())?;
     if foreign || !app.form_hasher.fits(&bound(purpose, cookie, request), &token) {
         return Err(refused());

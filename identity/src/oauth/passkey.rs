@@ -44,7 +44,7 @@ pub fn form(
     if !app.passkeys.is_there() {
         return Ok(None);
     }
-    let asked = passkey::ask(app, org, (user, held), tie.name())?;
+    let asked = passkey::ask(app, org, (user, held), tie.cookie())?;
     let (make, action, csrf) = (false, "/oauth2/passkey", tie.token(app, PURPOSE, query));
     Ok(Some(Passkeys::of(asked, (make, action), csrf, challenge)))
 }
@@ -91,7 +91,7 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
     page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
     let request = authorize::read(app, &Form::of_query(query)).await?;
     let answer = Answer {
-        tie: page::tie_of(headers).unwrap_or_default(),
+        tie: Tie::held(headers).unwrap_or_default(),
         state: form.get("state").unwrap_or_default(),
         credential: form.get("credential").unwrap_or_default(),
     };

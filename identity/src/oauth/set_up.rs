@@ -20,11 +20,12 @@ use crate::{
     browsers::{self, Proved},
     error::Error,
     mfa::{
+        challenge::Made as Shown,
         enrol::{self, Oneself},
         passkey::{self, Answer},
         totp,
     },
-    model::{factor::FactorKind, session::Methods},
+    model::factor::FactorKind,
 };
 
 /// What a form of the pages is for.
@@ -48,7 +49,7 @@ struct Scan<'a> {
 
 #[derive(Template)]
 #[template(path = "codes.html")]
-struct Codes<'a> {
+struct Told<'a> {
     style: &'static str,
     request: &'a str,
     codes: &'a [String],
@@ -146,7 +147,7 @@ async fn scan(
     let tie = Tie::of(headers)?;
     let csrf = tie.token(app, PURPOSE, query);
     let passkey = if app.passkeys.is_there() {
-        let asked = passkey::begin(app, me, tie.name()).await?;
+        let asked = passkey::begin(app, me, tie.cookie()).await?;
         Some(Passkeys::of(asked, (true, "/oauth2/set-up"), csrf.clone(), challenge))
     } else {
         None
@@ -251,14 +252,14 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
         let me = Oneself::of_challenge(app, challenge, &request.client.id).await?;
         if let Some(credential) = form.get("credential") {
             let state = form.get("state").unwrap_or_default();
-            let tie = page::tie_of(headers).unwrap_or_default();
+            let tie = Tie::held(headers).unwrap_or_default();
             let answer = Answer { tie, state, credential };
             let made = passkey::finish(app, &me, &answer, "").await?;
-            let met = me.met(app, Methods::password().and_key(made.bound)).await?;
+            let met = me.met(app, Shown::Key { bound: made.bound }).await?;
             let proved = Proved::Factor(&met);
             let (org, user) = (&met.client.org, &met.user);
             let (browser, cookie) = browsers::sign_in(app, org, (user, &proved), before).await?;
-            let page = Codes { style: page::style(), request: query, codes: &made.codes };
+            let page = Told { style: page::style(), request: query, codes: &made.codes };
             let mut response = page::show(StatusCode::OK, &page, None);
             authorize::hand(app, &mut response, (&browser, &cookie))?;
             return Ok(response);
@@ -287,7 +288,7 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
             }
             Err(error) => return Err(error),
         }
-        let met = me.met(app, Methods::password().and_code(FactorKind::App)).await?;
+        let met = me.met(app, Shown::Code(FactorKind::App)).await?;
         let proved = Proved::Factor(&met);
         let signed = browsers::sign_in(app, &met.client.org, (&met.user, &proved), before).await?;
         Ok(authorize::signed(app, &request, signed).await.unwrap_or_else(|response| response))

@@ -34,6 +34,9 @@ struct Authenticator {
     origin: &'static str,
 }
 
+/// What makes an authenticator, or its browser, say something else.
+type Turn = fn(&mut Authenticator);
+
 fn encoded(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -51,7 +54,7 @@ impl Authenticator {
         Self { key, id, handle: Vec::new(), count: 1, verified, copied, party, origin }
     }
 
-    /// What it signs: WebAuthn, section 6.1.
+    /// What it signs: `WebAuthn`, section 6.1.
     fn data(&self, attested: &[u8]) -> Vec<u8> {
         let mut flags = 0x01;
         flags |= if self.verified { 0x04 } else { 0 };
@@ -261,7 +264,7 @@ async fn what_an_authenticator_says_holds_once_here_and_for_its_owner_alone() {
     let mut hers = Authenticator::new();
     register(&service, &bea, &theirs, &mut hers).await;
 
-    let turned: [(&str, fn(&mut Authenticator)); 5] = [
+    let turned: [(&str, Turn); 5] = [
         ("origin", |key| key.origin = "https://localhost:4000"),
         ("port", |key| key.origin = "http://localhost:4001"),
         ("subdomain", |key| key.origin = "http://x.localhost:4000"),
@@ -413,7 +416,7 @@ async fn a_passkey_is_made_by_its_owner_who_has_just_signed_in_with_what_they_ha
         let body = json!({"state": asked["state"], "credential": credential, "name": "Key"});
         service.post(&path(&id, ""), &token, body).await
     };
-    let turned: [fn(&mut Authenticator); 3] = [
+    let turned: [Turn; 3] = [
         |key| key.origin = "https://evil.example",
         |key| key.party = "example.com",
         |key| key.verified = false,

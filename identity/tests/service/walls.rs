@@ -45,6 +45,9 @@ const TENANTS: &[&str] = &[
     "guests",
     "owned",
     "guest_groups",
+    "identity_providers",
+    "external_identities",
+    "external_sign_ins",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -83,6 +86,11 @@ async fn two_tenants() -> (Service, PgConnection) {
              FROM users WHERE username = '{user}'; \
              INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
              INSERT INTO owned VALUES ('{org}', 'group', 'g', ''); \
+             INSERT INTO identity_providers VALUES ('{org}', 'i-{org}', '', '', '', NULL, '{{}}', 1, 0); \
+             INSERT INTO external_identities SELECT '{org}', 'i-{org}', 's', id, 0 \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO external_sign_ins VALUES \
+             ('{org}'::bytea, '{org}', 'i-{org}', '{org}'::bytea, '', 9000000000); \
              INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
