@@ -50,6 +50,7 @@ mod identity_providers;
 mod jobs;
 mod keys;
 mod login;
+mod logouts;
 mod master;
 mod mfa;
 mod model;

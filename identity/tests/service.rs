@@ -38,7 +38,9 @@ mod sqlite {
     mod hostile;
     mod issuer;
     mod keys;
+    mod logouts;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passkeys;
     mod passwords;
@@ -81,7 +83,9 @@ mod postgres {
     mod hostile;
     mod issuer;
     mod keys;
+    mod logouts;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passkeys;
     mod passwords;

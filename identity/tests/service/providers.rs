@@ -68,7 +68,7 @@ impl Sink {
     }
 
     /// A gateway: what it is told is each request, head and body; it answers with `status`.
-    async fn http(status: &'static str) -> Self {
+    pub async fn http(status: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (tell, told) = mpsc::unbounded_channel();
@@ -103,7 +103,12 @@ impl Sink {
         self.told.recv().await.unwrap()
     }
 
-    fn at(&self, path: &str) -> String {
+    /// That it was told nothing more.
+    pub fn heard_all(&mut self) {
+        assert!(self.told.try_recv().is_err());
+    }
+
+    pub fn at(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 }

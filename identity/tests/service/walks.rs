@@ -74,6 +74,8 @@ const PLAIN: &[&str] = &[
     "alertType",
     "appId",
     "audiences",
+    "backchannelLogoutSessionRequired",
+    "backchannelLogoutUri",
     "blocked",
     "canSignIn",
     "canSignUp",
