@@ -540,6 +540,13 @@ async fn a_provider_is_set_up_by_whoever_holds_what_it_gives_and_never_tells_its
     let more = json!({"groupMap": {"a": "demo-editor-group"}});
     service.patch(&own, &helper, more).await.refused(403, "IDE-9002");
     service.delete(&own, &helper).await.refused(403, "IDE-9001");
+    // A group that it puts people into stays, or another of its name would have them.
+    let group = json!({"id": "ours", "name": "Ours", "roles": ["demo-viewer-role"]});
+    service.post("/v1/groups", &admin, group).await.expect(201);
+    service.patch(&own, &admin, json!({"groupMap": {"a": "ours"}})).await.expect(200);
+    service.delete("/v1/groups/ours", &admin).await.refused(409, "IDE-9054");
+    service.patch(&own, &admin, json!({"groupMap": {}})).await.expect(200);
+    service.delete("/v1/groups/ours", &admin).await.expect(204);
     // In another organization there is none of it.
     let (_, eve) = stranger(&service, &admin).await;
     assert_eq!(service.get("/v1/identity-providers", &eve).await.expect(200), json!([]));
