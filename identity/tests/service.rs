@@ -39,6 +39,7 @@ mod sqlite {
     mod keys;
     mod logouts;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;
@@ -81,6 +82,7 @@ mod postgres {
     mod keys;
     mod logouts;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;

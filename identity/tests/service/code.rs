@@ -104,7 +104,7 @@ impl Browser {
     }
 
     /// All the way to a code.
-    async fn code(&self, service: &Service, app: &App) -> String {
+    pub async fn code(&self, service: &Service, app: &App) -> String {
         let answer = self.get(service, &request(app, &[])).await;
         let answer = if answer.status == 303 {
             answer
