@@ -9,6 +9,7 @@ mod discovery;
 mod external;
 mod factor;
 mod form;
+mod identities;
 mod introspect;
 mod logout;
 pub mod page;
@@ -34,6 +35,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(factor::sign_in))
         .routes(routes!(external::go))
         .routes(routes!(external::come))
+        .routes(routes!(identities::show, identities::link))
         .routes(routes!(logout::by_link, logout::by_form))
         .routes(routes!(token::grant))
         .routes(routes!(introspect::introspect))
