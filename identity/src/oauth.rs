@@ -8,13 +8,16 @@ pub mod cors;
 mod discovery;
 mod external;
 mod factor;
+mod forgotten;
 mod form;
 mod identities;
 mod introspect;
 mod logout;
 pub mod page;
+mod passkey;
 pub mod refusal;
 mod revoke;
+mod set_up;
 mod token;
 mod userinfo;
 
@@ -33,6 +36,10 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(authorize::ask, authorize::ask_again))
         .routes(routes!(authorize::sign_in))
         .routes(routes!(factor::sign_in))
+        .routes(routes!(set_up::set_up))
+        .routes(routes!(passkey::sign_in))
+        .routes(routes!(forgotten::ask, forgotten::send))
+        .routes(routes!(forgotten::open, forgotten::set))
         .routes(routes!(external::go))
         .routes(routes!(external::come))
         .routes(routes!(identities::show, identities::link))
