@@ -106,6 +106,8 @@ pub enum Error {
     RoleTaken,
     #[error("the group has members; move them out first")]
     GroupHasMembers,
+    #[error("an identity provider puts people into the group; take it out of that first")]
+    GroupMapped,
     #[error("groups or applications hold the role; take it from them first")]
     RoleHeld,
     #[error("the credential has ended, or was rotated before; make another")]

@@ -10,6 +10,7 @@ mod person;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use policy::model::name::{OrgId, UserId};
+use serde_json::json;
 
 use crate::{
     app::App,
@@ -18,15 +19,16 @@ use crate::{
     defence::{Guess, Target},
     error::Error,
     federation::{self, Exchange, Fault, Known, Said},
-    identity_providers, login,
+    identities, identity_providers, login,
     mfa::{
         self, Need,
         challenge::{self, Asked},
     },
     model::{
         app::Client,
-        event::Event,
-        identity_provider::{Details, IdentityProvider, Sent},
+        browser::Browser,
+        event::{Change, Event},
+        identity_provider::{Details, ExternalIdentity, IdentityProvider, Sent},
         session::Methods,
         user::User,
     },
@@ -88,7 +90,7 @@ fn tie_hash(app: &App, tie: &str) -> Vec<u8> {
     app.external_hasher.hash(&format!("tie\n{tie}"))
 }
 
-/// Send somebody to a provider of the client's organization, from the browser with the cookie `tie`:
+/// Send somebody to a provider of an organization, from the browser with the cookie `tie`:
 /// the address, and the parameters to add to it.
 ///
 /// # Errors
@@ -96,7 +98,7 @@ fn tie_hash(app: &App, tie: &str) -> Vec<u8> {
 /// When there is no such provider, it cannot be reached, or too many were sent from there.
 pub async fn begin(
     app: &App,
-    client: &Client,
+    org: &OrgId,
     (id, request): (&str, &str),
     tie: &str,
     wish: &Wish<'_>,
@@ -107,17 +109,17 @@ pub async fn begin(
     if request.len() > LONGEST {
         return Err(Error::External("The application asks for too much at once."));
     }
-    let provider = enabled(app, &client.org, id).await?;
+    let provider = enabled(app, org, id).await?;
     let known = known(app, &provider).await?;
     let random = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
-    let state = format!("{}.{random}", client.org);
+    let state = format!("{org}.{random}");
     let hanging = Hanging::from(app, &state);
     let sent = Sent {
         provider: provider.id.clone(),
         request: request.to_owned(),
         expires_at: now + LIFETIME,
     };
-    let mut tx = app.store.begin_beside(&client.org).await?;
+    let mut tx = app.store.begin_beside(org).await?;
     tx.add_sent(&sent, (&hanging.hash, &tie_hash(app, tie))).await?;
     app.commit(tx).await?;
     let challenge = BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, hanging.verifier.as_bytes()));
@@ -176,6 +178,63 @@ pub struct Returned {
     pub request: String,
     provider: String,
     hanging: Hanging,
+}
+
+/// The request of somebody who is signed in in that browser and wants to be known by a provider. No query
+/// has a space, so nobody can ask for it but our own page.
+pub fn to_link(browser: &Browser) -> String {
+    format!("link {}", browser.id)
+}
+
+impl Returned {
+    /// Whether this is somebody who wants to be known by a provider.
+    pub fn links(&self) -> bool {
+        self.request.starts_with("link ")
+    }
+}
+
+/// Let somebody who came back be who is signed in in this browser, which sent them.
+///
+/// # Errors
+///
+/// When that may not be: `Error::External`, in words for them.
+pub async fn link(
+    app: &App,
+    returned: &Returned,
+    browser: &Browser,
+    answer: &Answer<'_>,
+) -> Result<(), Error> {
+    const OUT: Error = Error::External("You were signed out meanwhile. Sign in, and try again.");
+    if returned.request != to_link(browser) {
+        return Err(OUT);
+    }
+    let org = &returned.org;
+    let provider = enabled(app, org, &returned.provider).await?;
+    let said = ask(app, org, &provider, returned, answer).await?;
+    let now = app.clock.now();
+    let mut tx = app.store.begin_beside(org).await?;
+    tx.hold_browser(&browser.id, now).await?.ok_or(OUT)?;
+    match tx.user_of_subject(&provider.id, &said.subject).await? {
+        Some(user) if user == browser.user => return Ok(()),
+        Some(_) => return Err(Error::External("That account belongs to somebody else here.")),
+        None => {}
+    }
+    let identity = ExternalIdentity {
+        provider: provider.id,
+        subject: said.subject,
+        user: browser.user.clone(),
+        created_at: now,
+    };
+    match tx.add_identity(&identity).await.map_err(identities::taken) {
+        Err(Error::IdentityTaken) => {
+            let told = "You are known there by another account already. Ask your administrator.";
+            return Err(Error::External(told));
+        }
+        done => done?,
+    }
+    let with = json!({"provider": identity.provider, "subject": identity.subject});
+    app.audit(&mut tx, &browser.user, Event::IdentityLinked, &browser.user, Change::made(&with));
+    app.commit(tx).await
 }
 
 /// Take what was sent, once; `None` where nothing was, from that browser and to that provider.

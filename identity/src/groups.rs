@@ -13,6 +13,7 @@ use crate::{
         event::{Change, Event},
         group::Group,
     },
+    store::Window,
     words,
 };
 
@@ -131,6 +132,11 @@ pub async fn remove(app: &App, by: &Admin, name: &GroupName) -> Result<(), Error
     }
     if tx.member_count(name).await? > 0 {
         return Err(Error::GroupHasMembers);
+    }
+    // Or a later one of its name would have people in it whom nobody has put there.
+    let providers = tx.identity_providers(Window::ALL).await?;
+    if providers.iter().any(|provider| provider.details.gives().contains(name)) {
+        return Err(Error::GroupMapped);
     }
     tx.remove_group(name).await?;
     app.audit(&mut tx, by, Event::GroupRemoved, name, Change::lost(&group));

@@ -6,10 +6,13 @@
 //! and an application may hear of one end twice. One that does not answer is asked again, less and
 //! less often, and given up at last, which the audit log tells.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use http::{Method, header::CONTENT_TYPE};
 use reqwest::Url;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     app::App,
@@ -24,7 +27,9 @@ use crate::{
 };
 
 /// How many are told at once.
-const BATCH: u32 = 16;
+const BATCH: u32 = 64;
+/// How long to go on with it before other jobs have their turn.
+const ENOUGH: Duration = Duration::from_secs(5);
 /// How long to wait after each try that failed, in seconds; after the last it is given up. Together
 /// nearly a day, the lifetime of a refresh token.
 const WAITS: [u64; 10] = [5, 15, 60, 300, 900, 3600, 7200, 14_400, 21_600, 28_800];
@@ -39,16 +44,19 @@ const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 ///
 /// When the database fails.
 pub async fn deliver(app: &App) -> Result<(), Error> {
-    loop {
+    let begun = Instant::now();
+    // Others have something to do, too: the rest comes at the next look.
+    while begun.elapsed() < ENOUGH {
         let due = app.store.due_logouts(app.clock.now(), BATCH).await?;
         let full = due.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
         // Each has its turn: one that does not answer holds up no other.
         let done = join_all(due.iter().map(|ended| tell(app, ended))).await;
         done.into_iter().collect::<Result<(), Error>>()?;
         if !full {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 async fn tell(app: &App, ended: &Ended) -> Result<(), Error> {

@@ -10,6 +10,7 @@ mod external;
 mod factor;
 mod forgotten;
 mod form;
+mod identities;
 mod introspect;
 mod logout;
 pub mod page;
@@ -41,6 +42,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(forgotten::open, forgotten::set))
         .routes(routes!(external::go))
         .routes(routes!(external::come))
+        .routes(routes!(identities::show, identities::link))
         .routes(routes!(logout::by_link, logout::by_form))
         .routes(routes!(token::grant))
         .routes(routes!(introspect::introspect))

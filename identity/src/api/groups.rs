@@ -164,7 +164,8 @@ async fn change(
         (status = 204, description = "The group is gone."),
         (status = 404, body = Wrong, description = "`IDE-1006` no such group"),
         (status = 409, body = Wrong,
-            description = "`IDE-1058` the group has members; `IDE-9009` it is built in"),
+            description = "`IDE-1058` the group has members; `IDE-9054` an identity provider puts \
+                           people into it; `IDE-9009` it is built in"),
     ))]
 async fn remove(
     State(app): State<App>,

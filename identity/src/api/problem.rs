@@ -64,6 +64,7 @@ fn code(error: &Error) -> Code {
             Code("IDE-9051", S::NOT_FOUND, "Identity Provider Not Found")
         }
         Error::NoSuchIdentity => Code("IDE-9052", S::NOT_FOUND, "Identity Not Found"),
+        Error::GroupMapped => Code("IDE-9054", S::CONFLICT, "Group Is Mapped"),
         Error::IdentityTaken => Code("IDE-9053", S::CONFLICT, "Identity Taken"),
         Error::Full { .. } => Code("IDE-9031", S::CONFLICT, "Too Many"),
         Error::UsernameTaken => Code("IDE-9004", S::CONFLICT, "User Name Taken"),

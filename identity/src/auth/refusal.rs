@@ -76,6 +76,7 @@ fn code(error: &Error) -> Code {
         | Error::GroupTaken
         | Error::RoleTaken
         | Error::GroupHasMembers
+        | Error::GroupMapped
         | Error::RoleHeld
         | Error::CredentialEnded
         | Error::BuiltIn

@@ -11,6 +11,7 @@ use super::{
     authorize::{self, AuthorizationRequest},
     factor,
     form::Form,
+    identities,
     page::{self, REMEMBERED, SIGNED_IN, Tie},
 };
 use crate::{
@@ -59,8 +60,8 @@ async fn there(
     let tie = Tie::of(headers).map_err(page::fault)?;
     let wish =
         Wish { username: &request.username, anew: request.asks_anew(), max_age: request.max_age };
-    let client = &request.client;
-    let begun = external::begin(app, client, (provider, query), tie.cookie(), &wish, origin).await;
+    let org = &request.client.org;
+    let begun = external::begin(app, org, (provider, query), tie.cookie(), &wish, origin).await;
     match begun {
         Ok((to, parameters)) => {
             let parameters: Vec<_> =
@@ -139,14 +140,17 @@ async fn back(
     let state = form.get("state").ok_or_else(over)?;
     let taken = external::take(app, (provider, state), tie, origin).await.map_err(page::fault)?;
     let returned = taken.ok_or_else(over)?;
+    let answer =
+        Answer { code: form.get("code"), error: form.get("error"), issuer: form.get("iss") };
+    if returned.links() {
+        return identities::linked(app, headers, &returned, &answer).await;
+    }
     let query = returned.request.as_str();
     let request = authorize::read(app, &Form::of_query(query)).await?;
     // Nothing that was sent is of another organization than its client.
     if request.client.org != returned.org {
         return Err(over());
     }
-    let answer =
-        Answer { code: form.get("code"), error: form.get("error"), issuer: form.get("iss") };
     let device = page::cookie(headers, REMEMBERED).filter(|_| !request.strong);
     let before = page::cookie(headers, SIGNED_IN);
     let client = &request.client;

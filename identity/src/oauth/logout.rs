@@ -144,7 +144,11 @@ async fn read(app: &App, form: &Form) -> Result<(Option<Claims>, Target), Respon
 }
 
 /// The organization and browser of the cookie.
-async fn here(
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn here(
     app: &App,
     headers: &HeaderMap,
 ) -> Result<Option<(OrgId, crate::model::browser::Browser)>, Error> {

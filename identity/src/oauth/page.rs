@@ -107,6 +107,30 @@ pub struct SecondFactor<'a> {
     pub passkey: Option<Passkeys>,
 }
 
+/// A provider, and whether somebody is known there.
+pub struct Known {
+    pub id: String,
+    pub name: String,
+    pub linked: bool,
+}
+
+#[derive(Template)]
+#[template(path = "identities.html")]
+pub struct Identities<'a> {
+    pub style: &'static str,
+    pub said: Option<&'a str>,
+    pub username: &'a str,
+    pub csrf: &'a str,
+    pub providers: &'a [Known],
+}
+
+#[derive(Template)]
+#[template(path = "go_on.html")]
+pub struct GoOn<'a> {
+    pub style: &'static str,
+    pub to: &'a str,
+}
+
 #[derive(Template)]
 #[template(path = "sign_out.html")]
 pub struct SignOut<'a> {
@@ -213,8 +237,8 @@ pub fn fault(error: Error) -> Response {
     notice(StatusCode::INTERNAL_SERVER_ERROR, "This does not work", text)
 }
 
-/// Send a person on, with these parameters added.
-pub fn send(to: &str, parameters: &[(&str, &str)]) -> Response {
+/// An address with these parameters added.
+pub fn joined(to: &str, parameters: &[(&str, &str)]) -> String {
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
     let joint = match to {
         _ if query.is_empty() => "",
@@ -222,7 +246,12 @@ pub fn send(to: &str, parameters: &[(&str, &str)]) -> Response {
         _ if to.contains('?') => "&",
         _ => "?",
     };
-    let Ok(location) = HeaderValue::try_from(format!("{to}{joint}{query}")) else {
+    format!("{to}{joint}{query}")
+}
+
+/// Send a person on, with these parameters added.
+pub fn send(to: &str, parameters: &[(&str, &str)]) -> Response {
+    let Ok(location) = HeaderValue::try_from(joined(to, parameters)) else {
         return refuse("the address to go back to cannot be used");
     };
     let mut response = unkept(StatusCode::SEE_OTHER);

@@ -14,6 +14,8 @@ use super::{
     tenants::stranger,
 };
 
+/// The page of the ways to sign in.
+const AT: &str = "/oauth2/identities";
 /// Claims of somebody whom the provider vouches for.
 const ANA: &str = "6f0c-ana";
 
@@ -540,6 +542,13 @@ async fn a_provider_is_set_up_by_whoever_holds_what_it_gives_and_never_tells_its
     let more = json!({"groupMap": {"a": "demo-editor-group"}});
     service.patch(&own, &helper, more).await.refused(403, "IDE-9002");
     service.delete(&own, &helper).await.refused(403, "IDE-9001");
+    // A group that it puts people into stays, or another of its name would have them.
+    let group = json!({"id": "ours", "name": "Ours", "roles": ["demo-viewer-role"]});
+    service.post("/v1/groups", &admin, group).await.expect(201);
+    service.patch(&own, &admin, json!({"groupMap": {"a": "ours"}})).await.expect(200);
+    service.delete("/v1/groups/ours", &admin).await.refused(409, "IDE-9054");
+    service.patch(&own, &admin, json!({"groupMap": {}})).await.expect(200);
+    service.delete("/v1/groups/ours", &admin).await.expect(204);
     // In another organization there is none of it.
     let (_, eve) = stranger(&service, &admin).await;
     assert_eq!(service.get("/v1/identity-providers", &eve).await.expect(200), json!([]));
@@ -624,4 +633,69 @@ async fn nobody_is_sent_to_a_private_network_that_is_not_listed() {
     let query = request(&app, &[]).split_once('?').unwrap().1.to_owned();
     let path = format!("/oauth2/sign-in/{provider}?{query}");
     page(Browser::default().get(&service, &path).await, 403);
+}
+
+#[tokio::test]
+async fn somebody_who_is_signed_in_links_their_own_account_and_nobody_elses() {
+    let service = open().await;
+    let (admin, app, issuer) = (service.admin().await, web(&service).await, Issuer::start().await);
+    let provider = issuer.provide(&service, &admin, json!({})).await;
+    let id = service.person(&admin, "ana", &[]).await;
+    service.person(&admin, "bob", &[]).await;
+    let signed_in = async |name: &str| {
+        let browser = Browser::default();
+        let shown = page(browser.get(&service, &request(&app, &[])).await, 200);
+        sent(&browser.sign_in(&service, &shown, (name, PASSWORD)).await, BACK);
+        browser
+    };
+    let start = async |browser: &Browser, csrf: &str| {
+        browser.send(&service, AT, &[("csrf", csrf), ("provider", &provider)]).await
+    };
+    let there = |answer: Answer| {
+        let html = String::from_utf8(answer.bytes.to_vec()).unwrap();
+        assert_eq!(answer.status, 200, "{html}");
+        let (_, rest) = html.split_once("class=\"button\" href=\"").unwrap();
+        let location = rest.split('"').next().unwrap().replace("&#38;", "&");
+        let (_, query) = location.split_once('?').unwrap();
+        let parameters = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Sent { location, parameters }
+    };
+    // Nobody who is not signed in, and no page but ours.
+    page(Browser::default().get(&service, AT).await, 403);
+    let ana = signed_in("ana").await;
+    let shown = page(ana.get(&service, AT).await, 200);
+    assert!(shown.html.contains("Sign in with Company from now on"), "{}", shown.html);
+    page(start(&ana, "AAAA").await, 400);
+    // Whoever begins it in one browser does not end it in another's, nor in another sign-in.
+    let bob = signed_in("bob").await;
+    let theirs = page(bob.get(&service, AT).await, 200).field("csrf");
+    let sent_there = there(start(&bob, &theirs).await);
+    let code = issuer.code(&issuer.claims(&sent_there, ANA));
+    let with = [("code", code.as_str()), ("state", sent_there.of("state")), ("iss", &issuer.url)];
+    page(come(&ana, &service, &provider, &with).await, 400);
+    let shown_again = page(bob.get(&service, &request(&app, &[("prompt", "login")])).await, 200);
+    sent(&bob.sign_in(&service, &shown_again, ("ana", PASSWORD)).await, BACK);
+    let told = page(come(&bob, &service, &provider, &with).await, 403);
+    assert!(told.html.contains("signed out meanwhile"), "{}", told.html);
+
+    let sent_there = there(start(&ana, &shown.field("csrf")).await);
+    let code = issuer.code(&issuer.claims(&sent_there, ANA));
+    let with = [("code", code.as_str()), ("state", sent_there.of("state")), ("iss", &issuer.url)];
+    let done = page(come(&ana, &service, &provider, &with).await, 200);
+    assert!(done.html.contains("You sign in with Company."), "{}", done.html);
+    let place = (&service, &app);
+    let answer = through(place, &Browser::default(), (&issuer, &provider), |claims| claims).await;
+    assert_eq!(claims(text(&tokens(&service, &app, &answer).await, "id_token"))["sub"], id);
+    // What is somebody's is nobody else's.
+    let bob = signed_in("bob").await;
+    let theirs = page(bob.get(&service, AT).await, 200).field("csrf");
+    let sent_there = there(start(&bob, &theirs).await);
+    let code = issuer.code(&issuer.claims(&sent_there, ANA));
+    let with = [("code", code.as_str()), ("state", sent_there.of("state")), ("iss", &issuer.url)];
+    let told = page(come(&bob, &service, &provider, &with).await, 403);
+    assert!(told.html.contains("belongs to somebody else"), "{}", told.html);
+    // Not long after a sign-in.
+    service.clock.advance(601);
+    page(bob.get(&service, AT).await, 403);
+    page(start(&bob, &theirs).await, 403);
 }
