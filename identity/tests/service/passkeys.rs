@@ -211,6 +211,7 @@ async fn a_passkey_is_set_up_and_signs_in_alone_and_beside_a_password() {
     assert_eq!((&status["enabled"], &status["methods"]), (&json!(true), &json!(["passkey"])));
 
     // Another one, whose key is copied between devices, and what it was asked for.
+    service.clock.advance(1);
     let asked = set_up(&service, &id, token).await;
     let said = &asked["options"];
     assert_eq!((&said["rp"]["id"], &said["attestation"]), (&json!("localhost"), &json!("none")));
