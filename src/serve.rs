@@ -7,18 +7,27 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args as ClapArgs;
 use identity::{AdoptError, Bootstrap, Clock, FirstStart, Identity};
-use policy::{catalog::Catalog, feed, model::decision::Revision, snapshot::Snapshot};
+use policy::{
+    catalog::Catalog,
+    feed,
+    model::decision::Revision,
+    snapshot::Snapshot,
+    usage::{Report, Taken},
+};
 use proxy::{
     config::{ProductConfig, Upstream},
     doors::authzen::Stores,
     live::Live,
     server::{self, Addresses, Listeners, Server},
+    usage::Reporter,
 };
 use secrecy::ExposeSecret;
 use tokio::{runtime::Handle, sync::watch::channel};
@@ -98,6 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
         config.products.iter_mut().filter(demo).for_each(|p| p.upstream = Some(address.into()));
         proxy_runtime.spawn(demo::serve(listener));
     }
+    let every = config.proxy.usage_report_secs;
     let (publisher, subscription) = feed::channel();
     let audience = config.identity.audience.clone();
     let check = check(&config.policies);
@@ -106,9 +116,21 @@ pub fn run(args: &Args) -> Result<()> {
         Server::new(config.proxy, config.products, audience).with_stores(Arc::clone(&stores));
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
+    let reported = Arc::clone(&products);
     let adopt = adopting(identity.policies(), live, products, identity_runtime.handle().clone());
     let (mut ready, begun) = (proxy.live().ready(), proxy.live().ready());
-    let identity = identity_runtime.spawn(identity.serve(for_identity, publisher, stopped.clone()));
+    let (report_last, last) = channel(false);
+    let reporting = (every > 0).then(|| {
+        let usage = Arc::clone(proxy.usage());
+        let names = reported.iter().map(|product| product.name.clone()).collect();
+        let send = reporting(identity.usage(), identity_runtime.handle().clone());
+        let every = Duration::from_secs(every);
+        proxy_runtime.spawn(Reporter { usage, products: names, every, send }.run(last))
+    });
+    // Identity goes on until the proxy has ended, and told what its last requests used.
+    let (stop_identity, identity_stopped) = channel(false);
+    let identity =
+        identity_runtime.spawn(identity.serve(for_identity, publisher, identity_stopped));
     let proxy = proxy_runtime.spawn(proxy.run(listeners, subscription, stopped));
 
     proxy_runtime.block_on(async move {
@@ -136,6 +158,13 @@ pub fn run(args: &Args) -> Result<()> {
         let ends = async {
             // The proxy first: what it passes on, identity still answers.
             let proxy = if outcome.is_ok() { Some(proxy.await) } else { None };
+            report_last.send_replace(true);
+            if let Some(reporting) = reporting.filter(|_| outcome.is_ok())
+                && let Err(error) = reporting.await
+            {
+                tracing::error!(%error, "reporting the use of permissions ended badly");
+            }
+            stop_identity.send_replace(true);
             let identity = if outcome.is_ok() { Some(identity.await) } else { None };
             (proxy, identity)
         };
@@ -198,6 +227,23 @@ fn adopting(
             policies.adopt(catalog, move |engine| proxy::check_routes(engine, &products)).await
         });
         adopted.await.map_or_else(|e| Err(Refused::ForNow(e.to_string())), |r| told(r, &live))
+    }
+}
+
+/// How it is told which permissions were used: to identity, in its own runtime.
+fn reporting(
+    usage: identity::Usage,
+    on_identity: Handle,
+) -> impl Fn(Arc<Report>) -> Pin<Box<dyn Future<Output = Result<Taken, String>> + Send>> {
+    move |report| {
+        let usage = usage.clone();
+        let taken = on_identity.spawn(async move { usage.take(&report).await });
+        Box::pin(async move {
+            taken
+                .await
+                .map_err(|e| e.to_string())?
+                .map_err(|e| format!("{:#}", anyhow::Error::new(e)))
+        })
     }
 }
 

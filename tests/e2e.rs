@@ -37,4 +37,5 @@ mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told
 mod tokens; // forged and misused tokens
+mod usage; // when a permission was last used
 mod watched; // a policy file that is edited while requests come in

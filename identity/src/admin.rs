@@ -137,7 +137,9 @@ impl Admin {
         let &(_, _, resource, action) = need.ok_or(Error::NoSuchPath)?;
         let admin = Self { who: Who::Bearer(Box::new(bearer)), need: (resource, action) };
         if let Who::Bearer(bearer) = &admin.who {
-            admin.check(&app.live.load(), bearer, &bearer.caller.subject, app.clock.now())?;
+            let now = app.clock.now();
+            admin.check(&app.live.load(), bearer, &bearer.caller.subject, now)?;
+            app.own_use.note(admin.principal(), IDENTITY, admin.need, now);
         }
         Ok(admin)
     }

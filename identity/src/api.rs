@@ -17,6 +17,7 @@ mod providers;
 mod roles;
 mod sessions;
 mod settings;
+mod usage;
 mod users;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -41,4 +42,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(mfa::router())
         .merge(providers::router())
         .merge(feed::router())
+        .merge(usage::router())
 }

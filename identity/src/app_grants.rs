@@ -105,7 +105,7 @@ async fn give(
     let holds = holdings.of_client(app, &client);
     reach.gives(&holds.difference(&held).cloned().collect())?;
     reach.makes(&subject(by.org(), id, &before), &subject(by.org(), id, &after))?;
-    tx.set_given(id, client.given.as_ref()).await?;
+    tx.set_given(id, client.given.as_ref(), app.clock.now()).await?;
     // Tokens that are about name the roles of before; the permissions of a role are the policy's.
     let (principal, groups) = (principal(by.org(), id), Vec::new());
     app.record(&mut tx, Fact::Holds { principal, groups, roles: after }).await?;

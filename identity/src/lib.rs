@@ -65,6 +65,7 @@ mod sheet;
 mod signed_in;
 mod store;
 mod tokens;
+mod usage;
 mod users;
 mod words;
 
@@ -80,3 +81,4 @@ pub use operator::{KeysError, Operator, ShownKey};
 pub use origin::relay_proof;
 pub use publish::{AdoptError, Policies};
 pub use store::{CONNECTIONS, Database, StoreError};
+pub use usage::Usage;

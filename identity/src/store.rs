@@ -62,6 +62,7 @@ mod signed_in;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod users;
 
 use std::{path::Path, time::Duration};
@@ -80,6 +81,7 @@ pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 pub use fitness::Fitness;
+pub use usage::{Changed, Watched};
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -118,7 +118,7 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
             covers(&reach, &holdings, by.org(), &user)?;
         }
         let before = holdings.administered(&mut tx).await?;
-        tx.set_groups(id, &wanted).await?;
+        tx.set_groups(id, &wanted, app.clock.now()).await?;
         holdings.still_administered(&mut tx, before).await?;
         user.groups = wanted;
         let fact = Fact::Holds {

@@ -44,6 +44,7 @@ mod sqlite {
     mod sign_in;
     mod start;
     mod tenants;
+    mod usage;
     mod walks;
 }
 
@@ -83,6 +84,7 @@ mod postgres {
     mod sign_in;
     mod start;
     mod tenants;
+    mod usage;
     mod walks;
     mod walls;
 }

@@ -31,6 +31,7 @@ mod route;
 pub mod server;
 pub mod sync;
 mod upgrade;
+pub mod usage;
 
 use std::sync::Arc;
 

@@ -62,6 +62,7 @@ use crate::{
     relay::Relay,
     resolve::Resolver,
     sync::{self, report::Report},
+    usage::Usage,
 };
 
 /// How many connections the operators' listener holds.
@@ -152,6 +153,7 @@ pub struct Server {
     policies: Arc<Policies>,
     report: Arc<Report>,
     stores: Arc<Stores>,
+    usage: Arc<Usage>,
 }
 
 impl Server {
@@ -163,8 +165,9 @@ impl Server {
         let live = live.on_error(config.on_error).issuers_are(issuers);
         let live = live.bounded(config.max_staleness);
         let policies = Arc::new(Policies::new(metrics.clone()));
+        let usage = Arc::new(Usage::new(metrics.clone()));
         let (report, stores) = Default::default();
-        Self { config, live: Arc::new(live), metrics, policies, report, stores }
+        Self { config, live: Arc::new(live), metrics, policies, report, stores, usage }
     }
 
     /// The same, with plain Cedar stores beside the products.
@@ -188,6 +191,11 @@ impl Server {
         &self.report
     }
 
+    /// What is used, for whoever reports it.
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
+    }
+
     /// What is in force; turns ready with the first snapshot.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
@@ -204,7 +212,7 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, report, stores } = self;
+        let Self { config, live, metrics, policies, report, stores, usage } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -232,6 +240,7 @@ impl Server {
             trusted: Trusted::new(&config.trusted_proxies),
             metrics: metrics.clone(),
             policies,
+            usage,
         });
         let (mut ready, mut stopped) = (live.ready(), shutdown.clone());
         tokio::select! {

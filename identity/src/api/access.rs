@@ -1,4 +1,4 @@
-//! `/v1/access`: who holds what, and through which group and role.
+//! `/v1/access`: who holds what, through which group and role, and since when it was not used.
 
 use axum::{
     Json,
@@ -64,24 +64,35 @@ struct Wire {
 /// A permission, and the way that somebody holds it by.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Held)]
+#[serde(rename_all = "camelCase")]
 struct HeldWire {
     product: String,
     /// As `resource:action`.
     permission: String,
     group: Option<String>,
     role: Option<String>,
+    /// To the hour. `null` where it was never seen.
+    #[schema(format = DateTime)]
+    last_used_at: Option<String>,
+    /// From when on it was held by this way, would have been seen to be used, and was not. `null` where
+    /// no proxy reports the use of the product.
+    #[schema(format = DateTime)]
+    unused_since: Option<String>,
 }
 
 /// What is asked for, as the API's description has it.
 #[expect(dead_code, reason = "describes what `Asked` reads")]
 #[derive(utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
 struct Asking {
     /// What is held of this product alone.
     product: Option<String>,
     /// Only this.
     #[param(example = "users:get")]
     permission: Option<String>,
+    /// What was not used for so many days, as far as anybody looked.
+    #[param(minimum = 1, maximum = 3650)]
+    unused_for_days: Option<u64>,
     /// The `next` of the page before.
     cursor: Option<String>,
     /// How many people or applications are read for a page; 10 if it is left out.
@@ -98,6 +109,8 @@ impl From<Holder> for Wire {
             permission: held.power.1.to_string(),
             group: held.group.map(|group| group.to_string()),
             role: held.role.map(|role| role.to_string()),
+            last_used_at: held.last_used.map(rfc3339),
+            unused_since: held.unused_since.map(rfc3339),
         };
         Self {
             kind: kind(&holder),
@@ -133,6 +146,11 @@ impl Asked {
             match name.as_ref() {
                 "product" => asked.wanted.product = Some(value.into_owned()),
                 "permission" => asked.wanted.permission = Some(value.into_owned()),
+                "unusedForDays" => {
+                    let days = value.parse().ok().filter(|days| (1..=3650).contains(days));
+                    let rule = Error::BadQuery("`unusedForDays` is 1 to 3650");
+                    asked.wanted.unused_for_days = Some(days.ok_or(rule)?);
+                }
                 "cursor" => {
                     let after = after(&value).ok_or(Error::BadQuery("`cursor` is a `next`"))?;
                     asked.after = Some(after);
@@ -201,8 +219,18 @@ async fn list(
     Ok(([(CACHE_CONTROL, "no-store")], Json(page)).into_response())
 }
 
-const COLUMNS: [&str; 8] =
-    ["type", "id", "name", "product", "permission", "group", "role", "last_sign_in_at"];
+const COLUMNS: [&str; 10] = [
+    "type",
+    "id",
+    "name",
+    "product",
+    "permission",
+    "group",
+    "role",
+    "last_sign_in_at",
+    "last_used_at",
+    "unused_since",
+];
 
 async fn table(
     app: App,
@@ -238,22 +266,24 @@ async fn table(
 
 /// A row a permission and way; one without any, for somebody who holds nothing.
 fn rows(holders: Vec<Holder>) -> Vec<u8> {
-    let mut all: Vec<[String; 8]> = Vec::new();
+    let mut all: Vec<[String; 10]> = Vec::new();
     for holder in holders {
         let (kind, id) = (kind(&holder).to_owned(), holder.principal.id().to_owned());
         let last = holder.last_sign_in.map(rfc3339).unwrap_or_default();
-        let row = |[product, permission, group, role]: [String; 4]| {
+        let row = |[product, permission, group, role]: [String; 4], [used, unused]: [String; 2]| {
             let (kind, id, name) = (kind.clone(), id.clone(), holder.name.clone());
-            [kind, id, name, product, permission, group, role, last.clone()]
+            [kind, id, name, product, permission, group, role, last.clone(), used, unused]
         };
         if holder.holds.is_empty() {
-            all.push(row(Default::default()));
+            all.push(row(Default::default(), Default::default()));
         }
         for held in &holder.holds {
             let (product, permission) = &held.power;
             let group = held.group.as_ref().map(ToString::to_string).unwrap_or_default();
             let role = held.role.as_ref().map(ToString::to_string).unwrap_or_default();
-            all.push(row([product.to_string(), permission.to_string(), group, role]));
+            let times = [held.last_used, held.unused_since];
+            let times = times.map(|at| at.map(rfc3339).unwrap_or_default());
+            all.push(row([product.to_string(), permission.to_string(), group, role], times));
         }
     }
     sheet::rows(all)

@@ -42,6 +42,8 @@ const TENANTS: &[&str] = &[
     "guests",
     "owned",
     "guest_groups",
+    "user_uses",
+    "application_uses",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -79,6 +81,10 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO familiar_networks SELECT 'n-{org}'::bytea, '{org}', id, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
+             INSERT INTO user_uses SELECT '{org}', id, 'demo', 'things:get', 0 \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO application_uses SELECT '{org}', id, 'demo', 'things:get', 0 \
+             FROM applications WHERE name = '{app}'; \
              INSERT INTO owned VALUES ('{org}', 'group', 'g', ''); \
              INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
