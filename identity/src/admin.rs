@@ -64,6 +64,7 @@ pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("PATCH", "/v1/applications/{id}", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}", "applications", "delete"),
     ("GET", "/v1/access", "access", "get"),
+    ("GET", "/v1/access/stale", "access", "get"),
     ("GET", "/v1/applications/{id}/grants", "applications", "get"),
     ("PUT", "/v1/applications/{id}/grants", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}/grants", "applications", "patch"),

@@ -17,6 +17,7 @@ mod providers;
 mod roles;
 mod sessions;
 mod settings;
+mod stale;
 mod usage;
 mod users;
 
@@ -33,6 +34,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(roles::router())
         .merge(apps::router())
         .merge(access::router())
+        .merge(stale::router())
         .merge(app_grants::router())
         .merge(credentials::router())
         .merge(declarations::router())

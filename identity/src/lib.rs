@@ -63,6 +63,7 @@ mod sessions;
 mod settings;
 mod sheet;
 mod signed_in;
+mod stale;
 mod store;
 mod tokens;
 mod usage;

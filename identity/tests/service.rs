@@ -42,6 +42,7 @@ mod sqlite {
     mod sessions;
     mod settings;
     mod sign_in;
+    mod stale;
     mod start;
     mod tenants;
     mod usage;
@@ -82,6 +83,7 @@ mod postgres {
     mod settings;
     mod shared;
     mod sign_in;
+    mod stale;
     mod start;
     mod tenants;
     mod usage;

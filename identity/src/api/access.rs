@@ -1,5 +1,7 @@
 //! `/v1/access`: who holds what, through which group and role, and since when it was not used.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::{Body, Bytes},
@@ -27,7 +29,7 @@ use crate::{
 
 /// How many people or applications are read for a page, unless the client says otherwise, and at the
 /// most.
-const LIMIT: (u64, u64) = (10, 100);
+pub const LIMIT: (u64, u64) = (10, 100);
 
 /// The routes of the access report.
 pub fn router() -> OpenApiRouter<App> {
@@ -166,8 +168,7 @@ impl Asked {
             seen.push(name);
         }
         if !seen.iter().any(|name| name == "format") {
-            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-            asked.csv = accept.is_some_and(|accept| accept.trim().starts_with("text/csv"));
+            asked.csv = accepts_csv(headers);
         }
         if asked.csv && asked.limit.is_some() {
             return Err(Error::BadQuery("a table has no pages: leave `limit` out"));
@@ -176,7 +177,14 @@ impl Asked {
     }
 }
 
-fn after(text: &str) -> Option<After> {
+/// Whether `Accept` asks for a table.
+pub fn accepts_csv(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.trim().starts_with("text/csv"))
+}
+
+/// The place that a `cursor` means.
+pub fn after(text: &str) -> Option<After> {
     let (kind, rest) = text.split_once('-')?;
     let (at, id) = rest.split_once('-')?;
     let at = at.bytes().all(|byte| byte.is_ascii_digit()).then(|| at.parse().ok())??;
@@ -189,7 +197,8 @@ fn after(text: &str) -> Option<After> {
     }
 }
 
-fn cursor(after: &After) -> String {
+/// The `cursor` of a place.
+pub fn cursor(after: &After) -> String {
     match after {
         After::User(at, id) => format!("u-{at}-{id}"),
         After::Application(at, id) => format!("a-{at}-{id}"),
@@ -210,7 +219,16 @@ async fn list(
     let asked = Asked::read(query.as_deref().unwrap_or_default(), &headers)?;
     let Asked { wanted, after, limit, csv } = asked;
     if csv {
-        return table(app, by, wanted, after).await;
+        let desk = Arc::new((app, by, wanted));
+        return table("access", sheet::rows([COLUMNS]), after, move |after| {
+            let desk = Arc::clone(&desk);
+            async move {
+                let (app, by, wanted) = &*desk;
+                let (holders, next) = access::page(app, by, wanted, after, LIMIT.1).await?;
+                Ok((rows(holders), next))
+            }
+        })
+        .await;
     }
     let limit = limit.unwrap_or(LIMIT.0);
     let (holders, next) = access::page(&app, &by, &wanted, after, limit).await?;
@@ -232,35 +250,39 @@ const COLUMNS: [&str; 10] = [
     "unused_since",
 ];
 
-async fn table(
-    app: App,
-    by: Admin,
-    wanted: Wanted,
-    after: Option<After>,
-) -> Result<Response, Problem> {
-    let (first, next) = access::page(&app, &by, &wanted, after, LIMIT.1).await?;
-    let head = Bytes::from([sheet::rows([COLUMNS]), rows(first)].concat());
-    let rest = stream::unfold((next, app, by, wanted), |(from, app, by, wanted)| async move {
+/// All of it as a table, page by page while the client takes it. The first page is read before it is
+/// answered.
+pub async fn table<P, F, Fut>(
+    name: &'static str,
+    head: Vec<u8>,
+    from: Option<P>,
+    page: F,
+) -> Result<Response, Problem>
+where
+    P: Send + 'static,
+    F: Fn(Option<P>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(Vec<u8>, Option<P>), Error>> + Send,
+{
+    let (first, next) = page(from).await?;
+    let head = Bytes::from([head, first].concat());
+    let rest = stream::unfold((next, page), move |(from, page)| async move {
         let from = from?;
-        match access::page(&app, &by, &wanted, Some(from), LIMIT.1).await {
-            Ok((holders, next)) => Some((Ok(Bytes::from(rows(holders))), (next, app, by, wanted))),
+        match page(Some(from)).await {
+            Ok((rows, next)) => Some((Ok(Bytes::from(rows)), (next, page))),
             // Cut off, so that nobody takes it for the whole.
             Err(error) => {
-                tracing::error!(%error, "an access report broke off");
-                let broken = Err(std::io::Error::other("broken off"));
-                Some((broken, (None, app, by, wanted)))
+                tracing::error!(%error, "the table of `{name}` broke off");
+                Some((Err(std::io::Error::other("broken off")), (None, page)))
             }
         }
     });
     let body = Body::from_stream(stream::once(async { Ok(head) }).chain(rest));
     let mut response = body.into_response();
-    for (name, value) in [
-        (CONTENT_TYPE, "text/csv; charset=utf-8"),
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_DISPOSITION, "attachment; filename=\"access.csv\""),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
+    let file = HeaderValue::try_from(format!("attachment; filename=\"{name}.csv\""));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(file.ok().map(|file| (CONTENT_DISPOSITION, file)));
     Ok(response)
 }
 

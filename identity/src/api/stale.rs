@@ -28,7 +28,7 @@ use crate::{
 
 /// The routes of what is stale.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list_stale))
 }
 
 /// A page of what is stale.
@@ -174,7 +174,7 @@ impl Asked {
 #[utoipa::path(get, path = "/v1/access/stale", tag = "access", params(Asking),
     responses((status = 200, description = "A page, or all of it.",
         content((Page = "application/json"), (String = "text/csv")))))]
-async fn list(
+async fn list_stale(
     State(app): State<App>,
     by: Admin,
     headers: HeaderMap,

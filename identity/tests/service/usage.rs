@@ -24,6 +24,10 @@ const REPORTS: &str = "/internal/v1/usage";
 /// The products of the tests, and the one whose applications are proxies.
 fn products() -> Catalog {
     let mut products = catalog().products;
+    let identity = products.iter_mut().find(|one| one.product.as_str() == "plugin-identity");
+    let identity = Arc::make_mut(identity.unwrap());
+    let admins = identity.groups.iter_mut().find(|group| group.name.as_str() == "admin-group");
+    admins.unwrap().roles.push("postern-proxy-feed-role".parse().unwrap());
     products.push(Arc::new(Manifest::parse("postern-proxy.yaml", PROXY).unwrap()));
     Catalog::new(products, Vec::new()).unwrap()
 }
@@ -84,7 +88,7 @@ async fn what_a_proxy_has_seen_used_is_told_with_when_and_again_after_a_restart(
     let service = start(Config::default()).await;
     let admin = service.admin().await;
     let ana = service.person(&admin, "ana", &["demo-editor-group"]).await;
-    let (_, proxy) = machine(&service, &admin, "postern-proxy").await;
+    let (app, proxy) = machine(&service, &admin, "postern-proxy").await;
     let get = "&product=demo&permission=things:get";
     // Nobody has looked yet.
     let [way] = &ways(&service, &admin, get, &ana).await[..] else { panic!() };
@@ -94,6 +98,7 @@ async fn what_a_proxy_has_seen_used_is_told_with_when_and_again_after_a_restart(
     let [way] = &ways(&service, &admin, get, &ana).await[..] else { panic!() };
     assert_eq!((&way["lastUsedAt"], &way["unusedSince"]), (&Value::Null, &json!(at(NOW))));
     service.clock.advance(2 * 3600);
+    let (admin, proxy) = (service.admin().await, machine_of(&service, &app).await);
     let now = NOW + 2 * 3600;
     let use_it = used("lerian", &ana, "things:get", now + 30);
     // The clocks of machines differ a little; and what comes twice is no more than once.
@@ -151,7 +156,7 @@ async fn unused_is_said_only_of_what_was_held_and_watched_all_the_time() {
         let app = all.as_array().unwrap().iter().find(is_it).unwrap().clone();
         let path = format!("/v1/applications/{}/credentials", app["id"].as_str().unwrap());
         let made = service.post(&path, &admin, json!({})).await.expect(201);
-        let app = json!({"clientId": app["clientId"], "clientSecret": made["clientSecret"]});
+        let app = json!({"clientId": app["clientId"], "clientSecret": made["secret"]});
         let proxy = machine_of(&service, &app).await;
         report(&service, &proxy, &[]).await.expect(200);
     };
