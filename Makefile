@@ -24,7 +24,7 @@ test: ## Format, lints and all tests: what must pass before a change goes in
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	PATH="$$PATH:/usr/sbin" cargo test --workspace --locked
 
-test-long: ## The tests again with CASES=20000: a million questions and more against plain Cedar; takes an hour or two
+test-long: ## The tests again with CASES=20000: a million questions and more against plain Cedar, and requests of every sort; takes hours
 	@sh tools/setup.sh test
 	PATH="$$PATH:/usr/sbin" PROPTEST_CASES=$(CASES) cargo test --workspace --locked
 

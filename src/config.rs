@@ -421,7 +421,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("authzen.max_evaluations", Kind::Number),
     ("authzen.page_size", Kind::Number),
     ("product.name", Kind::Text),
-    ("product.upstream", Kind::Text),
+    ("product.upstream", Kind::List),
     ("product.hosts", Kind::List),
     ("product.prefix", Kind::Text),
     ("product.routes", Kind::Text),
@@ -653,7 +653,7 @@ mod tests {
         assert_eq!(config.data_dir, Path::new("b"));
         assert_eq!(config.proxy.listen.port(), 0);
         assert_eq!(config.proxy.trusted_proxies.0.len(), 2);
-        assert_eq!(config.products[0].upstream.as_ref().unwrap().port, 3000);
+        assert_eq!(config.products[0].upstream[0].port, 3000);
         assert!(config.identity.retrievable_secrets);
     }
 

@@ -15,7 +15,7 @@ use policy::{feed, signed::VerifyingKey, usage::Report};
 use proxy::{
     config::{ProductConfig, Upstream},
     doors::authzen::Stores,
-    server::{Listeners, Server},
+    server::{self, Listeners, Server},
     sync::remote::{self, Source},
     usage::Reporter,
 };
@@ -140,6 +140,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     }
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     let stores = Arc::new(stores);
+    server::check_files(&config.proxy, &config.products).context("configuration")?;
     if check_only {
         return Ok(writeln!(std::io::stdout(), "the configuration holds")?);
     }
@@ -161,7 +162,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     let products = config.products.iter().map(|product| product.name.clone()).collect();
     let (publisher, subscription) = feed::channel();
     let server =
-        Server::new(config.proxy, config.products, audience).with_stores(Arc::clone(&stores));
+        Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
     let (live, usage) = (Arc::clone(server.live()), Arc::clone(server.usage()));
     let (follow, desk) = {
         let _on = runtime.enter();

@@ -24,7 +24,7 @@ use proxy::{
     config::{ProductConfig, Upstream},
     doors::authzen::Stores,
     live::Live,
-    server::{Addresses, Listeners, Server},
+    server::{self, Addresses, Listeners, Server},
 };
 use tokio::sync::{Mutex, watch::channel};
 
@@ -137,6 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     let stores = Arc::new(stores);
+    server::check_files(&config.proxy, &config.products).context("configuration")?;
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -149,7 +150,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (publisher, subscription) = feed::channel();
     let (products, on_error) = (config.products.clone().into(), config.proxy.on_error);
     let server =
-        Server::new(config.proxy, config.products, audience).with_stores(Arc::clone(&stores));
+        Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
     let live = Arc::clone(server.live());
     // Whatever there is to check needs it compiled.
     let check: Check = Arc::new(|_| Ok(()));

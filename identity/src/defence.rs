@@ -183,24 +183,28 @@ impl Defence {
         Ok(guess)
     }
 
-    /// It was wrong, or was not looked at.
-    pub async fn failed(&self, guess: Guess) {
+    /// It was wrong, or was not looked at; whether its network is found to spray by this one.
+    #[must_use = "who sprays is recorded"]
+    pub async fn failed(&self, guess: Guess) -> bool {
         let now = guess.now;
         if guess.failure == Some(FREE) {
             self.cache.add(guess.wait, 1, (now, wait(FREE))).await;
         }
-        if self.cache.add(guess.once, 1, (now, SPRAYED.1)).await.count == 1 {
-            let accounts = self.cache.add(guess.sprayed, 1, (now, SPRAYED.1)).await.count;
-            if accounts == SPRAYED.0 {
-                tracing::warn!(
-                    network = guess.told,
-                    accounts,
-                    "sign-ins to many accounts fail from {}: it may try one password on all of them; \
-                     it is slowed down",
-                    guess.told
-                );
-            }
+        if self.cache.add(guess.once, 1, (now, SPRAYED.1)).await.count > 1 {
+            return false;
         }
+        let accounts = self.cache.add(guess.sprayed, 1, (now, SPRAYED.1)).await.count;
+        let sprays = accounts == SPRAYED.0;
+        if sprays {
+            tracing::warn!(
+                network = guess.told,
+                accounts,
+                "sign-ins to many accounts fail from {}: it may try one password on all of them; \
+                 it is slowed down",
+                guess.told
+            );
+        }
+        sprays
     }
 
     /// It was right: what was counted before is forgotten.

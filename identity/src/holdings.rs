@@ -192,7 +192,7 @@ impl<'a> Holdings<'a> {
         powers.filter(|(product, _)| product.as_str() == IDENTITY).collect()
     }
 
-    /// Whether anybody administers the organization, by one group or by several.
+    /// Whether anybody who can sign in administers the organization, by one group or by several.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl<'a> Holdings<'a> {
             if powers.is_empty() {
                 continue;
             }
-            for member in tx.members_of(&group.name).await? {
+            for member in tx.active_members_of(&group.name).await? {
                 people.entry(member).or_default().extend(powers.iter().cloned());
             }
         }

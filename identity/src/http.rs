@@ -62,6 +62,7 @@ pub fn router(app: App) -> Router {
         .fallback(async |uri: Uri| refuse(&uri, Error::NoSuchPath))
         .method_not_allowed_fallback(other_method)
         .layer(panicked)
+        .layer(middleware::from_fn_with_state(app.clone(), oauth::cors::tell))
         .layer(middleware::from_fn_with_state(app.clone(), numbered))
         .with_state(app)
 }

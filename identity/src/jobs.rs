@@ -20,6 +20,7 @@ use crate::{
         self, State,
         life::{Rule, Step},
     },
+    model::event::Actor,
     problem::chain,
     usage,
 };
@@ -163,6 +164,9 @@ async fn tend(app: &App) -> Result<(), Error> {
     };
     let mut tx = app.store.begin_installation(&app.home).await?;
     let happened = rule.tend(&mut tx, spare).await?;
+    for what in &happened {
+        what.record(&mut tx, (&Actor::System, app.clock.now()), &app.audit_hasher);
+    }
     app.commit(tx).await?;
     for what in happened {
         tracing::info!("signing key {what}");

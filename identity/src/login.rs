@@ -72,7 +72,10 @@ pub async fn client(app: &App, said: &ClientCredentials, origin: &Origin) -> Res
         credentials::used(app, secret).await;
         Ok(client)
     } else {
-        app.defence.failed(guess).await;
+        if app.defence.failed(guess).await {
+            let org = meant.as_ref().map_or(&app.home, |(org, _)| org);
+            audit::failed(app, org, Event::Sprayed, Account::Unknown, None).await?;
+        }
         if let Some(meant) = meant {
             audit::refused(app, meant).await?;
         }
@@ -209,7 +212,9 @@ pub async fn compare(
     let hash = known.map(|known| known.password_hash.as_str()).filter(|_| guess.counts());
     match app.passwords.verify(password, hash).await {
         Ok(Match::No) => {
-            app.defence.failed(guess).await;
+            if app.defence.failed(guess).await {
+                audit::failed(app, org, Event::Sprayed, Account::Unknown, None).await?;
+            }
             Ok((Match::No, acquaintance))
         }
         Ok(verdict) => {
@@ -223,18 +228,20 @@ pub async fn compare(
     }
 }
 
-/// A token for the client itself.
+/// A token for the client itself, with its record.
 ///
 /// # Errors
 ///
 /// When the client may not do that.
-pub fn machine(
+pub async fn machine(
     app: &App,
     client: &Client,
     audiences: Option<Vec<String>>,
 ) -> Result<Issued, Error> {
     permitted(client, GrantType::ClientCredentials)?;
-    tokens::for_application(app, client, audiences)
+    let issued = tokens::for_application(app, client, audiences)?;
+    audit::issued(app, client).await?;
+    Ok(issued)
 }
 
 /// Go on with a sign-in.

@@ -4,6 +4,7 @@
 mod assertion;
 mod authorize;
 mod client;
+pub mod cors;
 mod discovery;
 mod factor;
 mod form;

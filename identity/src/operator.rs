@@ -10,6 +10,7 @@ use std::path::Path;
 use policy::model::name::OrgId;
 
 use crate::{
+    audit,
     boot::{OpenError, database, unlocked},
     clock::Clock,
     config::Config,
@@ -18,8 +19,9 @@ use crate::{
         self, Ring, SealedKey, State,
         life::{Happened, Refused, Rule},
     },
-    master::MasterKey,
-    store::Store,
+    master::{Hasher, MasterKey},
+    model::event::Actor,
+    store::{Store, Tx},
 };
 
 /// The installation, open for its operator.
@@ -117,8 +119,7 @@ impl Operator {
         let (rule, spare) = self.spare().await?;
         let mut tx = self.store.begin_installation(&self.home).await?;
         let happened = rule.rotate(&mut tx, spare, at_once).await?;
-        tx.commit().await?;
-        Ok(happened)
+        self.done(tx, happened).await
     }
 
     /// Let a key sign no more.
@@ -130,8 +131,7 @@ impl Operator {
         let (rule, spare) = self.spare().await?;
         let mut tx = self.store.begin_installation(&self.home).await?;
         let happened = rule.retire(&mut tx, spare, kid).await?;
-        tx.commit().await?;
-        Ok(happened)
+        self.done(tx, happened).await
     }
 
     /// Drop a key: whatever it signed is refused.
@@ -143,13 +143,22 @@ impl Operator {
         let (rule, spare) = self.spare().await?;
         let mut tx = self.store.begin_installation(&self.home).await?;
         let happened = rule.revoke(&mut tx, spare, kid).await?;
-        tx.commit().await?;
-        Ok(happened)
+        self.done(tx, happened).await
     }
 
     /// Close the database.
     pub async fn close(self) {
         self.store.close().await;
+    }
+
+    /// Make it true, with its record.
+    async fn done(&self, mut tx: Tx, happened: Vec<Happened>) -> Result<Vec<Happened>, KeysError> {
+        let seal = Hasher::new(&self.master, audit::SEAL);
+        for what in &happened {
+            what.record(&mut tx, (&Actor::Operator, self.clock.now()), &seal);
+        }
+        tx.commit().await?;
+        Ok(happened)
     }
 
     async fn spare(&self) -> Result<(Rule, SealedKey), KeysError> {

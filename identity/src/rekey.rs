@@ -10,16 +10,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use policy::model::name::OrgId;
+use serde_json::json;
 use thiserror::Error;
 
 use crate::{
+    audit,
     boot::{self, OpenError, database},
     clock::{self, Clock, NoRandom},
     config::Config,
     hold::{Held, Hold},
     keys::Ring,
-    master::{MASTER_KEY, Master, MasterError, MasterKey, MasterSource, Unsealed, load_or_make},
-    store::{Store, StoreError},
+    master::{
+        Hasher, MASTER_KEY, Master, MasterError, MasterKey, MasterSource, Unsealed, load_or_make,
+    },
+    model::event::{Actor, Change, Event},
+    store::{Store, StoreError, Tx},
 };
 
 /// Why the master key is the one it was.
@@ -121,6 +127,8 @@ pub async fn re_encrypt(
     let mut tx = store.begin_installation(&home).await?;
     tx.put_data_keys(&all).await?;
     let resealed = reseal(&mut tx, &keys).await?;
+    let change = Change::made(&json!({"secrets": resealed}));
+    record(&mut tx, (&keys, clock.now()), (Event::ReEncrypted, &home), change);
     tx.commit().await?;
     // From here on both of them open everything.
     let before = match config.master {
@@ -142,7 +150,7 @@ pub async fn re_encrypt(
 /// # Errors
 ///
 /// Why others still do.
-pub async fn finish(config: &Config, data_dir: &Path) -> Result<u64, RekeyError> {
+pub async fn finish(config: &Config, data_dir: &Path, clock: &Clock) -> Result<u64, RekeyError> {
     let alone = Alone::open(config, data_dir).await?;
     let place = || config.database.place(data_dir);
     let home = alone.store.first_org().await?.ok_or_else(|| OpenError::Empty(place()))?;
@@ -155,12 +163,24 @@ pub async fn finish(config: &Config, data_dir: &Path) -> Result<u64, RekeyError>
     }
     let mut tx = alone.store.begin_installation(&home).await?;
     let gone = tx.leave_data_keys_to(&master.id()).await?;
+    record(&mut tx, (&keys, clock.now()), (Event::MasterKeyLeft, &home), Change::none());
     tx.commit().await?;
     alone.store.close().await;
     Ok(gone)
 }
 
-async fn reseal(tx: &mut crate::store::Tx, keys: &MasterKey) -> Result<usize, RekeyError> {
+/// Record what an operator did to the installation, in its first organization's chain.
+pub(crate) fn record(
+    tx: &mut Tx,
+    (keys, now): (&MasterKey, u64),
+    (event, home): (Event, &OrgId),
+    change: Change,
+) {
+    let draft = audit::draft(now, Actor::Operator, event, Some(home.into()), change);
+    tx.audit(draft, &Hasher::new(keys, audit::SEAL));
+}
+
+async fn reseal(tx: &mut Tx, keys: &MasterKey) -> Result<usize, RekeyError> {
     let sealed = tx.sealed().await?;
     for (place, purpose, name, value) in &sealed {
         let secret = keys.open(name, value)?;

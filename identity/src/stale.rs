@@ -130,7 +130,7 @@ async fn of_user(
     let mut found = Vec::new();
     let last = tx.last_sign_in(&user.id).await?;
     let since = last.unwrap_or(user.created_at.max(kept));
-    if since <= before {
+    if since <= before && !user.disabled {
         found.push(stale(What::Account, user.created_at, last, since, None));
     }
     for session in tx.signed_in_of(&user.id, now).await? {

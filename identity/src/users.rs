@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use crate::{
     admin::{Admin, Reach, person},
     app::App,
+    audit::{self, Account},
     clock,
     error::Error,
     holdings::Holdings,
@@ -48,6 +49,8 @@ pub struct Patch {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub groups: Option<Vec<String>>,
+    /// Let nobody sign in as them, or let them again.
+    pub disabled: Option<bool>,
 }
 
 /// People, and how many there are in all.
@@ -93,7 +96,8 @@ pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error
 }
 
 /// Change a person. Groups that are added may permit no more than the caller may do; and nobody takes
-/// groups from a person who may do more.
+/// groups from a person who may do more, or disables or enables one. Of somebody who is disabled every
+/// sign-in ends, and no token opens anything, before this returns; enabled again, they sign in anew.
 pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<User, Error> {
     names(patch.first_name.as_deref(), patch.last_name.as_deref(), patch.email.as_deref())?;
     let wanted = patch.groups.as_deref().map(groups).transpose()?;
@@ -107,6 +111,7 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
         return Err(Error::EmailTaken);
     }
     tx.update_user(&user).await?;
+    user.disabled = patch.disabled.unwrap_or(user.disabled);
     if let Some(wanted) = wanted.filter(|wanted| *wanted != user.groups) {
         let holdings = Holdings::read(app, &mut tx).await?;
         let added: Vec<_> =
@@ -121,14 +126,26 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
         tx.set_groups(id, &wanted, app.clock.now()).await?;
         holdings.still_administered(&mut tx, before).await?;
         user.groups = wanted;
-        let fact = Fact::Holds {
-            principal: principal(by.org(), id),
-            groups: user.groups.clone(),
-            roles: Vec::new(),
-        };
-        app.record(&mut tx, fact).await?;
     }
-    app.audit(&mut tx, by, Event::UserChanged, id, Change::between(&was, &user));
+    if user.disabled != was.disabled {
+        let holdings = Holdings::read(app, &mut tx).await?;
+        covers(&reach, &holdings, by.org(), &was)?;
+        let before = holdings.administered(&mut tx).await?;
+        tx.set_disabled(id, user.disabled.then(|| app.clock.now())).await?;
+        holdings.still_administered(&mut tx, before).await?;
+        if user.disabled {
+            end_sessions(app, &mut tx, id, None).await?;
+        }
+    }
+    if (&user.groups, user.disabled) != (&was.groups, was.disabled) {
+        app.record(&mut tx, standing(by.org(), &user)).await?;
+    }
+    let event = match (was.disabled, user.disabled) {
+        (false, true) => Event::UserDisabled,
+        (true, false) => Event::UserEnabled,
+        _ => Event::UserChanged,
+    };
+    app.audit(&mut tx, by, event, id, Change::between(&was, &user));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %id, "changed user {id}");
     Ok(user)
@@ -169,6 +186,7 @@ pub async fn update_password(
     // Whoever got hold of a token guesses no better than whoever signs in.
     let whom = (by.org(), Some(&known), "");
     if login::compare(app, tx, whom, old, origin).await?.0 == Match::No {
+        audit::failed(app, by.org(), Event::PasswordRefused, Account::User(id), None).await?;
         return Err(Error::WrongPassword);
     }
     let hash = choose(app, by.org(), new, own(user)).await?;
@@ -266,6 +284,15 @@ pub async fn end_sessions(
         }
     }
     Ok(())
+}
+
+/// What is true of a person now.
+pub fn standing(org: &OrgId, user: &User) -> Fact {
+    let principal = principal(org, &user.id);
+    if user.disabled {
+        return Fact::Gone { principal };
+    }
+    Fact::Holds { principal, groups: user.groups.clone(), roles: Vec::new() }
 }
 
 fn principal(org: &OrgId, id: &UserId) -> Principal {

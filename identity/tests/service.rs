@@ -22,10 +22,12 @@ mod sqlite {
     mod audit;
     mod backup;
     mod code;
+    mod cors;
     mod credentials;
     mod declarations;
     mod defence;
     mod described;
+    mod disabled;
     mod factor_page;
     mod factors;
     mod files;
@@ -38,6 +40,7 @@ mod sqlite {
     mod passwords;
     mod policies;
     mod providers;
+    mod recorded;
     mod rekey;
     mod sessions;
     mod settings;
@@ -61,10 +64,12 @@ mod postgres {
     mod attacks;
     mod audit;
     mod code;
+    mod cors;
     mod credentials;
     mod declarations;
     mod defence;
     mod described;
+    mod disabled;
     mod factor_page;
     mod factors;
     mod guests;
@@ -76,6 +81,7 @@ mod postgres {
     mod passwords;
     mod policies;
     mod providers;
+    mod recorded;
     mod rekey;
     mod replicas;
     mod restored;

@@ -4,10 +4,12 @@
 
 mod authzen;
 pub mod issuer;
+pub mod upstream;
 
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -43,6 +45,8 @@ pub struct Config {
     pub identity_names: Vec<Names>,
     /// Whose paths are doors here, too, for servers that are configured for them. Default: none.
     pub aliases: Vec<Alias>,
+    /// TLS for clients. Default: none; whoever stands before it speaks it.
+    pub tls: Option<Tls>,
     /// How many verified tokens are remembered. Default: 100000.
     pub remembered_tokens: u64,
     /// The largest header section of a request, in bytes. Default: 32768.
@@ -91,6 +95,7 @@ impl Default for Config {
             identity_headers: Vec::new(),
             identity_names: vec![Names::Postern],
             aliases: Vec::new(),
+            tls: None,
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
             max_body_bytes: 64 * 1024,
@@ -129,6 +134,39 @@ impl Config {
     }
 }
 
+/// TLS for clients. Files are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and those between it and its root, a PEM file.
+    pub certificate: PathBuf,
+    /// Its key, a PEM file.
+    pub key: PathBuf,
+    /// Who signs the certificates of clients, a PEM file. Whoever has none is turned away. Default:
+    /// clients need none.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// Which listeners speak it, and nothing else from then on. Default: the gateway.
+    #[serde(default = "gateway_alone")]
+    pub on: Vec<Listener>,
+}
+
+fn gateway_alone() -> Vec<Listener> {
+    vec![Listener::Gateway]
+}
+
+/// A listener that clients reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listener {
+    /// `proxy.gateway`.
+    Gateway,
+    /// `proxy.listen`.
+    Doors,
+    /// `proxy.ext_authz`.
+    ExtAuthz,
+}
+
 /// A set of header names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -156,10 +194,23 @@ pub enum Alias {
 pub struct ProductConfig {
     /// Whose manifest applies.
     pub name: ProductName,
-    /// Where the gateway forwards to: `http://host:port`. Without it the product is only decided
-    /// about, at the doors.
+    /// Where the gateway forwards to: a URL or several, all of one scheme. Without it the product is
+    /// only decided about, at the doors.
+    #[serde(default, deserialize_with = "upstream::servers")]
+    pub upstream: Vec<upstream::Server>,
+    /// How its servers are known where they speak TLS.
     #[serde(default)]
-    pub upstream: Option<Upstream>,
+    pub upstream_tls: upstream::Tls,
+    /// How its servers are asked whether they are well. Default: they are not asked; one that
+    /// cannot be reached rests for a while.
+    #[serde(default)]
+    pub health: Option<upstream::Health>,
+    /// How long its servers are waited for.
+    #[serde(default)]
+    pub timeouts: upstream::Timeouts,
+    /// What is taken for it.
+    #[serde(default)]
+    pub limits: upstream::Limits,
     /// The hosts it is reached at. Default: any that no other product names.
     #[serde(default, deserialize_with = "hosts")]
     pub hosts: Vec<String>,
@@ -178,16 +229,38 @@ pub struct ProductConfig {
     /// What `%2F` in a path is taken for. Default: `refuse`.
     #[serde(default)]
     pub encoded_slash: EncodedSlash,
-    /// Whether the gateway speaks HTTP/2 without TLS to the upstream, as gRPC needs. Default:
-    /// false.
-    #[serde(default)]
+    /// Whether the gateway speaks HTTP/2 to the upstream, as gRPC needs; without TLS it does so
+    /// from the first byte. Default: false.
+    #[serde(default, alias = "http2")]
     pub h2c: bool,
     /// How much a refusal lets out of why. Default: `full`.
     #[serde(default)]
     pub reasons: Reasons,
 }
 
-/// `http://host:port`.
+impl ProductConfig {
+    /// A product with every setting as it is when nothing is said.
+    pub const fn new(name: ProductName) -> Self {
+        Self {
+            name,
+            upstream: Vec::new(),
+            upstream_tls: upstream::Tls::NONE,
+            health: None,
+            timeouts: upstream::Timeouts::DEFAULT,
+            limits: upstream::Limits::NONE,
+            hosts: Vec::new(),
+            prefix: None,
+            routes: None,
+            mode: Mode::Enforce,
+            unmatched: Unmatched::Deny,
+            encoded_slash: EncodedSlash::Refuse,
+            h2c: false,
+            reasons: Reasons::Full,
+        }
+    }
+}
+
+/// `http://host:port`, where an identity service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     pub host: String,

@@ -17,8 +17,9 @@ use std::{
 
 use async_trait::async_trait;
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType, l4::stream::Stream, raw_connect::ProxyDigest,
+    tls::SslDigest,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf},
@@ -132,6 +133,13 @@ tokio::task_local! {
     pub static PHASE: Arc<Phase>;
 }
 
+/// What a client and we agreed to speak over TLS (ALPN, RFC 7301); HTTP/1.1 where nothing was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agreed {
+    Http1,
+    Http2,
+}
+
 /// A connection of the gateway's: bounded while it waits for a request, buffered when it answers.
 #[derive(Debug)]
 pub struct Client {
@@ -147,6 +155,8 @@ pub struct Client {
     turn: u64,
     /// Whether the connection has been told why it ends.
     told: bool,
+    /// What is spoken over TLS, where that is.
+    tls: Option<Agreed>,
 }
 
 impl Client {
@@ -162,7 +172,18 @@ impl Client {
             max_header_bytes: max_header_bytes.saturating_mul(2),
             turn: 0,
             told: false,
+            tls: None,
         }
+    }
+
+    /// The same, over TLS where some was agreed on; with the protocol that was agreed on with it.
+    #[must_use]
+    pub fn over_tls(self, agreed: Option<Agreed>) -> Self {
+        if agreed == Some(Agreed::Http2) {
+            // Its bytes are frames from the first one, and their own idle time-out holds.
+            self.phase.serving();
+        }
+        Self { tls: agreed, ..self }
     }
 
     /// Start the clock of a new wait when the gateway has gone back to waiting.
@@ -328,7 +349,19 @@ impl UniqueID for Client {
     }
 }
 
-impl Ssl for Client {}
+impl Ssl for Client {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        // Nothing here asks more of it than whether it is there.
+        self.tls.map(|_| Arc::new(SslDigest::new("", "", None, None, Vec::new())))
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.tls.map(|agreed| match agreed {
+            Agreed::Http1 => ALPN::H1,
+            Agreed::Http2 => ALPN::H2,
+        })
+    }
+}
 
 impl GetTimingDigest for Client {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {

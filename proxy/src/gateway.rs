@@ -1,29 +1,33 @@
 //! The inline door: Pingora's callbacks, each a line or two into the files above.
 
+mod asked;
+mod grpc;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, Uri, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Response, Uri, header, uri::PathAndQuery};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
     prelude::HttpPeer,
     proxy::{FailToProxy, ProxyHttp, Session},
 };
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use crate::{
     answer,
     authorize::Permit,
-    canonical::{self, NotCanonical},
+    canonical::NotCanonical,
+    config::upstream::Limits,
     connection::PHASE,
     forward::{self, Identity},
-    gate::{self, Ask, Find, Gate},
+    gate::{Ask, Find, Gate},
     refusal::Why,
     request_id,
-    resolve::Resolver,
-    upgrade,
+    upstreams::{Endpoint, Pool, Upstreams},
 };
 
 /// A denied request's body is read to its end when it is this small, so that the connection can
@@ -31,14 +35,14 @@ use crate::{
 const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long a client may take to read more of an answer.
 const READ_TIME: Duration = Duration::from_mins(1);
 
 /// The gateway.
 pub struct Gateway {
     pub gate: Arc<Gate>,
     pub identity: Arc<Identity>,
-    pub resolver: Resolver,
+    pub upstreams: Arc<Upstreams>,
     pub max_header_bytes: usize,
     /// Held by each request in flight; a stop waits until all are dropped.
     pub in_flight: mpsc::Sender<()>,
@@ -47,6 +51,12 @@ pub struct Gateway {
 /// What is known of one request.
 pub struct Ctx {
     permit: Option<Permit>,
+    /// The servers of the product that the permit is for.
+    pool: Option<Arc<Pool>>,
+    /// Those that the request was tried at.
+    tried: SmallVec<[Arc<Endpoint>; 1]>,
+    /// How much of the body has come, in bytes.
+    body_bytes: u64,
     request_id: String,
     client: Option<IpAddr>,
     /// As the client names it.
@@ -64,6 +74,9 @@ impl ProxyHttp for Gateway {
         let _ = PHASE.try_with(|phase| phase.serving());
         Ctx {
             permit: None,
+            pool: None,
+            tried: SmallVec::new(),
+            body_bytes: 0,
             request_id: String::new(),
             client: None,
             host: String::new(),
@@ -83,16 +96,18 @@ impl ProxyHttp for Gateway {
             return self.end(session, ctx, answer::error(answer::HEADERS_TOO_LARGE, message)).await;
         }
         ctx.client = peer.map(|peer| self.gate.trusted.client(peer, &request.headers));
-        let scheme = if trusted { forwarded_scheme(&request.headers) } else { Ok("http") };
-        let named = if has_fragment(session) {
+        let own = if asked::is_tls(session) { "https" } else { "http" };
+        let told = if trusted { asked::forwarded_scheme(&request.headers) } else { Ok(None) };
+        let scheme = told.map(|told| told.unwrap_or(own));
+        let named = if asked::has_fragment(session) {
             Err(Why::NotCanonical(NotCanonical::Character))
-        } else if many_lengths(&request.headers) {
+        } else if asked::many_lengths(&request.headers) {
             Err(Why::Headers("more than one `Content-Length`"))
         } else {
-            let sent = sent(request);
+            let sent = asked::sent(request);
             scheme.and_then(|scheme| {
                 ctx.scheme = scheme;
-                host(request, sent.authority).map(|host| (host, sent.target))
+                asked::host(request, sent.authority).map(|host| (host, sent.target))
             })
         };
         let admitted = match named {
@@ -105,46 +120,73 @@ impl ProxyHttp for Gateway {
         };
         // Whoever does not read the answer gives its place to somebody else.
         session.as_downstream_mut().set_write_timeout(Some(READ_TIME));
-        match admitted {
-            Ok(permit) if permit.target().product.upstream.is_some() => {
-                ctx.permit = Some(permit);
-                Ok(false)
+        let permit = match admitted {
+            Ok(permit) => permit,
+            Err(response) => return self.end(session, ctx, response).await,
+        };
+        let Some(pool) = self.upstreams.of(permit.product()) else {
+            let message = "The gateway has no upstream for this product.";
+            let mut response = answer::error(answer::BAD_GATEWAY, message);
+            if let Ok(id) = HeaderValue::from_str(&permit.id().to_string()) {
+                response.headers_mut().insert(forward::DECISION, id);
             }
-            Ok(permit) => {
-                let message = "The gateway has no upstream for this product.";
-                let mut response = answer::error(answer::BAD_GATEWAY, message);
-                if let Ok(id) = HeaderValue::from_str(&permit.id().to_string()) {
-                    response.headers_mut().insert(forward::DECISION, id);
-                }
-                self.end(session, ctx, response).await
-            }
-            Err(response) => self.end(session, ctx, response).await,
+            return self.end(session, ctx, response).await;
+        };
+        let beyond = beyond(pool.limits(), &session.req_header().headers);
+        ctx.pool = Some(Arc::clone(pool));
+        ctx.permit = Some(permit);
+        match beyond {
+            Some(response) => self.end(session, ctx, response).await,
+            None => Ok(false),
         }
     }
 
     /// A permitted request goes to its product's upstream, and no other request goes anywhere.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let product = ctx.permit.as_ref().map(|permit| &permit.target().product);
-        let (Some(product), Some(upstream)) = (product, product.and_then(|p| p.upstream.as_ref()))
-        else {
+        let (Some(_), Some(pool)) = (&ctx.permit, &ctx.pool) else {
             return Error::e_explain(ErrorType::InternalError, "no permit, no upstream");
         };
-        let Some(address) = self.resolver.find(upstream).await else {
+        let Some(endpoint) = pool.choose(&ctx.tried).await else {
             let mut error = Error::explain(ErrorType::ConnectError, "the upstream has no address");
             error.as_up();
             return Err(error);
         };
-        let mut peer = HttpPeer::new(address, false, String::new());
-        peer.options.connection_timeout = Some(CONNECT_TIME);
-        peer.options.total_connection_timeout = Some(CONNECT_TIME);
-        peer.options.read_timeout = Some(READ_TIME);
-        peer.options.write_timeout = Some(READ_TIME);
-        if product.h2c {
-            peer.options.set_http_version(2, 2);
-        } else if session.is_upgrade_req() && session.is_body_empty() {
-            upgrade::over_own_connection(&mut peer);
-        }
+        let peer = pool.peer(&endpoint, session.is_upgrade_req() && session.is_body_empty());
+        ctx.tried.push(endpoint);
         Ok(Box::new(peer))
+    }
+
+    /// Nothing was sent yet, so another server may be tried.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Ctx,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
+        let (Some(pool), Some(endpoint)) = (&ctx.pool, ctx.tried.last()) else { return e };
+        let again = pool.failed(endpoint, ctx.tried.len());
+        let (product, address) = (ctx.permit.as_ref().map(Permit::product), endpoint.address);
+        tracing::warn!(product, %address, error = %e, again, "an upstream cannot be reached");
+        e.set_retry(again);
+        e
+    }
+
+    /// A body of a length that was not told is measured as it comes.
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let most = ctx.pool.as_ref().and_then(|pool| pool.limits().body_bytes);
+        let Some(most) = most else { return Ok(()) };
+        ctx.body_bytes += body.as_ref().map_or(0, |body| body.len() as u64);
+        if ctx.body_bytes > most {
+            return Error::e_explain(ErrorType::HTTPStatus(413), "the body is too large");
+        }
+        Ok(())
     }
 
     /// What the upstream sees is what was decided on, and says who asks.
@@ -246,6 +288,9 @@ impl Gateway {
     fn failure(&self, e: &Error, ctx: &Ctx) -> Response<Bytes> {
         let product = ctx.permit.as_ref().map_or("", Permit::product);
         let kind = e.etype().as_str();
+        if let ErrorType::HTTPStatus(413) = e.etype() {
+            return answer::error(answer::TOO_LARGE, BODY_TOO_LARGE);
+        }
         if let ErrorType::HTTPStatus(code @ 400..500) = e.etype() {
             let message = "The request is malformed.";
             let mut response = answer::error(answer::BAD_REQUEST, message);
@@ -302,7 +347,22 @@ impl Gateway {
     }
 }
 
+const BODY_TOO_LARGE: &str = "The request's body is larger than this product takes.";
+
+/// The answer to a request that is larger than its product takes.
+fn beyond(limits: Limits, headers: &HeaderMap) -> Option<Response<Bytes>> {
+    if limits.header_bytes.is_some_and(|most| request_id::header_bytes(headers) > most) {
+        let message = "The request's headers are larger than this product takes.";
+        return Some(answer::error(answer::HEADERS_TOO_LARGE, message));
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let most = limits.body_bytes?;
+    let too_large = length.is_some_and(|length: u64| length > most);
+    too_large.then(|| answer::error(answer::TOO_LARGE, BODY_TOO_LARGE))
+}
+
 async fn write(session: &mut Session, ctx: &Ctx, response: Response<Bytes>) -> Result<()> {
+    let response = grpc::told(&session.req_header().headers, response);
     let (parts, body) = response.into_parts();
     let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
     for (name, value) in &parts.headers {
@@ -343,83 +403,6 @@ async fn drained(session: &mut Session) -> bool {
 fn peer_address(session: &Session) -> Option<IpAddr> {
     let address = session.client_addr()?.as_inet()?;
     Some(address.ip().to_canonical())
-}
-
-/// The scheme that a trusted proxy tells.
-fn forwarded_scheme(headers: &HeaderMap) -> std::result::Result<&'static str, Why> {
-    match gate::once(headers, "x-forwarded-proto")? {
-        None | Some("http" | "ws") => Ok("http"),
-        Some("https" | "wss") => Ok("https"),
-        Some(_) => Err(Why::Headers("an `X-Forwarded-Proto` that is not served")),
-    }
-}
-
-/// A request target as it was sent: what names the host, where it does, and path and query.
-struct Sent<'a> {
-    authority: Option<&'a str>,
-    target: &'a [u8],
-}
-
-/// Take an absolute-form target (RFC 9112, section 3.2.2) apart; another form names no host, unless
-/// HTTP/2 does beside it.
-fn sent(request: &RequestHeader) -> Sent<'_> {
-    let raw = request.raw_path();
-    let absolute = str::from_utf8(raw).ok().and_then(|text| {
-        let (scheme, rest) = text.split_once("://")?;
-        let http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        http.then(|| rest.split_at(end))
-    });
-    match absolute {
-        Some((authority, "")) => Sent { authority: Some(authority), target: b"/" },
-        Some((authority, target)) => Sent { authority: Some(authority), target: target.as_bytes() },
-        None => Sent {
-            authority: request.uri.authority().map(http::uri::Authority::as_str),
-            target: raw,
-        },
-    }
-}
-
-/// The host that the client asks for: the `Host` header, once, and what the target names, which
-/// must agree with it (RFC 9112, section 3.2.2; RFC 9113, section 8.3.1).
-fn host<'a>(
-    request: &'a RequestHeader,
-    named: Option<&'a str>,
-) -> std::result::Result<&'a str, Why> {
-    let mut values = request.headers.get_all(header::HOST).iter();
-    let first = values.next().map(HeaderValue::to_str).transpose();
-    let first = first.map_err(|_| Why::NotCanonical(NotCanonical::Host))?;
-    if values.next().is_some() {
-        return Err(Why::Headers("more than one `Host`"));
-    }
-    let same =
-        |one: &str, other: &str| canonical::host("http", one) == canonical::host("http", other);
-    match (first, named) {
-        (Some(host), Some(named)) if !same(host, named) => {
-            Err(Why::NotCanonical(NotCanonical::Authority))
-        }
-        (Some(host), _) => Ok(host),
-        (None, Some(named)) => Ok(named),
-        // HTTP/1.0 knows no host; a product that names none can still be reached.
-        (None, None) if request.version < Version::HTTP_11 => Ok(""),
-        (None, None) => Err(Why::NotCanonical(NotCanonical::Host)),
-    }
-}
-
-/// Whether the length is told more than once, which two servers may read in two ways.
-fn many_lengths(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let listed = values.next().is_some_and(|value| value.as_bytes().contains(&b','));
-    listed || values.next().is_some()
-}
-
-/// Whether the request line holds a fragment. Pingora drops it, so nothing would be forwarded that
-/// was not decided on; but a sender that means one is confused, and who knows what by.
-fn has_fragment(session: &Session) -> bool {
-    let Some(http1) = session.as_downstream().as_http1() else { return false };
-    let raw = http1.get_headers_raw_bytes();
-    let start = raw.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
-    raw[start..].iter().take_while(|byte| **byte != b'\n').any(|byte| *byte == b'#')
 }
 
 fn same_target(permit: &Permit, query: Option<&str>) -> Result<Uri> {

@@ -26,11 +26,12 @@ pub mod policies;
 mod refusal;
 mod relay;
 mod request_id;
-mod resolve;
 mod route;
 pub mod server;
 pub mod sync;
+mod tls;
 mod upgrade;
+pub mod upstreams;
 pub mod usage;
 
 use std::sync::Arc;

@@ -37,8 +37,12 @@ pub struct Metrics {
     pub spool_failures: IntCounter,
     /// Connections open now.
     pub connections: IntGauge,
+    /// Connections whose client did not speak TLS as it must.
+    pub tls_failures: IntCounter,
     /// Requests that an upstream failed to answer.
     pub upstream_failures: IntCounterVec,
+    /// The servers of a product, fit and unfit.
+    pub upstreams: IntGaugeVec,
     /// How long questions to identity took.
     pub relayed: Histogram,
     /// Foreign issuers.
@@ -180,9 +184,17 @@ impl Metrics {
             "How often the spool could not be written or used.",
         ))?;
         let connections = IntGauge::with_opts(opts("connections", "Connections open now."))?;
+        let tls_failures = IntCounter::with_opts(opts(
+            "tls_failures_total",
+            "Connections whose client did not speak TLS as it must.",
+        ))?;
         let upstream_failures = IntCounterVec::new(
             opts("upstream_failures_total", "Requests that an upstream failed to answer."),
             &["product"],
+        )?;
+        let upstreams = IntGaugeVec::new(
+            opts("upstreams", "The servers of a product that get requests, and those that do not."),
+            &["product", "state"],
         )?;
         let relayed = Histogram::with_opts(HistogramOpts::new(
             "postern_relayed_seconds",
@@ -201,7 +213,9 @@ impl Metrics {
         registry.register(Box::new(feed_failures.clone()))?;
         registry.register(Box::new(spool_failures.clone()))?;
         registry.register(Box::new(connections.clone()))?;
+        registry.register(Box::new(tls_failures.clone()))?;
         registry.register(Box::new(upstream_failures.clone()))?;
+        registry.register(Box::new(upstreams.clone()))?;
         registry.register(Box::new(relayed.clone()))?;
         Ok(Self {
             registry: registry.clone(),
@@ -218,7 +232,9 @@ impl Metrics {
             feed_failures,
             spool_failures,
             connections,
+            tls_failures,
             upstream_failures,
+            upstreams,
             relayed,
             issuers: IssuerMetrics::make(registry)?,
             usage: UsageMetrics::make(registry)?,

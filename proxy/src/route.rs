@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 
 use crate::{
     canonical::{self, NotCanonical, Path},
-    config::{EncodedSlash, Mode, ProductConfig, Unmatched, Upstream},
+    config::{EncodedSlash, Mode, ProductConfig, Unmatched},
     refusal::Why,
 };
 
@@ -33,9 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Product {
     pub name: Arc<str>,
-    pub upstream: Option<Upstream>,
     pub mode: Mode,
-    pub h2c: bool,
     unmatched: Unmatched,
     encoded_slash: EncodedSlash,
     prefix: Option<String>,
@@ -249,9 +247,7 @@ fn product(engine: &Engine, config: &ProductConfig) -> Result<Product, Complaint
     let tables = Tables::build(engine, &rows)?;
     Ok(Product {
         name: name.shared(),
-        upstream: config.upstream.clone(),
         mode: config.mode,
-        h2c: config.h2c,
         unmatched: config.unmatched,
         encoded_slash: config.encoded_slash,
         prefix: config.prefix.clone(),

@@ -29,7 +29,7 @@ use pingora::{
     apps::{HttpServerApp, HttpServerOptions, ServerApp},
     protocols::{
         GetSocketDigest, SocketDigest,
-        l4::{socket, stream::Stream},
+        l4::{socket, stream::Stream, virt::VirtualSocketStream},
     },
     proxy::{HttpProxy, http_proxy},
     server::configuration::ServerConf,
@@ -43,7 +43,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{BaseUrl, Config, ProductConfig},
+    config::{BaseUrl, Config, Listener, ProductConfig},
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
     doors::{
         Doors,
@@ -60,8 +60,9 @@ use crate::{
     peer::Trusted,
     policies::Policies,
     relay::Relay,
-    resolve::Resolver,
     sync::{self, report::Report},
+    tls::{Serving, TlsError, Wire},
+    upstreams::{UpstreamError, Upstreams},
     usage::Usage,
 };
 
@@ -144,6 +145,57 @@ impl Listeners {
     }
 }
 
+/// How often the files of TLS are looked at.
+const FILES: Duration = Duration::from_secs(5);
+
+/// What the configuration names and the proxy cannot use.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("`[proxy.tls]`: {0}")]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+/// What the proxy needs of this machine beside its listeners: the files of TLS.
+#[derive(Debug)]
+struct Opened {
+    tls: Option<Arc<Serving>>,
+    upstreams: Arc<Upstreams>,
+}
+
+impl Opened {
+    fn new(config: &Config, products: &[ProductConfig]) -> Result<Self, OpenError> {
+        let tls = config.tls.as_ref().map(Serving::open).transpose()?;
+        let upstreams = Upstreams::open(products)?;
+        Ok(Self { tls: tls.map(Arc::new), upstreams: Arc::new(upstreams) })
+    }
+
+    /// The TLS of a listener, where it speaks it.
+    fn tls_on(&self, config: &Config, listener: Listener) -> Option<Arc<Serving>> {
+        let on = config.tls.as_ref().is_some_and(|tls| tls.on.contains(&listener));
+        self.tls.clone().filter(|_| on)
+    }
+
+    /// Know where all upstreams are, and watch them and the files from now on.
+    async fn watched(&self, metrics: &Metrics, shutdown: &watch::Receiver<bool>) {
+        self.upstreams.resolve().await;
+        self.upstreams.watch(metrics, shutdown);
+        if let Some(tls) = self.tls.clone() {
+            tokio::spawn(look(tls, shutdown.clone()));
+        }
+    }
+}
+
+/// Look at the files that the configuration names, and open nothing.
+///
+/// # Errors
+///
+/// The first that cannot be used.
+pub fn check_files(config: &Config, products: &[ProductConfig]) -> Result<(), OpenError> {
+    Opened::new(config, products).map(|_| ())
+}
+
 /// The proxy, ready to run.
 #[derive(Debug)]
 pub struct Server {
@@ -153,12 +205,22 @@ pub struct Server {
     policies: Arc<Policies>,
     report: Arc<Report>,
     stores: Arc<Stores>,
+    opened: Opened,
     usage: Arc<Usage>,
 }
 
 impl Server {
     /// A proxy in front of these products, for tokens made for `audience`.
-    pub fn new(config: Config, products: Vec<ProductConfig>, audience: String) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When a file of TLS cannot be used.
+    pub fn new(
+        config: Config,
+        products: Vec<ProductConfig>,
+        audience: String,
+    ) -> Result<Self, OpenError> {
+        let opened = Opened::new(&config, &products)?;
         let live = Live::new(products, audience, config.remembered_tokens);
         let metrics = Metrics::new();
         let issuers = Arc::new(Issuers::new(config.issuers.clone(), &metrics));
@@ -167,7 +229,7 @@ impl Server {
         let policies = Arc::new(Policies::new(metrics.clone()));
         let usage = Arc::new(Usage::new(metrics.clone()));
         let (report, stores) = Default::default();
-        Self { config, live: Arc::new(live), metrics, policies, report, stores, usage }
+        Ok(Self { config, live: Arc::new(live), metrics, policies, report, stores, opened, usage })
     }
 
     /// The same, with plain Cedar stores beside the products.
@@ -212,13 +274,15 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, report, stores, usage } = self;
+        let Self { config, live, metrics, policies, report, stores, opened, usage } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
+            tls: None,
         };
+        let tls_on = |listener| opened.tls_on(&config, listener);
         let follow = sync::follow(feed, Arc::clone(&live), metrics.clone(), Arc::clone(&policies));
         let follow = tokio::spawn(follow);
         tokio::spawn(Arc::clone(live.issuers()).follow(shutdown.clone()));
@@ -247,6 +311,7 @@ impl Server {
             _ = ready.wait_for(|ready| *ready) => {}
             () = stop(&mut stopped) => return Ok(()),
         }
+        opened.watched(&metrics, &shutdown).await;
         let identity = Identity::new(&config.identity_names, &config.identity_headers);
         let identity = Arc::new(identity);
         let base = config.authzen.url.clone();
@@ -269,7 +334,8 @@ impl Server {
             async move { doors.answer(peer, request).await.map(Full::new) }
         };
         let slots = config.max_connections;
-        let doors = serve(listeners.doors, accepting.with_slots(slots), in_flight.clone(), answer)?;
+        let at_doors = accepting.with_slots(slots).with_tls(tls_on(Listener::Doors));
+        let doors = serve(listeners.doors, at_doors, in_flight.clone(), answer)?;
         let ext_authz = {
             let max_header_bytes = config.max_header_bytes;
             let door = ExtAuthz {
@@ -282,11 +348,12 @@ impl Server {
                 let door = Arc::clone(&door);
                 async move { door.answer(peer, request).await }
             };
-            let accepting = accepting.with_slots(slots);
+            let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
             serve(listeners.ext_authz, accepting, in_flight.clone(), answer)?
         };
-        let app = gateway(&config, gate, identity, in_flight.clone());
-        let accepting = accepting.with_slots(slots);
+        let app =
+            gateway(&config, gate, identity, Arc::clone(&opened.upstreams), in_flight.clone());
+        let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::Gateway));
         let max_header_bytes = config.max_header_bytes;
         let gateway =
             serve_gateway(listeners.gateway, accepting, Arc::clone(&app), max_header_bytes)?;
@@ -307,6 +374,16 @@ impl Server {
     }
 }
 
+/// Look at the files of TLS again and again.
+async fn look(tls: Arc<Serving>, mut shutdown: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FILES) => tls.look(),
+            () = stop(&mut shutdown) => return,
+        }
+    }
+}
+
 /// Until told to stop. A signal that can no longer come counts as one.
 async fn stop(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stopped| *stopped).await;
@@ -316,15 +393,11 @@ fn gateway(
     config: &Config,
     gate: Arc<Gate>,
     identity: Arc<Identity>,
+    upstreams: Arc<Upstreams>,
     in_flight: mpsc::Sender<()>,
 ) -> Arc<HttpProxy<Gateway>> {
-    let inner = Gateway {
-        gate,
-        identity,
-        resolver: Resolver::default(),
-        max_header_bytes: config.max_header_bytes,
-        in_flight,
-    };
+    let inner =
+        Gateway { gate, identity, upstreams, max_header_bytes: config.max_header_bytes, in_flight };
     let mut app = http_proxy(&Arc::new(ServerConf::default()), inner);
     let mut options = HttpServerOptions::default();
     options.h2c = true;
@@ -339,6 +412,7 @@ struct Accepting {
     slots: Arc<Semaphore>,
     metrics: Metrics,
     shutdown: watch::Receiver<bool>,
+    tls: Option<Arc<Serving>>,
 }
 
 impl Accepting {
@@ -348,9 +422,17 @@ impl Accepting {
         Self { slots: Arc::new(Semaphore::new(slots)), ..self.clone() }
     }
 
+    /// The same, speaking TLS.
+    fn with_tls(self, tls: Option<Arc<Serving>>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Accept until told to stop; a connection holds its slot to its end.
-    async fn run<F>(self, listener: TcpListener, connection: impl Fn(TcpStream, SocketAddr) -> F)
-    where
+    async fn run<F>(
+        self,
+        listener: TcpListener,
+        connection: impl Fn(Wire, SocketAddr) -> F + Clone + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut shutdown = self.shutdown.clone();
@@ -362,12 +444,21 @@ impl Accepting {
             let Some((slot, stream, peer)) = accepted else { return };
             // A reply goes out when it is written; the kernel need not wait for more.
             let _ = stream.set_nodelay(true);
-            let serving = connection(stream, peer);
-            let metrics = self.metrics.clone();
+            let (connection, metrics) = (connection.clone(), self.metrics.clone());
+            let tls = self.tls.clone();
             tokio::spawn(async move {
                 let _slot = slot;
                 let _counted = Counted::new(&metrics.connections);
-                serving.await;
+                let Some(tls) = tls else { return connection(Wire::Plain(stream), peer).await };
+                // Whoever is slow about it holds a place no longer than with a slow header.
+                match tokio::time::timeout(HEADER_TIME, tls.accept(stream)).await {
+                    Ok(Ok(wire)) => connection(wire, peer).await,
+                    Ok(Err(error)) => {
+                        metrics.tls_failures.inc();
+                        tracing::debug!(%error, "a client could not speak TLS with us");
+                    }
+                    Err(_) => metrics.tls_failures.inc(),
+                }
             });
         }
     }
@@ -466,20 +557,25 @@ fn serve_gateway(
         let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
         async move {
             let phase = Arc::new(Phase::default());
+            let agreed = stream.agreed();
             let stream = dressed(stream, peer);
-            let stream = Box::new(Client::new(stream, Arc::clone(&phase), max_header_bytes));
+            let client = Client::new(stream, Arc::clone(&phase), max_header_bytes);
+            let stream = Box::new(client.over_tls(agreed));
             PHASE.scope(phase, app.process_new(stream, &shutdown)).await;
         }
     })))
 }
 
 /// A stream as Pingora's own listener would hand it over: it knows its peer.
-fn dressed(stream: TcpStream, peer: SocketAddr) -> Stream {
+fn dressed(stream: Wire, peer: SocketAddr) -> Stream {
     use std::os::fd::AsRawFd;
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let digest = SocketDigest::from_raw_fd(stream.tcp().as_raw_fd());
     // The cell is new, so it is empty.
     let _ = digest.peer_addr.set(Some(socket::SocketAddr::Inet(peer)));
-    let mut stream = Stream::from(stream);
+    let mut stream = match stream {
+        Wire::Plain(stream) => Stream::from(stream),
+        tls @ Wire::Tls(_) => Stream::from(VirtualSocketStream::new(Box::new(tls))),
+    };
     stream.set_socket_digest(digest);
     stream
 }

@@ -18,28 +18,29 @@ use std::{
 
 use async_trait::async_trait;
 use pingora::{
-    Error, ErrorType, OrErr, Result,
+    Result,
     connectors::L4Connect,
     prelude::HttpPeer,
     protocols::l4::{
-        ext::set_tcp_keepalive,
         socket::SocketAddr as PeerAddress,
         stream::Stream,
         virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream},
     },
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{
+    tls::Wire,
+    upstreams::{Secure, dial},
 };
 
 /// The flush behind the header, and the one behind the empty content.
 const FLUSHES_OF_A_REQUEST: u8 = 2;
 
 /// Send one upgrade request without content to `peer` over a connection of its own.
-pub fn over_own_connection(peer: &mut HttpPeer) {
+pub fn over_own_connection(peer: &mut HttpPeer, tls: Option<Secure>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    peer.options.custom_l4 = Some(Arc::new(Connect));
+    peer.options.custom_l4 = Some(Arc::new(Connect(tls)));
     // A connection from the pool would not hold back its answer.
     peer.group_key = NEXT.fetch_add(1, Ordering::Relaxed);
     // Nor may it stay in the pool when the upstream keeps to HTTP: nobody would find it there.
@@ -47,17 +48,12 @@ pub fn over_own_connection(peer: &mut HttpPeer) {
 }
 
 #[derive(Debug)]
-struct Connect;
+struct Connect(Option<Secure>);
 
 #[async_trait]
 impl L4Connect for Connect {
     async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
-        let PeerAddress::Inet(address) = address else {
-            return Error::e_explain(ErrorType::ConnectError, "the upstream is not an address");
-        };
-        let inner = TcpStream::connect(address)
-            .await
-            .or_err_with(ErrorType::ConnectError, || format!("connecting to {address}"))?;
+        let inner = dial(address, self.0.as_ref()).await?;
         let upstream = Upstream { inner, flushes: 0, waiting: None };
         Ok(VirtualSocketStream::new(Box::new(upstream)).into())
     }
@@ -66,7 +62,7 @@ impl L4Connect for Connect {
 /// A connection that answers when the request has been noted whole.
 #[derive(Debug)]
 struct Upstream {
-    inner: TcpStream,
+    inner: Wire,
     flushes: u8,
     /// Who reads too early.
     waiting: Option<Waker>,
@@ -127,11 +123,6 @@ impl AsyncWrite for Upstream {
 
 impl VirtualSocket for Upstream {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        match option {
-            VirtualSockOpt::NoDelay => self.inner.set_nodelay(true),
-            VirtualSockOpt::KeepAlive(keep) => set_tcp_keepalive(&self.inner, &keep)
-                .map_err(|error| io::Error::other(error.to_string())),
-            _ => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.inner.set_socket_option(option)
     }
 }

@@ -32,7 +32,8 @@ pub struct RestoreArgs {
 pub fn back_up(admin: &super::Installation, args: &BackupArgs) -> Result<ExitCode> {
     let config = admin.load()?;
     let BackupArgs { file, force } = args;
-    let copying = backup::back_up(&config.identity, &config.data_dir, file, *force);
+    let (identity, data_dir, clock) = (&config.identity, &config.data_dir, Clock::machine());
+    let copying = backup::back_up(identity, data_dir, &clock, (file, *force));
     process::runtime("admin", 2)?.block_on(copying).map_err(Error::new)?;
     let mut out = std::io::stdout().lock();
     writeln!(

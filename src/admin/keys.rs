@@ -100,7 +100,9 @@ fn re_encrypt(admin: &super::Installation, new: Option<&Path>) -> Result<()> {
     let runtime = process::runtime("admin", 2)?;
     let mut out = std::io::stdout().lock();
     let Some(new) = new else {
-        runtime.block_on(rekey::finish(identity, data_dir)).map_err(Error::new)?;
+        runtime
+            .block_on(rekey::finish(identity, data_dir, &Clock::machine()))
+            .map_err(Error::new)?;
         writeln!(out, "the master key that Postern has now is the only one that opens anything")?;
         return Ok(());
     };

@@ -36,6 +36,10 @@ enum Command {
     },
     /// Give a person another password, made up and shown once, and end every sign-in of theirs
     ResetPassword { username: String },
+    /// Let nobody sign in as a person, and end every sign-in of theirs; groups and password stay
+    Disable { username: String },
+    /// Let a person who was disabled sign in again
+    Enable { username: String },
     /// Remove a person; their tokens stop working
     Remove { username: String },
 }
@@ -54,10 +58,12 @@ pub fn run(admin: &super::Installation, args: Args) -> Result<ExitCode> {
                 let org = org.as_ref().unwrap_or_else(|| registry.home());
                 registry.users(org).await.map_err(Error::new)
             })?;
-            writeln!(out, "{:24}  {:32}  GROUPS", "USER", "E-MAIL")?;
+            writeln!(out, "{:24}  {:32}  {:8}  GROUPS", "USER", "E-MAIL", "STATE")?;
             for user in users {
+                let state = if user.disabled { "disabled" } else { "active" };
                 let groups: Vec<_> = user.groups.iter().map(GroupName::as_str).collect();
-                writeln!(out, "{:24}  {:32}  {}", user.username, user.email, groups.join(" "))?;
+                let (name, email) = (user.username, user.email);
+                writeln!(out, "{name:24}  {email:32}  {state:8}  {}", groups.join(" "))?;
             }
         }
         Command::Create { username, email, first_name, last_name, groups } => {
@@ -76,6 +82,14 @@ pub fn run(admin: &super::Installation, args: Args) -> Result<ExitCode> {
             })?;
             tell(&mut out, &username, &password)?;
         }
+        Command::Disable { username } => {
+            disable(admin, org.as_ref(), &username, true)?;
+            writeln!(out, "{username} signs in no more")?;
+        }
+        Command::Enable { username } => {
+            disable(admin, org.as_ref(), &username, false)?;
+            writeln!(out, "{username} may sign in again")?;
+        }
         Command::Remove { username } => {
             admin.register(async |registry| {
                 let org = org.as_ref().unwrap_or_else(|| registry.home());
@@ -85,4 +99,16 @@ pub fn run(admin: &super::Installation, args: Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn disable(
+    admin: &super::Installation,
+    org: Option<&OrgId>,
+    username: &str,
+    disabled: bool,
+) -> Result<()> {
+    admin.register(async |registry| {
+        let org = org.unwrap_or_else(|| registry.home());
+        registry.set_disabled(org, username, disabled).await.map_err(Error::new)
+    })
 }

@@ -19,10 +19,7 @@ use policy::{
         query::{Facts, PermissionId, Query},
     },
 };
-use proxy::{
-    Needs,
-    config::{EncodedSlash, Mode, ProductConfig, Reasons, Unmatched},
-};
+use proxy::{Needs, config::ProductConfig};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -182,18 +179,8 @@ fn routed(
             "what is asked for? name it with `--permission`, or `--product`, `--method` and `--path`"
         );
     };
-    let config = ProductConfig {
-        name: product.clone(),
-        upstream: None,
-        hosts: Vec::new(),
-        prefix: None,
-        routes: args.routes.clone(),
-        mode: Mode::default(),
-        unmatched: Unmatched::default(),
-        encoded_slash: EncodedSlash::default(),
-        h2c: false,
-        reasons: Reasons::default(),
-    };
+    let mut config = ProductConfig::new(product.clone());
+    config.routes.clone_from(&args.routes);
     let (needs, found) = proxy::routed(engine, &config, method, path)
         .map_err(|error| anyhow!("`{method} {path}`: {error}"))?;
     parameters.retain(|(name, _)| !found.iter().any(|(other, _)| other == name));

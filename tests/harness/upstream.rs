@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -20,8 +20,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use rustls::ServerConfig;
 use serde_json::{Map, Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::derive_accept_key, protocol::Role},
@@ -35,33 +39,99 @@ pub struct Upstream {
     pub address: SocketAddr,
     seen: Arc<AtomicUsize>,
     open: watch::Sender<usize>,
+    well: Arc<AtomicBool>,
+    gone: watch::Sender<bool>,
 }
+
+/// Where it says whether it is well.
+pub const WELL: &str = "/well";
 
 impl Upstream {
     /// On a free port. It answers every request with what it received, as JSON, and echoes
     /// WebSocket messages.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0".parse().unwrap(), None).await
+    }
+
+    /// The same, speaking TLS.
+    pub async fn secured(tls: Arc<ServerConfig>) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), Some(tls)).await
+    }
+
+    /// At an address, as after a restart.
+    pub async fn at(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let upstream = Self { address, seen: Arc::default(), open: watch::Sender::new(0) };
-        let (counting, open) = (upstream.seen.clone(), upstream.open.clone());
+        let upstream = Self {
+            address,
+            seen: Arc::default(),
+            open: watch::Sender::new(0),
+            well: Arc::new(AtomicBool::new(true)),
+            gone: watch::Sender::new(false),
+        };
+        let here = upstream.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (seen, open) = (counting.clone(), open.clone());
-                open.send_modify(|n| *n += 1);
-                tokio::spawn(async move {
-                    let service = service_fn(move |request| {
-                        seen.fetch_add(1, Ordering::SeqCst);
-                        answer(request)
-                    });
-                    let http = auto::Builder::new(TokioExecutor::new());
-                    let io = TokioIo::new(stream);
-                    let _ = http.serve_connection_with_upgrades(io, service).await;
-                    open.send_modify(|n| *n -= 1);
-                });
+            let mut gone = here.gone.subscribe();
+            loop {
+                let stream = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    _ = gone.wait_for(|gone| *gone) => break,
+                };
+                let (here, tls) = (here.clone(), tls.clone());
+                tokio::spawn(async move { here.serve(stream, tls).await });
             }
+            drop(listener);
+            here.open.send_modify(|_| {});
         });
         upstream
+    }
+
+    async fn serve(&self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
+        self.open.send_modify(|n| *n += 1);
+        let mut gone = self.gone.subscribe();
+        let here = self.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let here = here.clone();
+            async move {
+                if request.uri().path() == WELL {
+                    let status = if here.well.load(Ordering::SeqCst) { 200 } else { 503 };
+                    let response = Response::builder().status(status).body(Full::default());
+                    return Ok(response.unwrap());
+                }
+                here.seen.fetch_add(1, Ordering::SeqCst);
+                answer(request, here.address).await
+            }
+        });
+        let http = auto::Builder::new(TokioExecutor::new());
+        let served = async {
+            let Some(tls) = tls else {
+                let _ = http.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+                return;
+            };
+            if let Ok(stream) = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await {
+                let _ = http.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            _ = gone.wait_for(|gone| *gone) => {}
+        }
+        self.open.send_modify(|n| *n -= 1);
+    }
+
+    /// End it, with all its connections.
+    pub async fn end(&self) {
+        self.gone.send_replace(true);
+        self.at_most_open(0).await;
+        // The port is free once nobody listens.
+        while TcpStream::connect(self.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Say from now on that it is well, or that it is not.
+    pub fn feels(&self, well: bool) {
+        self.well.store(well, Ordering::SeqCst);
     }
 
     /// How many requests came through.
@@ -77,7 +147,10 @@ impl Upstream {
     }
 }
 
-async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    mut request: Request<Incoming>,
+    at: SocketAddr,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     if let Some(key) = request.headers().get("sec-websocket-key").cloned() {
         let accept = derive_accept_key(key.as_bytes());
         let upgrade = hyper::upgrade::on(&mut request);
@@ -120,6 +193,7 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
         "version": format!("{:?}", parts.version),
         "headers": headers,
         "length": length,
+        "at": at.to_string(),
     });
     let response = Response::builder().header("content-type", "application/json");
     Ok(response.body(Full::from(told.to_string())).unwrap())

@@ -126,7 +126,11 @@ async fn end_own(
 #[utoipa::path(delete, path = "/v1/sessions", tag = "sessions", security(("bearer" = [])),
     params(("except" = Option<String>, Query,
         description = "`current` for all but the one that asks.", example = "current")),
-    responses((status = 204, description = "The sign-ins have ended.")))]
+    responses(
+        (status = 204, description = "The sign-ins have ended."),
+        (status = 404, body = Wrong, description =
+            "`IDE-9050` the caller has no sign-in: it is an application"),
+    ))]
 async fn end_all_own(
     State(app): State<App>,
     headers: HeaderMap,

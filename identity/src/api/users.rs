@@ -49,6 +49,10 @@ struct Wire {
     /// Ids of groups.
     #[schema(value_type = Vec<String>, example = json!(["midaz-viewer-group"]))]
     groups: Vec<GroupName>,
+    /// Nobody signs in as them, for now. Not there for anybody else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    disabled: bool,
     #[schema(format = DateTime)]
     created_at: String,
 }
@@ -91,6 +95,8 @@ struct UserChange {
     /// All of them: a group that is not named is left.
     #[schema(max_items = 32)]
     groups: Option<Vec<String>>,
+    /// Whether nobody may sign in as them, for now. Every sign-in of theirs ends.
+    disabled: Option<bool>,
 }
 
 /// One's own password, and the one that takes its place.
@@ -115,9 +121,10 @@ struct PasswordReset {
 
 impl From<User> for Wire {
     fn from(user: User) -> Self {
-        let User { id, username, email, first_name, last_name, groups, created_at } = user;
+        let User { id, username, email, first_name, last_name, groups, disabled, created_at } =
+            user;
         let created_at = rfc3339(created_at);
-        Self { id, first_name, last_name, username, email, groups, created_at }
+        Self { id, first_name, last_name, username, email, groups, disabled, created_at }
     }
 }
 
@@ -131,6 +138,10 @@ struct Changed {
     email: String,
     #[schema(value_type = Vec<String>)]
     groups: Vec<GroupName>,
+    /// Nobody signs in as them, for now. Not there for anybody else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    disabled: bool,
 }
 
 /// People of the organization.
@@ -192,7 +203,8 @@ async fn create(
         (status = 200, body = Changed, description = "The person, changed."),
         (status = 400, body = Wrong, description = "`IDE-0010` the user name cannot be changed"),
         (status = 403, body = Wrong, description =
-            "`IDE-9002` the groups permit more than the caller may do"),
+            "`IDE-9002` the groups, or the person who is disabled or enabled, may do more than the \
+             caller"),
         (status = 404, body = Wrong,
             description = "`IDE-1003` no such user; `IDE-1006` no such group"),
         (status = 409, body = Wrong, description =
@@ -213,11 +225,12 @@ async fn change(
         last_name: fields.text("lastName"),
         email: fields.text("email"),
         groups: fields.texts("groups"),
+        disabled: fields.flag("disabled"),
     };
     fields.finish()?;
-    let User { first_name, last_name, email, groups, .. } =
+    let User { first_name, last_name, email, groups, disabled, .. } =
         users::patch(&app, &by, &id, patch).await?;
-    Ok(Json(Changed { first_name, last_name, email, groups }))
+    Ok(Json(Changed { first_name, last_name, email, groups, disabled }))
 }
 
 /// Remove a person. Their tokens are refused everywhere before this is answered.

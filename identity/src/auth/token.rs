@@ -307,7 +307,7 @@ async fn by_client(app: &App, mut fields: Fields, origin: &Origin) -> Result<Iss
         secret: SecretString::from(fields.need_text("clientSecret")),
     };
     fields.finish_grant()?;
-    login::machine(app, &login::client(app, &said, origin).await?, None)
+    login::machine(app, &login::client(app, &said, origin).await?, None).await
 }
 
 async fn by_refresh(app: &App, mut fields: Fields, origin: &Origin) -> Result<Issued, Error> {

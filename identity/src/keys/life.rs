@@ -5,11 +5,15 @@
 //! one finds it done: everything happens in a transaction that holds the counter of revisions. Each
 //! step moves the revision, for the key set is part of every snapshot.
 
+use serde_json::json;
 use thiserror::Error;
 
 use super::{Algorithm, SealedKey, State};
 use crate::{
     app::App,
+    audit,
+    master::Hasher,
+    model::event::{Actor, Change, Event},
     store::{StoreError, Tx},
 };
 
@@ -63,6 +67,26 @@ pub enum Happened {
     /// Until when what it signed verifies; seconds since the epoch.
     Retired(String, u64),
     Gone(String),
+    /// Whatever it signed is refused.
+    Revoked(String),
+}
+
+impl Happened {
+    /// Record it, in the transaction that does it.
+    pub fn record(&self, tx: &mut Tx, (by, now): (&Actor, u64), seal: &Hasher) {
+        let (event, kid, change) = match self {
+            Self::Published(kid) => (Event::KeyPublished, kid, Change::none()),
+            Self::Signs(kid) => (Event::KeySigns, kid, Change::none()),
+            Self::Retired(kid, until) => {
+                let until = crate::clock::rfc3339(*until);
+                (Event::KeyRetired, kid, Change::made(&json!({"until": until})))
+            }
+            Self::Gone(kid) => (Event::KeyForgotten, kid, Change::none()),
+            Self::Revoked(kid) => (Event::KeyRevoked, kid, Change::none()),
+        };
+        let target = Some(("key", kid.as_str()).into());
+        tx.audit(audit::draft(now, by.clone(), event, target, change), seal);
+    }
 }
 
 impl std::fmt::Display for Happened {
@@ -74,6 +98,7 @@ impl std::fmt::Display for Happened {
                 write!(f, "{kid} is retired; it verifies until {}", crate::clock::rfc3339(*until))
             }
             Self::Gone(kid) => write!(f, "{kid} is gone"),
+            Self::Revoked(kid) => write!(f, "{kid} is gone: what it signed is refused"),
         }
     }
 }
@@ -213,7 +238,7 @@ impl Rule {
         };
         happened.retain(|what| !matches!(what, Happened::Retired(..)));
         tx.remove_key(kid).await?;
-        happened.push(Happened::Gone(kid.to_owned()));
+        happened.push(Happened::Revoked(kid.to_owned()));
         tx.move_revision().await?;
         Ok(happened)
     }

@@ -44,8 +44,13 @@ events! {
     UserCreated = "user.created",
     UserChanged = "user.changed",
     UserRemoved = "user.removed",
+    /// Nobody signs in as them, for now.
+    UserDisabled = "user.disabled",
+    UserEnabled = "user.enabled",
     /// By the person.
     PasswordChanged = "user.password-changed",
+    /// Whoever has a token of the person does not know the password.
+    PasswordRefused = "user.password-refused",
     /// By an administrator.
     PasswordReset = "user.password-reset",
 
@@ -93,10 +98,14 @@ events! {
     Declared = "product.declared",
     /// It came with a wrong secret.
     ClientRefused = "application.refused",
+    /// It was given access tokens of its own.
+    TokensIssued = "application.tokens-issued",
 
     /// Somebody proved who they are.
     SignedIn = "sign-in.succeeded",
     SignInFailed = "sign-in.failed",
+    /// Many accounts failed from one network: somebody may try one password on all of them.
+    Sprayed = "sign-in.sprayed",
     /// Somebody who is signed in at our page went on to an application.
     SessionStarted = "session.started",
     /// A sign-in was ended, by whoever is the actor.
@@ -109,6 +118,24 @@ events! {
     CodeReused = "session.code-reused",
     /// A single access token was given up.
     TokenRevoked = "token.revoked",
+
+    /// Of the keys that tokens are signed with.
+    KeyPublished = "key.published",
+    KeySigns = "key.signs",
+    KeyRetired = "key.retired",
+    /// The last token that it signed has run out.
+    KeyForgotten = "key.forgotten",
+    /// Whatever it signed is refused.
+    KeyRevoked = "key.revoked",
+
+    /// Another master key took over, and everything is sealed anew.
+    ReEncrypted = "installation.re-encrypted",
+    /// The master key from before opens nothing any more.
+    MasterKeyLeft = "installation.master-key-left",
+    /// A copy of the database was asked for.
+    BackedUp = "installation.backed-up",
+    /// A copy took the database's place.
+    Restored = "installation.restored",
 
     AuditExported = "audit.exported",
     /// The oldest entries were forgotten, as configured.

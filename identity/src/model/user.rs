@@ -14,6 +14,9 @@ pub struct User {
     pub last_name: String,
     /// In the order of their names.
     pub groups: Vec<GroupName>,
+    /// Whether nobody signs in as them, for now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
     /// Seconds since the epoch.
     pub created_at: u64,
 }
@@ -41,7 +44,8 @@ pub struct NewUser {
     pub password_hash: String,
 }
 
-/// Who signs in: no more than that takes.
+/// Who signs in: no more than that takes. Of somebody disabled the hash is empty, as of somebody who has
+/// no password: nothing fits.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     pub id: UserId,

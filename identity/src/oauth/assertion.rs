@@ -2,7 +2,7 @@
 //! section 9).
 //!
 //! The keys are those registered for the client: nothing is fetched, and what the assertion says of keys
-//! is a look-up in them. An assertion is good once, for five minutes at the most, and for this issuer.
+//! is a look-up in them. An assertion is good once, for an hour at the most, and for this issuer.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use policy::{
@@ -26,8 +26,9 @@ use crate::{
 
 /// The only type of assertion there is (RFC 7523, section 2.2).
 const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// The longest that an assertion may still be good for, in seconds.
-const LONGEST: u64 = 300;
+/// The longest that an assertion may still be good for, in seconds: as long as widespread clients make
+/// them for. It is kept for so long that it was used.
+const LONGEST: u64 = 3600;
 /// The longest id of an assertion, in bytes.
 const LONGEST_ID: usize = 256;
 

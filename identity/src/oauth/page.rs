@@ -168,7 +168,7 @@ fn harden(headers: &mut HeaderMap) {
 }
 
 /// The origin of an address that has been registered, or its scheme where that is all there is.
-fn origin(address: &str) -> &str {
+pub fn origin(address: &str) -> &str {
     let Some(scheme) = address.find(':') else { return "" };
     if !address.starts_with("http") {
         return &address[..=scheme];

@@ -86,7 +86,7 @@ pub async fn grant(
     let client = client::identified(&app, &origin, &headers, &form).await?;
     let Issued { access, id, refresh, expires_in, scope } = match form.need("grant_type")? {
         "authorization_code" => by_code(&app, &client, &form).await?,
-        "client_credentials" => for_itself(&app, &client, &form)?,
+        "client_credentials" => for_itself(&app, &client, &form).await?,
         "refresh_token" => by_refresh(&app, &client, &form).await?,
         "password" => by_password(&app, &client, &form, &origin).await?,
         _ => return Err(Error::UnknownGrantType.into()),
@@ -113,13 +113,13 @@ async fn by_code(app: &App, client: &Client, form: &Form) -> Result<Issued, Refu
 }
 
 /// What an application may do is told by its roles: there is no scope to ask for.
-fn for_itself(app: &App, client: &Client, form: &Form) -> Result<Issued, Refusal> {
+async fn for_itself(app: &App, client: &Client, form: &Form) -> Result<Issued, Refusal> {
     if form.get("scope").is_some() {
         let what = "an application has no scope: what it may do is told by its roles";
         return Err(Refusal::of("invalid_scope", what));
     }
     let audiences = grants::audiences(app, client, &form.resources())?;
-    Ok(login::machine(app, client, Some(audiences))?)
+    Ok(login::machine(app, client, Some(audiences)).await?)
 }
 
 async fn by_refresh(app: &App, client: &Client, form: &Form) -> Result<Issued, Refusal> {

@@ -364,6 +364,7 @@ impl Registry {
             first_name: Some(first_name.clone()),
             last_name: Some(last_name.clone()),
             groups: Some(groups.iter().map(ToString::to_string).collect()),
+            disabled: None,
         };
         let id = self.named(by.org(), username).await?.id;
         users::patch(&self.app, by, &id, patch).await?;

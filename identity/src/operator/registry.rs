@@ -270,6 +270,24 @@ impl Registry {
         Ok(password)
     }
 
+    /// Let nobody sign in as a person, and end every sign-in of theirs; or let them again.
+    ///
+    /// # Errors
+    ///
+    /// When there is nobody of that user name, or it is the last administrator.
+    pub async fn set_disabled(
+        &self,
+        org: &OrgId,
+        username: &str,
+        disabled: bool,
+    ) -> Result<(), Refusal> {
+        let admin = self.admin(org).await?;
+        let user = self.user(org, username).await?;
+        let patch = users::Patch { disabled: Some(disabled), ..users::Patch::default() };
+        users::patch(&self.app, &admin, &user.id, patch).await?;
+        Ok(())
+    }
+
     /// Remove a person. Their tokens stop working.
     ///
     /// # Errors

@@ -115,6 +115,16 @@ macro_rules! select {
 }
 
 impl Store {
+    /// Where public clients send people back to, one list a client, of those in which this text stands.
+    /// Asked, as [`Store::client`] is, before any organization is known.
+    pub async fn public_redirects(&self, text: &str) -> Result<Vec<String>, StoreError> {
+        const SQL: &str =
+            "SELECT redirect_uris FROM applications WHERE is_public = 1 AND redirect_uris LIKE $1";
+        let like = format!("%{text}%");
+        let mut conn = self.whole(Access::Read).await?;
+        Ok(on!(conn, |c| sqlx::query_scalar(SQL).bind(&like).fetch_all(c).await?))
+    }
+
     /// The client of that id. The one question that is asked before the organization is known:
     /// the answer says whose client it is.
     pub async fn client(&self, client_id: &str) -> Result<Option<Client>, StoreError> {

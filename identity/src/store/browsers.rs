@@ -62,7 +62,7 @@ impl Tx {
         Ok(row.map(Browser::from))
     }
 
-    /// Note that somebody signed in in a browser.
+    /// Note that somebody signed in in a browser; somebody disabled cannot.
     pub async fn add_browser(
         &mut self,
         browser: &Browser,
@@ -71,8 +71,9 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO browsers \
                            (org_id, id, user_id, hash, auth_time, expires_at, methods, remembered) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        run!(
+                           SELECT org_id, $2, id, $4, $5, $6, $7, $8 FROM users \
+                           WHERE org_id = $1 AND id = $3 AND disabled_at IS NULL";
+        let done = run!(
             self.conn,
             sqlx::query(SQL)
                 .bind(self.org.as_str())
@@ -84,7 +85,7 @@ impl Tx {
                 .bind(browser.methods.to_string())
                 .bind(i64::from(browser.remembered))
         );
-        Ok(())
+        if done == 0 { Err(StoreError::Dangling(sqlx::Error::RowNotFound)) } else { Ok(()) }
     }
 
     /// Note that the same person signed in once more, under another cookie; whether the old one was

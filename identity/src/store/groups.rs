@@ -157,6 +157,18 @@ impl Tx {
             .await?))
     }
 
+    /// The user names of one group's members who are not disabled.
+    pub async fn active_members_of(&mut self, name: &GroupName) -> Result<Vec<String>, StoreError> {
+        const SQL: &str = "SELECT u.username FROM memberships m \
+                           JOIN users u ON u.org_id = m.org_id AND u.id = m.user_id \
+                           WHERE m.org_id = $1 AND m.group_name = $2 AND u.disabled_at IS NULL";
+        Ok(on!(self.conn, |c| sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .bind(name.as_str())
+            .fetch_all(c)
+            .await?))
+    }
+
     /// How many members a group has, guests among them.
     pub async fn member_count(&mut self, name: &GroupName) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT (SELECT COUNT(*) FROM memberships WHERE org_id = $1 AND group_name = $2) \

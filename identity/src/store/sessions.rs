@@ -122,7 +122,7 @@ impl Tx {
         }))
     }
 
-    /// Note a sign-in.
+    /// Note a sign-in; of somebody disabled there is none, whichever way they came.
     pub async fn add_session(
         &mut self,
         session: &Session,
@@ -130,8 +130,9 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO sessions (org_id, id, user_id, app_id, auth_time, \
                            expires_at, scope, audiences, browser_id, methods, remembered) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        run!(
+                           SELECT org_id, $2, id, $4, $5, $6, $7, $8, $9, $10, $11 FROM users \
+                           WHERE org_id = $1 AND id = $3 AND disabled_at IS NULL";
+        let done = run!(
             self.conn,
             sqlx::query(SQL)
                 .bind(self.org.as_str())
@@ -146,7 +147,7 @@ impl Tx {
                 .bind(session.methods.to_string())
                 .bind(i64::from(session.remembered))
         );
-        Ok(())
+        if done == 0 { Err(StoreError::Dangling(sqlx::Error::RowNotFound)) } else { Ok(()) }
     }
 
     /// Let a sign-in last longer, and never shorter than it was promised.

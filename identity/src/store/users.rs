@@ -18,6 +18,7 @@ struct Row {
     email: String,
     first_name: String,
     last_name: String,
+    disabled_at: Option<i64>,
     #[sqlx(try_from = "i64")]
     created_at: u64,
 }
@@ -36,23 +37,34 @@ struct CredentialsRow {
     password_hash: String,
 }
 
-const BY_EMAIL: &str = "SELECT id, password_hash FROM users \
-                        WHERE org_id = $1 AND email_key = $3 AND $2 <> ''";
-const BY_NAME: &str = "SELECT id, password_hash FROM users \
-                       WHERE org_id = $1 AND username_key = $3 AND username = $2";
+/// Of somebody disabled, nothing that any password fits.
+macro_rules! hash {
+    ($columns:literal, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            "CASE WHEN disabled_at IS NULL THEN password_hash ELSE '' END AS password_hash ",
+            "FROM users WHERE org_id = $1 AND ",
+            $rest
+        )
+    };
+}
+const BY_EMAIL: &str = hash!("id, ", "email_key = $3 AND $2 <> ''");
+const BY_NAME: &str = hash!("id, ", "username_key = $3 AND username = $2");
 
 impl Row {
     fn with(self, groups: Vec<GroupName>) -> User {
-        let Self { id, username, email, first_name, last_name, created_at } = self;
-        User { id, username, email, first_name, last_name, groups, created_at }
+        let Self { id, username, email, first_name, last_name, disabled_at, created_at } = self;
+        let disabled = disabled_at.is_some();
+        User { id, username, email, first_name, last_name, groups, disabled, created_at }
     }
 }
 
 impl Tx {
     /// A person.
     pub async fn user(&mut self, id: &UserId) -> Result<Option<User>, StoreError> {
-        const SQL: &str = "SELECT id, username, email, first_name, last_name, created_at \
-                           FROM users WHERE org_id = $1 AND id = $2";
+        const SQL: &str = "SELECT id, username, email, first_name, last_name, disabled_at, \
+                           created_at FROM users WHERE org_id = $1 AND id = $2";
         let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
@@ -66,8 +78,8 @@ impl Tx {
 
     /// People, in the order they were made.
     pub async fn users(&mut self, window: Window) -> Result<Vec<User>, StoreError> {
-        const SQL: &str = "SELECT id, username, email, first_name, last_name, created_at \
-                           FROM users WHERE org_id = $1 \
+        const SQL: &str = "SELECT id, username, email, first_name, last_name, disabled_at, \
+                           created_at FROM users WHERE org_id = $1 \
                            ORDER BY created_at, id LIMIT $2 OFFSET $3";
         const GROUPS: &str = "SELECT user_id, group_name FROM memberships \
                               WHERE org_id = $1 AND user_id IN (SELECT id FROM users \
@@ -127,9 +139,9 @@ impl Tx {
         Ok(row.map(|row| Credentials { id: row.id, password_hash: row.password_hash }))
     }
 
-    /// The hash of a person's password.
+    /// The hash of a person's password; empty for somebody disabled.
     pub async fn password_hash(&mut self, id: &UserId) -> Result<Option<String>, StoreError> {
-        const SQL: &str = "SELECT password_hash FROM users WHERE org_id = $1 AND id = $2";
+        const SQL: &str = hash!("", "id = $2");
         Ok(on!(self.conn, |c| sqlx::query_scalar(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
@@ -208,6 +220,20 @@ impl Tx {
     pub async fn set_password_hash(&mut self, id: &UserId, hash: &str) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE users SET password_hash = $3 WHERE org_id = $1 AND id = $2";
         run!(self.conn, sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(hash));
+        Ok(())
+    }
+
+    /// Let nobody sign in as a person from now on, or let them again.
+    pub async fn set_disabled(
+        &mut self,
+        id: &UserId,
+        disabled_at: Option<u64>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE users SET disabled_at = $3 WHERE org_id = $1 AND id = $2";
+        run!(
+            self.conn,
+            sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(disabled_at.map(sql))
+        );
         Ok(())
     }
 

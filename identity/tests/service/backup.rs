@@ -14,7 +14,7 @@ use sqlx::{Connection, SqliteConnection};
 use super::harness::{ADMIN_PASSWORD, NOW, PASSWORD, Service, access, open};
 
 async fn back_up(folder: &Path, file: &Path) -> Result<(), backup::BackupError> {
-    backup::back_up(&Config::default(), folder, file, false).await
+    backup::back_up(&Config::default(), folder, &Clock::standing_at(NOW), (file, false)).await
 }
 
 async fn restore(folder: &Path, file: &Path) -> Result<backup::Restored, backup::BackupError> {

@@ -75,7 +75,7 @@ async fn a_key_from_elsewhere_is_exchanged_in_two_steps_and_both_work_between_th
         service.get("/v1/userinfo", &access(&tokens)).await.expect(200);
         service.stop().await;
     }
-    rekey::finish(&new, folder.path()).await.unwrap();
+    rekey::finish(&new, folder.path(), &clock).await.unwrap();
     let told = Operator::open(old, folder.path(), clock.clone()).await.map(drop).unwrap_err();
     assert!(told.to_string().contains("`master_key.value`"), "{told}");
     let service = Service::run(Arc::clone(&folder), clock, new, catalog()).await;

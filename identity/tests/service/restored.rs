@@ -12,7 +12,9 @@ async fn what_was_given_out_before_counts_for_nothing() {
     let config = config(service.folder.path()).await;
     let clock = Clock::standing_at(NOW + 60);
     let file = service.folder.path().join("x.db");
-    let told = backup::back_up(&config, service.folder.path(), &file, false).await.unwrap_err();
+    let told = backup::back_up(&config, service.folder.path(), &service.clock, (&file, false))
+        .await
+        .unwrap_err();
     assert!(told.to_string().contains("pg_dump"), "{told}");
     let told = backup::restore(&config, service.folder.path(), &clock, &file).await.unwrap_err();
     assert!(told.to_string().contains("pg_dump"), "{told}");

@@ -18,16 +18,8 @@ pub async fn part(service: &Service, user: &str, app: &str) {
         "PRAGMA foreign_keys = OFF"
     })
     .await;
-    db.run(&format!(
-        "UPDATE credentials SET org_id = 'acme' WHERE app_id = '{app}'; \
-         INSERT INTO organizations (id, title, default_application, created_at) \
-         SELECT 'acme', 'Acme', '{app}', created_at + 1 FROM organizations; \
-         UPDATE memberships SET org_id = 'acme' WHERE user_id = '{user}'; \
-         UPDATE users SET org_id = 'acme' WHERE id = '{user}'; \
-         UPDATE applications SET org_id = 'acme', \
-         grant_types = 'password client_credentials refresh_token' WHERE id = '{app}'"
-    ))
-    .await;
+    let part = include_str!("part.sql").replace("{user}", user).replace("{app}", app);
+    db.run(&part).await;
 }
 
 /// Make a second organization with an administrator, eve; her id and her access token.

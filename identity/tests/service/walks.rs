@@ -78,6 +78,7 @@ const PLAIN: &[&str] = &[
     "content",
     "description",
     "disableSsl",
+    "disabled",
     "domain",
     "email",
     "endpoint",
