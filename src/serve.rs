@@ -232,11 +232,11 @@ fn adopting(
     }
 }
 
+/// What becomes of a report, once it is known.
+type Telling = Pin<Box<dyn Future<Output = Result<Taken, String>> + Send>>;
+
 /// How it is told which permissions were used: to identity, in its own runtime.
-fn reporting(
-    usage: identity::Usage,
-    on_identity: Handle,
-) -> impl Fn(Arc<Report>) -> Pin<Box<dyn Future<Output = Result<Taken, String>> + Send>> {
+fn reporting(usage: identity::Usage, on_identity: Handle) -> impl Fn(Arc<Report>) -> Telling {
     move |report| {
         let usage = usage.clone();
         let taken = on_identity.spawn(async move { usage.take(&report).await });

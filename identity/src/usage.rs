@@ -61,6 +61,9 @@ impl Usage {
     }
 }
 
+/// What each has used, and when last.
+type ByPrincipal<'a> = BTreeMap<&'a Principal, Vec<(Power, u64)>>;
+
 /// Keep what a report tells, as far as there is such a thing.
 ///
 /// # Errors
@@ -70,7 +73,7 @@ pub async fn take(app: &App, report: &Report) -> Result<Taken, StoreError> {
     let now = app.clock.now();
     let engine = app.live.load_full();
     let mut taken = Taken::default();
-    let mut orgs: BTreeMap<&OrgId, BTreeMap<&Principal, Vec<(Power, u64)>>> = BTreeMap::new();
+    let mut orgs: BTreeMap<&OrgId, ByPrincipal<'_>> = BTreeMap::new();
     for Use { principal, product, permission, at } in &report.uses {
         let Permission { resource, action } = permission;
         let known = engine.permission(product.as_str(), resource.as_ref(), action.as_ref());
