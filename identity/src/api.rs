@@ -3,6 +3,7 @@
 mod access;
 mod app_grants;
 mod apps;
+mod assigned;
 mod audit;
 pub mod auth;
 mod credentials;
@@ -14,6 +15,7 @@ pub mod mfa;
 mod page;
 pub mod problem;
 mod providers;
+mod reviews;
 mod roles;
 mod sessions;
 mod settings;
@@ -36,6 +38,8 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(access::router())
         .merge(stale::router())
         .merge(app_grants::router())
+        .merge(reviews::router())
+        .merge(assigned::router())
         .merge(credentials::router())
         .merge(declarations::router())
         .merge(audit::router())

@@ -58,6 +58,7 @@ mod providers;
 mod publish;
 mod registration;
 pub mod rekey;
+mod reviews;
 mod roles;
 mod sessions;
 mod settings;

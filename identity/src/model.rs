@@ -11,6 +11,7 @@ pub mod grant;
 pub mod group;
 pub mod guest;
 pub mod provider;
+pub mod review;
 pub mod role;
 pub mod session;
 pub mod settings;

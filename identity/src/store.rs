@@ -55,6 +55,7 @@ mod orgs;
 mod owned;
 mod postgres;
 mod providers;
+mod reviews;
 mod roles;
 mod sessions;
 mod settings;

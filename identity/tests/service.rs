@@ -42,6 +42,7 @@ mod sqlite {
     mod providers;
     mod recorded;
     mod rekey;
+    mod reviews;
     mod sessions;
     mod settings;
     mod sign_in;
@@ -85,6 +86,7 @@ mod postgres {
     mod rekey;
     mod replicas;
     mod restored;
+    mod reviews;
     mod sessions;
     mod settings;
     mod shared;

@@ -43,6 +43,8 @@ const TENANTS: &[&str] = &[
     "owned",
     "guest_groups",
     "user_uses",
+    "reviews",
+    "review_items",
     "application_uses",
 ];
 
@@ -81,6 +83,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO familiar_networks SELECT 'n-{org}'::bytea, '{org}', id, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
+             INSERT INTO reviews VALUES ('r-{org}', '{org}', '{{}}', 0, NULL); \
+             INSERT INTO review_items VALUES ('{org}', 'r-{org}', 1, '{{}}', NULL, NULL); \
              INSERT INTO user_uses SELECT '{org}', id, 'demo', 'things:get', 0 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO application_uses SELECT '{org}', id, 'demo', 'things:get', 0 \
