@@ -36,6 +36,7 @@ mod policy_replay; // the policy author's tools: replay
 mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
 mod secrets; // what no log, metric or error may hold
+mod sign_in; // a person signs in through somebody else's provider
 mod startup; // what stops a start, and how it is told
 mod tls; // certificates on both sides, and exchanged while it runs
 mod tokens; // forged and misused tokens

@@ -1,6 +1,6 @@
 //! Tokens of other people's issuers, taken beside our own or alone.
 
-mod provider; // a real one: npm `oidc-provider`
+pub mod provider; // a real one: npm `oidc-provider`
 
 use std::{collections::HashMap, net::SocketAddr};
 

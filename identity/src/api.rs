@@ -11,6 +11,8 @@ mod declarations;
 pub mod feed;
 mod groups;
 mod guests;
+mod identities;
+mod identity_providers;
 pub mod mfa;
 mod page;
 pub mod problem;
@@ -33,6 +35,8 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(users::router())
         .merge(groups::router())
         .merge(guests::router())
+        .merge(identity_providers::router())
+        .merge(identities::router())
         .merge(roles::router())
         .merge(apps::router())
         .merge(access::router())

@@ -17,6 +17,7 @@ use crate::{
     defence::Defence,
     egress::Egress,
     error::Error,
+    federation::Federation,
     feed::Desk,
     jobs::Leads,
     keys::Ring,
@@ -59,6 +60,10 @@ pub struct Parts {
     pub device_hasher: Hasher,
     /// The one way out.
     pub egress: Egress,
+    /// Hashes what people bring back from providers that they sign in through.
+    pub external_hasher: Hasher,
+    /// What those providers say of themselves.
+    pub federation: Federation,
     /// Hashes client secrets.
     pub secret_hasher: Hasher,
     /// Seals the ends of the audit log's chains.

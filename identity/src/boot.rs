@@ -33,6 +33,7 @@ use crate::{
     defence::Defence,
     egress::Egress,
     error::Error as RuleError,
+    federation::Federation,
     feed::Desk,
     hold::{Held, Hold},
     http,
@@ -294,6 +295,7 @@ impl Identity {
         let form_hasher = Hasher::new(&master, "forms/1");
         let factor_hasher = Hasher::new(&master, "second-factors/1");
         let device_hasher = Hasher::new(&master, "devices/1");
+        let external_hasher = Hasher::new(&master, "external-sign-ins/1");
         let defence = Defence::new(Box::pin(Cache::open(config.cache.as_ref())).await?, &master);
         let egress = Egress::new(&config.outbound_networks);
         let app = App::new(Parts {
@@ -310,6 +312,8 @@ impl Identity {
             form_hasher,
             factor_hasher,
             egress,
+            external_hasher,
+            federation: Federation::default(),
             device_hasher,
             secret_hasher,
             audit_hasher,

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     asker, clock,
     error::Error,
+    external::Arrival,
     mfa::{self, Need, challenge::Met},
     model::{
         browser::Browser,
@@ -44,6 +45,8 @@ pub enum Proved<'a> {
     Password { hash: &'a str, remembered: bool },
     /// To have a second factor, too.
     Factor(&'a Met),
+    /// To be somebody at a provider.
+    External(&'a Arrival),
 }
 
 impl Proved<'_> {
@@ -60,6 +63,7 @@ impl Proved<'_> {
                 Ok(())
             }
             Self::Factor(met) => met.redeem(app, tx).await,
+            Self::External(arrival) => arrival.redeem(tx, user).await,
         }
     }
 }
@@ -77,6 +81,10 @@ pub async fn sign_in(
     cookie: Option<&str>,
 ) -> Result<(Browser, String), Error> {
     let now = app.clock.now();
+    let auth_time = match proved {
+        Proved::External(arrival) => arrival.auth_time,
+        Proved::Password { .. } | Proved::Factor(_) => now,
+    };
     let expires_at = now + app.config.refresh_token_secs;
     let random = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
     let fresh = format!("{org}.{random}");
@@ -84,6 +92,7 @@ pub async fn sign_in(
     let (methods, remembered) = match proved {
         Proved::Password { remembered, .. } => (Methods::password(), *remembered),
         Proved::Factor(met) => (met.methods(), false),
+        Proved::External(arrival) => (arrival.methods.clone(), arrival.remembered),
     };
     let mut tx = app.store.begin_beside(org).await?;
     proved.redeem(app, &mut tx, user).await?;
@@ -91,7 +100,7 @@ pub async fn sign_in(
         let old = app.cookie_hasher.hash(cookie);
         if let Some(before) = tx.browser(&old, now).await? {
             let methods = methods.clone();
-            let again = Browser { auth_time: now, methods, remembered, ..before };
+            let again = Browser { auth_time, methods, remembered, ..before };
             let same = again.user == user.id;
             if same && tx.renew_browser(&again, (&old, &hash), expires_at).await? {
                 signed_in(app, &mut tx, &again).await?;
@@ -104,7 +113,7 @@ pub async fn sign_in(
         }
     }
     let id = sessions::session_id()?;
-    let browser = Browser { id, user: user.id.clone(), auth_time: now, methods, remembered };
+    let browser = Browser { id, user: user.id.clone(), auth_time, methods, remembered };
     tx.add_browser(&browser, &hash, expires_at).await?;
     signed_in(app, &mut tx, &browser).await?;
     app.commit(tx).await?;

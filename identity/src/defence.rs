@@ -47,6 +47,9 @@ const FAMILIAR: u64 = 90 * 24 * 3600;
 /// How often that is noted, in seconds.
 const NOTED: u64 = 24 * 3600;
 
+/// How many people of a network may be sent to providers in a minute.
+const SENT_OF_NETWORK: (u64, u64) = (300, 60);
+
 /// The counters of guesses.
 #[derive(Debug)]
 pub struct Defence {
@@ -123,6 +126,17 @@ impl Defence {
     /// With these counters.
     pub fn new(cache: Cache, master: &MasterKey) -> Self {
         Self { cache, hasher: Hasher::new(master, "sign-in-defence/1") }
+    }
+
+    /// Count that somebody is sent to a provider that people sign in through.
+    ///
+    /// # Errors
+    ///
+    /// When the caller's network has been too often: `Error::TooMany`, with the seconds to wait.
+    pub async fn sends(&self, origin: &Origin, now: u64) -> Result<(), Error> {
+        let network = Key::new(&self.hasher, "sent-network", &[&origin.network()]);
+        let sent = self.cache.add(network, 1, (now, SENT_OF_NETWORK.1)).await;
+        if sent.count > SENT_OF_NETWORK.0 { Err(Error::TooMany(sent.left)) } else { Ok(()) }
     }
 
     /// Count a guess of an organization's account (of none, where accounts are the installation's).

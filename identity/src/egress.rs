@@ -121,6 +121,18 @@ impl Egress {
     ///
     /// Why there is none.
     pub async fn send(&self, request: Request) -> Result<(), Fault> {
+        match self.ask(request).await? {
+            (200..300, _) => Ok(()),
+            (status, _) => Err(Fault::Status(status)),
+        }
+    }
+
+    /// Send a request: the status and the body of the answer, which leads nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub async fn ask(&self, request: Request) -> Result<(u16, Vec<u8>), Fault> {
         self.check(request.url())?;
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let all = async {
@@ -131,17 +143,14 @@ impl Egress {
             if status.is_redirection() {
                 return Err(Fault::Redirect(status.as_u16()));
             }
-            if !status.is_success() {
-                return Err(Fault::Status(status.as_u16()));
-            }
-            let mut read = 0;
+            let mut read = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| fault(&error, &host))? {
-                read += chunk.len();
-                if read > MOST_BYTES {
+                if read.len() + chunk.len() > MOST_BYTES {
                     return Err(Fault::Large);
                 }
+                read.extend_from_slice(&chunk);
             }
-            Ok(())
+            Ok((status.as_u16(), read))
         };
         tokio::time::timeout(PATIENCE, all).await.unwrap_or(Err(Fault::Slow))
     }

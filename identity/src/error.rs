@@ -95,6 +95,15 @@ pub enum Error {
     AlreadyRevoked,
     #[error("it gives more than when it was looked at; look at it again, and decide then")]
     ItemChanged,
+    #[error("no such identity provider")]
+    NoSuchIdentityProvider,
+    #[error("the person is nobody at that identity provider")]
+    NoSuchIdentity,
+    #[error("that subject is somebody here already, or the person has another one there")]
+    IdentityTaken,
+    /// Why somebody was not signed in through a provider, in words for them.
+    #[error("{0}")]
+    External(&'static str),
 
     #[error("the user name is taken")]
     UsernameTaken,

@@ -10,6 +10,7 @@ pub mod factor;
 pub mod grant;
 pub mod group;
 pub mod guest;
+pub mod identity_provider;
 pub mod provider;
 pub mod review;
 pub mod role;

@@ -6,6 +6,7 @@ mod authorize;
 mod client;
 pub mod cors;
 mod discovery;
+mod external;
 mod factor;
 mod form;
 mod introspect;
@@ -31,6 +32,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(authorize::ask, authorize::ask_again))
         .routes(routes!(authorize::sign_in))
         .routes(routes!(factor::sign_in))
+        .routes(routes!(external::go))
+        .routes(routes!(external::come))
         .routes(routes!(logout::by_link, logout::by_form))
         .routes(routes!(token::grant))
         .routes(routes!(introspect::introspect))

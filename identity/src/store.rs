@@ -48,6 +48,7 @@ mod familiar;
 mod fitness;
 mod groups;
 mod guests;
+mod identity_providers;
 mod jobs;
 mod keys;
 mod leader;

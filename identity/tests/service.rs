@@ -28,12 +28,14 @@ mod sqlite {
     mod defence;
     mod described;
     mod disabled;
+    mod external;
     mod factor_page;
     mod factors;
     mod files;
     mod guests;
     mod harness;
     mod hostile;
+    mod issuer;
     mod keys;
     mod oauth;
     mod own_roles;
@@ -71,11 +73,13 @@ mod postgres {
     mod defence;
     mod described;
     mod disabled;
+    mod external;
     mod factor_page;
     mod factors;
     mod guests;
     mod harness;
     mod hostile;
+    mod issuer;
     mod keys;
     mod oauth;
     mod own_roles;

@@ -26,6 +26,8 @@ use crate::{
 };
 use forwarded::Heard;
 
+/// The way to a provider that people sign in through, and back from it.
+const SIGN_IN: &str = "/oauth2/sign-in/";
 /// What identity owns of the Auth API, and OAuth; a trailing slash changes nothing.
 const RELAYED: [&str; 20] = [
     "/v1/login/oauth/access_token",
@@ -52,6 +54,12 @@ const RELAYED: [&str; 20] = [
 
 /// Below it, each server has its own door.
 const FORWARD_AUTH: &str = "/forward-auth/";
+
+/// Whether a path leads to a provider that people sign in through, or back from it.
+fn is_sign_in(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-/".contains(&byte);
+    path.strip_prefix(SIGN_IN).is_some_and(|rest| rest.bytes().all(plain))
+}
 
 /// The doors.
 #[derive(Debug)]
@@ -133,7 +141,9 @@ impl Doors {
                 }
             }
             "/v1/authorize" => bad_method("POST"),
-            _ if RELAYED.contains(&path) => self.pass(peer, path, request, id).await,
+            _ if RELAYED.contains(&path) || is_sign_in(path) => {
+                self.pass(peer, path, request, id).await
+            }
             _ => own::error(own::NOT_FOUND, "There is nothing at this path."),
         }
     }

@@ -17,17 +17,17 @@ use crate::harness::{client, secret, text, upstream::Upstream};
 const BACK: &str = "https://app.example/back";
 
 /// A running provider; ended when dropped.
-struct Provider {
+pub struct Provider {
     child: Child,
     commands: ChildStdin,
     said: BufReader<ChildStdout>,
-    url: String,
-    id: String,
-    secret: String,
+    pub url: String,
+    pub id: String,
+    pub secret: String,
 }
 
 impl Provider {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let modules = root.join("target/provider");
         assert!(
@@ -59,8 +59,13 @@ impl Provider {
 
     /// Withdraw the key for another.
     fn rotate(&mut self) {
-        writeln!(self.commands, "rotate").unwrap();
-        assert_eq!(self.line(), "rotated");
+        self.order("rotate");
+    }
+
+    /// Have it do what its head lists.
+    pub fn order(&mut self, order: &str) {
+        writeln!(self.commands, "{order}").unwrap();
+        assert_eq!(self.line(), "done");
     }
 
     fn signal(&self, signal: &str) {

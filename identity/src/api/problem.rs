@@ -65,6 +65,11 @@ fn code(error: &Error) -> Code {
         Error::AlreadyRevoked => Code("IDE-9066", S::CONFLICT, "Already Revoked"),
         Error::ItemChanged => Code("IDE-9067", S::CONFLICT, "Item Changed"),
         Error::NoSuchGuest => Code("IDE-9030", S::NOT_FOUND, "Guest Not Found"),
+        Error::NoSuchIdentityProvider => {
+            Code("IDE-9051", S::NOT_FOUND, "Identity Provider Not Found")
+        }
+        Error::NoSuchIdentity => Code("IDE-9052", S::NOT_FOUND, "Identity Not Found"),
+        Error::IdentityTaken => Code("IDE-9053", S::CONFLICT, "Identity Taken"),
         Error::Full { .. } => Code("IDE-9031", S::CONFLICT, "Too Many"),
         Error::UsernameTaken => Code("IDE-9004", S::CONFLICT, "User Name Taken"),
         Error::EmailTaken => Code("IDE-9005", S::CONFLICT, "E-Mail Address Taken"),
@@ -90,6 +95,7 @@ fn code(error: &Error) -> Code {
         Error::NoSuchFactor => Code("IDE-9047", S::NOT_FOUND, "Second Factor Not Found"),
         Error::TooManyTries => Code("IDE-9048", S::TOO_MANY_REQUESTS, "Too Many Tries"),
         Error::Rule { .. }
+        | Error::External(_)
         | Error::WrongPasscode
         | Error::NotSetUp
         | Error::NotProved

@@ -68,7 +68,9 @@ fn code(error: &Error) -> Code {
         | Error::NoSuchApplication
         | Error::NoSuchCredential
         | Error::NoSuchGuest
-        | Error::NoSuchReview => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
+        | Error::NoSuchReview
+        | Error::NoSuchIdentityProvider
+        | Error::NoSuchIdentity => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
         Error::NoSuchMethod => Code("AUT-9003", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         Error::Conflict
         | Error::UsernameTaken
@@ -84,12 +86,14 @@ fn code(error: &Error) -> Code {
         | Error::BuiltIn
         | Error::DefaultApplication
         | Error::LastAdministrator
+        | Error::IdentityTaken
         | Error::Full { .. } => Code("AUT-9004", S::CONFLICT, "Conflict"),
         Error::TooMany(_) => Code("AUT-9020", S::TOO_MANY_REQUESTS, "Too Many Requests"),
         Error::Busy => Code("AUT-0033", S::SERVICE_UNAVAILABLE, "Identity Provider Unavailable"),
         Error::Fault(_) => Code("AUT-0005", S::INTERNAL_SERVER_ERROR, "Internal Server Error"),
         Error::Body(BodyFault::WrongType(_) | BodyFault::Unreadable(_))
         | Error::Rule { .. }
+        | Error::External(_)
         | Error::Declaration(_)
         | Error::Immutable(_)
         | Error::Fixed(_)

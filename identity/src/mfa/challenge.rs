@@ -53,8 +53,22 @@ pub struct Asked {
 pub async fn ask(
     app: &App,
     client: &Client,
-    (user, proved): (&User, &str),
+    of: (&User, &str),
     need: &Need,
+) -> Result<Asked, Error> {
+    ask_after(app, client, of, (Methods::password(), need)).await
+}
+
+/// The same of somebody who has proved who they are in that way.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub async fn ask_after(
+    app: &App,
+    client: &Client,
+    (user, proved): (&User, &str),
+    (first, need): (Methods, &Need),
 ) -> Result<Asked, Error> {
     let (purpose, expires_in) = match need {
         Need::Enrolment => (Purpose::Enrol, SETTING_UP),
@@ -66,6 +80,7 @@ pub async fn ask(
         user: user.id.clone(),
         app: client.id.clone(),
         purpose,
+        first,
         sent: None,
         expires_at: app.clock.now() + expires_in,
     };
@@ -235,7 +250,7 @@ impl Met {
             Proof::Step(..) | Proof::Recovery(_) => FactorKind::App,
             Proof::Sent(kind) => kind,
         };
-        Methods::password().and(kind.method())
+        self.challenge.first.clone().and(kind.method())
     }
 
     /// Use up the challenge and what met it. Whatever that gives is written in the same transaction.

@@ -28,6 +28,7 @@ use crate::{
     model::{
         event::{Change, Event},
         factor::{Challenge, Enrolment, FactorKind, Purpose},
+        session::Methods,
         user::User,
     },
     store::Tx,
@@ -377,6 +378,7 @@ pub async fn before_disabling(
             user: me.user.id.clone(),
             app: me.application(app, &mut tx).await?,
             purpose: Purpose::Disable,
+            first: Methods::password(),
             sent: None,
             expires_at: app.clock.now() + LIFETIME,
         };

@@ -82,6 +82,14 @@ events! {
     ProviderChosen = "application.provider-chosen",
     ProviderUnlinked = "application.provider-unlinked",
 
+    /// A provider that people sign in through.
+    IdentityProviderCreated = "identity-provider.created",
+    IdentityProviderChanged = "identity-provider.changed",
+    IdentityProviderRemoved = "identity-provider.removed",
+    /// Somebody at a provider is a person here from now on.
+    IdentityLinked = "user.identity-linked",
+    IdentityUnlinked = "user.identity-unlinked",
+
     ApplicationCreated = "application.created",
     ApplicationChanged = "application.changed",
     ApplicationRemoved = "application.removed",

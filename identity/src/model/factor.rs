@@ -2,6 +2,8 @@
 
 use policy::model::name::{AppId, UserId};
 
+use super::session::Methods;
+
 /// The kinds that people set up. A recovery code is none: it stands in for one that is out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FactorKind {
@@ -101,6 +103,8 @@ pub struct Challenge {
     /// The application that the sign-in is made through.
     pub app: AppId,
     pub purpose: Purpose,
+    /// What was shown before.
+    pub first: Methods,
     /// The code that was sent last.
     pub sent: Option<Sent>,
     /// Seconds since the epoch.

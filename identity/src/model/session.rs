@@ -13,10 +13,27 @@ pub struct Methods(Vec<String>);
 impl Methods {
     const PASSWORD: &'static str = "pwd";
     const SEVERAL: &'static str = "mfa";
+    /// Not among those of RFC 8176, which has no word for it.
+    const FEDERATED: &'static str = "fed";
+    /// What a trusted provider may say.
+    const TOLD: [&'static str; 9] =
+        ["face", "fpt", "hwk", "otp", "pin", "pop", "pwd", "sms", "swk"];
 
     /// By password alone.
     pub fn password() -> Self {
         Self(vec![Self::PASSWORD.to_owned()])
+    }
+
+    /// By a provider that people sign in through; how there, where it is trusted to tell of a second
+    /// factor.
+    pub fn federated(trusted: Option<&[String]>) -> Self {
+        let mut methods = vec![Self::FEDERATED.to_owned()];
+        if let Some(said) = trusted {
+            methods.push(Self::SEVERAL.to_owned());
+            let known = said.iter().filter(|method| Self::TOLD.contains(&method.as_str()));
+            methods.extend(known.cloned());
+        }
+        Self(methods)
     }
 
     /// By a second factor, too.
@@ -44,7 +61,9 @@ impl Methods {
     /// `acr`: how sure that is, in the words of NIST SP 800-63B. E-mail is no factor there.
     pub fn acr(&self) -> &'static str {
         let sure = self.0.iter().any(|method| matches!(method.as_str(), "otp" | "sms"));
-        if sure && self.several() { "aal2" } else { "aal1" }
+        // A provider that is trusted says so itself; what is shown here comes behind its own name.
+        let told = self.0.starts_with(&[Self::FEDERATED.to_owned(), Self::SEVERAL.to_owned()]);
+        if told || sure && self.several() { "aal2" } else { "aal1" }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     codes::{self, Ask},
     devices,
     error::Error,
-    grants, login,
+    external, grants, login,
     mfa::{self, Need, challenge},
     model::{
         app::{Client, GrantType},
@@ -54,12 +54,12 @@ pub struct Request {
     grant: Grant,
     prompt: Prompt,
     /// How old a sign-in may be, in seconds.
-    max_age: Option<u64>,
+    pub max_age: Option<u64>,
     /// Who should be signed in.
     subject: Option<String>,
     /// Whether two factors are to be shown, by whoever has two (`acr_values`).
-    strong: bool,
-    username: String,
+    pub strong: bool,
+    pub username: String,
 }
 
 /// Whether to ask the person.
@@ -97,7 +97,7 @@ impl Back<'_> {
 #[expect(dead_code, reason = "describes what is read of a request")]
 #[derive(utoipa::IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
-struct AuthorizationRequest {
+pub struct AuthorizationRequest {
     client_id: String,
     /// One that is registered for the application: compared as text.
     redirect_uri: String,
@@ -185,7 +185,7 @@ async fn answer(app: &App, headers: &HeaderMap, query: &str) -> Result<Response,
         let refusal = Refusal::of("login_required", "nobody is signed in, or not recently enough");
         return Err(request.back().refuse(app, &refusal));
     }
-    show(app, headers, (&request, query), (&request.username, None))
+    show(app, headers, (&request, query), (&request.username, None)).await
 }
 
 /// What somebody typed on our page.
@@ -245,7 +245,7 @@ async fn typed(
         // Removed, or changed, while the password was being compared.
         Err(Error::InvalidCredentials | Error::Conflict) => {
             let said = Some("The user name or password is wrong.");
-            show(app, headers, (&request, query), (username, said))
+            show(app, headers, (&request, query), (username, said)).await
         }
         Err(error) => Err(page::fault(error)),
     }
@@ -322,8 +322,8 @@ async fn give(
 ///
 /// # Errors
 ///
-/// When the system has no random bytes.
-pub fn show(
+/// When the system has no random bytes, or the database fails.
+pub async fn show(
     app: &App,
     headers: &HeaderMap,
     (request, query): (&Request, &str),
@@ -337,6 +337,7 @@ pub fn show(
         request: query,
         csrf: &tie.token(app, PURPOSE, query),
         username,
+        offers: &external::offers(app, &request.client.org).await.map_err(page::fault)?,
     };
     let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     let mut response = page::show(status, &page, Some(&request.redirect_uri));
@@ -347,6 +348,11 @@ pub fn show(
 impl Request {
     fn back(&self) -> Back<'_> {
         Back { redirect_uri: &self.redirect_uri, state: self.state.as_deref() }
+    }
+
+    /// Whether somebody who is signed in is to sign in once more.
+    pub fn asks_anew(&self) -> bool {
+        self.prompt == Prompt::Always
     }
 
     fn is_meant(&self, browser: &Browser) -> bool {

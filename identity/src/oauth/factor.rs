@@ -168,7 +168,7 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
         }
         Err(Error::InvalidChallenge | Error::Conflict | Error::InvalidCredentials) => {
             let said = Some("That took too long, or too many codes were wrong. Sign in again.");
-            authorize::show(app, headers, (&request, query), ("", said))
+            authorize::show(app, headers, (&request, query), ("", said)).await
         }
         Err(Error::TooManyTries) => {
             let text = "Too many codes were wrong. Wait an hour, and sign in again.";

@@ -19,7 +19,7 @@ use http::{
 };
 
 use super::refusal::{Refusal, unkept};
-use crate::{app::App, clock, error::Error, problem::chain};
+use crate::{app::App, clock, error::Error, external::Offer, problem::chain};
 
 const STYLE: &str = include_str!("../../templates/page.css");
 /// The one style that the pages may have.
@@ -48,6 +48,8 @@ pub struct SignIn<'a> {
     pub request: &'a str,
     pub csrf: &'a str,
     pub username: &'a str,
+    /// Providers that people sign in through.
+    pub offers: &'a [Offer],
 }
 
 #[derive(Template)]
@@ -214,12 +216,21 @@ impl Tie {
     ///
     /// When the system has no random bytes.
     pub fn of(headers: &HeaderMap) -> Result<Self, Error> {
-        let held = cookie(headers, FORM).filter(|value| decent(value));
-        if let Some(held) = held {
+        if let Some(held) = Self::held(headers) {
             return Ok(Self { cookie: held.to_owned(), is_new: false });
         }
         let cookie = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
         Ok(Self { cookie, is_new: true })
+    }
+
+    /// The cookie of a browser that has one.
+    pub fn held(headers: &HeaderMap) -> Option<&str> {
+        cookie(headers, FORM).filter(|value| decent(value))
+    }
+
+    /// What the browser is known by.
+    pub fn cookie(&self) -> &str {
+        &self.cookie
     }
 
     /// What a form for this request carries.
@@ -257,7 +268,7 @@ pub fn check(
         (None, Some(from)) => from.as_bytes() != origin(&app.config.issuer).as_bytes(),
         (None, None) => false,
     };
-    let cookie = cookie(headers, FORM).filter(|value| decent(value)).ok_or_else(refused)?;
+    let cookie = Tie::held(headers).ok_or_else(refused)?;
     let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| refused())?;
     if foreign || !app.form_hasher.fits(&bound(purpose, cookie, request), &token) {
         return Err(refused());

@@ -32,6 +32,7 @@ const TAGS: &[(&str, &str)] = &[
     ("grants", "What an application may do."),
     ("credentials", "What an application proves itself with: secrets and public keys."),
     ("providers", "Ways to deliver codes, and which of them an application uses."),
+    ("identity-providers", "Providers that people sign in through, and who they are there."),
     ("declarations", "What products publish of themselves."),
     ("sessions", "Who is signed in where."),
     ("access", "Who holds what, and through which group and role."),

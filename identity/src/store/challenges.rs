@@ -4,7 +4,10 @@
 use policy::model::name::{AppId, UserId};
 
 use super::{StoreError, Tx, sql};
-use crate::model::factor::{Challenge, FactorKind, Purpose, Sent};
+use crate::model::{
+    factor::{Challenge, FactorKind, Purpose, Sent},
+    session::Methods,
+};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -14,6 +17,7 @@ struct Row {
     #[sqlx(try_from = "String")]
     app_id: AppId,
     purpose: String,
+    first_methods: String,
     code_kind: Option<String>,
     code_hash: Option<Vec<u8>>,
     #[sqlx(try_from = "i64")]
@@ -32,6 +36,7 @@ impl Row {
             user: self.user_id,
             app: self.app_id,
             purpose: Purpose::named(&self.purpose)?,
+            first: Methods::read(&self.first_methods),
             sent,
             expires_at: self.expires_at,
         })
@@ -54,8 +59,8 @@ impl Tx {
         hash: &[u8],
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO challenges \
-                           (id, org_id, user_id, app_id, purpose, hash, tries, expires_at) \
-                           VALUES ($2, $1, $3, $4, $5, $6, 0, $7)";
+                           (id, org_id, user_id, app_id, purpose, hash, tries, expires_at, \
+                           first_methods) VALUES ($2, $1, $3, $4, $5, $6, 0, $7, $8)";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -66,6 +71,7 @@ impl Tx {
                 .bind(challenge.purpose.as_str())
                 .bind(hash)
                 .bind(sql(challenge.expires_at))
+                .bind(challenge.first.to_string())
         );
         Ok(())
     }
@@ -76,7 +82,7 @@ impl Tx {
         hash: &[u8],
         now: u64,
     ) -> Result<Option<Challenge>, StoreError> {
-        const SQL: &str = "SELECT id, user_id, app_id, purpose, code_kind, code_hash, \
+        const SQL: &str = "SELECT id, user_id, app_id, purpose, first_methods, code_kind, code_hash, \
                            code_expires_at, expires_at FROM challenges \
                            WHERE org_id = $1 AND hash = $2 AND expires_at > $3";
         let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)

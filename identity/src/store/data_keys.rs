@@ -15,7 +15,7 @@ struct Row {
 /// Where sealed values lie: what they are for, the name that each is bound to with the value, and how
 /// another one takes its place. What does not stand here stays readable under the keys it was
 /// sealed with.
-const SEALED: [(Purpose, &str, &str); 5] = [
+const SEALED: [(Purpose, &str, &str); 6] = [
     (
         Purpose::SigningKeys,
         "SELECT kid AS name, sealed FROM signing_keys",
@@ -47,6 +47,13 @@ const SEALED: [(Purpose, &str, &str); 5] = [
          WHERE sealed IS NOT NULL",
         "UPDATE providers SET sealed = $2 \
          WHERE 'provider/' || org_id || '/' || id = $1 AND sealed = $3",
+    ),
+    (
+        Purpose::Secrets,
+        "SELECT 'identity-provider/' || org_id || '/' || id AS name, sealed \
+         FROM identity_providers WHERE sealed IS NOT NULL",
+        "UPDATE identity_providers SET sealed = $2 \
+         WHERE 'identity-provider/' || org_id || '/' || id = $1 AND sealed = $3",
     ),
 ];
 

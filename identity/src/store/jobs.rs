@@ -38,6 +38,7 @@ macro_rules! purges {
             purge!("enrolments", "id", "expires_at", $rest),
             purge!("challenges", "id", "expires_at", $rest),
             purge!("devices", "id", "expires_at", $rest),
+            purge!("external_sign_ins", "hash", "expires_at", $rest),
             purge!("familiar_networks", "hash", "expires_at", $rest),
         ]
     };

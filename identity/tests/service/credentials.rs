@@ -61,14 +61,14 @@ impl App {
 }
 
 /// A key pair of each kind.
-enum Key {
+pub enum Key {
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
     Rsa(Box<RsaKeyPair>),
 }
 
 impl Key {
-    fn ec() -> Self {
+    pub fn ec() -> Self {
         Self::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
@@ -76,11 +76,11 @@ impl Key {
         Self::Ed(Ed25519KeyPair::generate().unwrap())
     }
 
-    fn rsa() -> Self {
+    pub fn rsa() -> Self {
         Self::Rsa(Box::new(RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap()))
     }
 
-    fn jwk(&self, kid: &str) -> Value {
+    pub fn jwk(&self, kid: &str) -> Value {
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         match self {
             Self::Ec(key) => {
@@ -109,7 +109,7 @@ impl Key {
         }
     }
 
-    fn sign(&self, kid: &str, claims: &Value) -> String {
+    pub fn sign(&self, kid: &str, claims: &Value) -> String {
         self.sign_as(&json!({"alg": self.alg(), "kid": kid, "typ": "JWT"}), claims)
     }
 

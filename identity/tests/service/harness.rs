@@ -59,11 +59,13 @@ resources:
   sessions: [get, delete]
   settings: [get, patch]
   providers: [get, post, patch, delete]
+  identity-providers: [get, post, patch, delete]
+  external-identities: [get, put, delete]
 roles:
   plugin-identity-editor-role:
     permissions: {'*': ['*']}
   plugin-identity-helper-role:
-    permissions: {users: [get, post, patch], sessions: [get, delete], groups: [get, post, patch], guests: [get, put], roles: [get, post, patch], reset-password: [patch], reset-mfa: [delete], applications: [get, post]}
+    permissions: {users: [get, post, patch], sessions: [get, delete], groups: [get, post, patch], guests: [get, put], identity-providers: [get, post, patch], external-identities: [get, put], roles: [get, post, patch], reset-password: [patch], reset-mfa: [delete], applications: [get, post]}
 groups:
   admin-group: {title: Administrator, roles: [plugin-identity-editor-role, demo-editor-role]}
   helper-group: {title: Helper, roles: [plugin-identity-helper-role]}

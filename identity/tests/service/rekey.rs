@@ -6,7 +6,13 @@ use identity::{Clock, Config, MASTER_KEY, MasterSource, Operator, rekey};
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::harness::{ADMIN_PASSWORD, NOW, Service, access, catalog, config, open_with};
+use super::{
+    ON_POSTGRES,
+    code::{Browser, web},
+    external::through,
+    harness::{ADMIN_PASSWORD, Beside, NOW, Service, access, catalog, config, open_with},
+    issuer::{Issuer, near},
+};
 
 fn given(file: &Path) -> MasterSource {
     MasterSource::Given(SecretString::from(fs::read_to_string(file).unwrap().trim()))
@@ -80,5 +86,30 @@ async fn a_key_from_elsewhere_is_exchanged_in_two_steps_and_both_work_between_th
     assert!(told.to_string().contains("`master_key.value`"), "{told}");
     let service = Service::run(Arc::clone(&folder), clock, new, catalog()).await;
     service.get("/v1/userinfo", &access(&tokens)).await.expect(200);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_secret_of_an_identity_provider_is_sealed_anew_and_stays_what_it_is() {
+    let service = Service::start_with(near()).await;
+    let (admin, app, issuer) = (service.admin().await, web(&service).await, Issuer::start().await);
+    let provider = issuer.provide(&service, &admin, json!({})).await;
+    let config = Config { database: config(service.folder.path()).await.database, ..near() };
+    let folder = service.stop().await;
+    let sealed = async || {
+        let hex = if ON_POSTGRES { "encode(sealed, 'hex')" } else { "hex(sealed)" };
+        let query = format!("SELECT {hex} FROM identity_providers");
+        Beside::of(folder.path()).await.text(&query).await
+    };
+    let before = sealed().await;
+    let keys = tempfile::tempdir().unwrap();
+    let clock = Clock::standing_at(NOW);
+    let new = keys.path().join("new.key");
+    rekey::re_encrypt(&config, folder.path(), &clock, &new).await.unwrap();
+    assert_ne!(sealed().await, before);
+    let service = Service::run(Arc::clone(&folder), clock, config, catalog()).await;
+    let place = (&service, &app);
+    through(place, &Browser::default(), (&issuer, &provider), |claims| claims).await.is(403);
+    assert_eq!(issuer.knows.lock().unwrap().told[0].0, Issuer::basic());
     service.stop().await;
 }

@@ -46,6 +46,9 @@ const TENANTS: &[&str] = &[
     "reviews",
     "review_items",
     "application_uses",
+    "identity_providers",
+    "external_identities",
+    "external_sign_ins",
 ];
 
 /// How many rows of a table a transaction sees that has named `org`, or nothing.
@@ -90,6 +93,11 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO application_uses SELECT '{org}', id, 'demo', 'things:get', 0 \
              FROM applications WHERE name = '{app}'; \
              INSERT INTO owned VALUES ('{org}', 'group', 'g', ''); \
+             INSERT INTO identity_providers VALUES ('{org}', 'i-{org}', '', '', '', NULL, '{{}}', 1, 0); \
+             INSERT INTO external_identities SELECT '{org}', 'i-{org}', 's', id, 0 \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO external_sign_ins VALUES \
+             ('{org}'::bytea, '{org}', 'i-{org}', '{org}'::bytea, '', 9000000000); \
              INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
