@@ -38,6 +38,7 @@ mod sqlite {
     mod issuer;
     mod keys;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;
@@ -82,6 +83,7 @@ mod postgres {
     mod issuer;
     mod keys;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;
