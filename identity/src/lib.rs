@@ -49,6 +49,7 @@ mod identity_providers;
 mod jobs;
 mod keys;
 mod login;
+mod logouts;
 mod master;
 mod mfa;
 mod model;

@@ -194,6 +194,7 @@ pub async fn remove(app: &App, by: &Admin, id: &UserId) -> Result<(), Error> {
     let holdings = Holdings::read(app, &mut tx).await?;
     covers(&reach, &holdings, by.org(), &user)?;
     let before = holdings.administered(&mut tx).await?;
+    tx.tell_of_ends_of(id, app.clock.now()).await?;
     tx.remove_user(id).await?;
     holdings.still_administered(&mut tx, before).await?;
     app.record(&mut tx, Fact::Gone { principal: principal(by.org(), id) }).await?;

@@ -37,6 +37,7 @@ mod sqlite {
     mod hostile;
     mod issuer;
     mod keys;
+    mod logouts;
     mod oauth;
     mod once;
     mod own_roles;
@@ -82,6 +83,7 @@ mod postgres {
     mod hostile;
     mod issuer;
     mod keys;
+    mod logouts;
     mod oauth;
     mod once;
     mod own_roles;

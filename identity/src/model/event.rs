@@ -120,6 +120,8 @@ events! {
     SessionEnded = "session.ended",
     /// Every sign-in of a person, or through an application.
     AllSessionsEnded = "session.all-ended",
+    /// An application was never told that a sign-in has ended, for it did not answer.
+    LogoutUntold = "session.log-out-untold",
     /// A sign-in was ended because a refresh token of it was used twice.
     RefreshReused = "session.refresh-token-reused",
     /// A sign-in was ended because the code that it came from was used twice.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use policy::model::name::{AppId, SessionId, UserId};
+use policy::model::name::{AppId, OrgId, SessionId, UserId};
 
 use super::grant::Grant;
 
@@ -104,4 +104,19 @@ pub struct RefreshToken {
     pub consumed_at: Option<u64>,
     /// The token that was given for it.
     pub successor: Option<String>,
+}
+
+/// A sign-in that has ended, and whose application is yet to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub org: OrgId,
+    /// The sign-in, which may be gone.
+    pub session: String,
+    /// Whose it was, who may be gone.
+    pub user: String,
+    pub client_id: String,
+    /// Where the application is told.
+    pub to: String,
+    /// How often it was tried.
+    pub tries: u64,
 }

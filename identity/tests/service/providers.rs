@@ -17,7 +17,7 @@ use super::{
 };
 
 /// A server that takes whatever comes: the port, and what it was told.
-struct Sink {
+pub struct Sink {
     port: u16,
     told: mpsc::UnboundedReceiver<String>,
 }
@@ -68,7 +68,7 @@ impl Sink {
     }
 
     /// A gateway: what it is told is each request, head and body; it answers with `status`.
-    async fn http(status: &'static str) -> Self {
+    pub async fn http(status: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (tell, told) = mpsc::unbounded_channel();
@@ -99,11 +99,16 @@ impl Sink {
         Self { port, told }
     }
 
-    async fn next(&mut self) -> String {
+    pub async fn next(&mut self) -> String {
         self.told.recv().await.unwrap()
     }
 
-    fn at(&self, path: &str) -> String {
+    /// That it was told nothing more.
+    pub fn heard_all(&mut self) {
+        assert!(self.told.try_recv().is_err());
+    }
+
+    pub fn at(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 }

@@ -69,6 +69,8 @@ const PLAIN: &[&str] = &[
     "alertType",
     "appId",
     "audiences",
+    "backchannelLogoutSessionRequired",
+    "backchannelLogoutUri",
     "blocked",
     "canSignIn",
     "canSignUp",
