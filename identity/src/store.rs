@@ -55,6 +55,8 @@ mod leader;
 mod logouts;
 mod orgs;
 mod owned;
+mod passkeys;
+mod password_links;
 mod postgres;
 mod providers;
 mod reviews;
@@ -84,6 +86,7 @@ pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 pub use fitness::Fitness;
+pub use password_links::PasswordLink;
 pub use usage::{Changed, Watched};
 
 /// How long a transaction waits for its turn.

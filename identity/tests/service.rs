@@ -32,6 +32,7 @@ mod sqlite {
     mod factor_page;
     mod factors;
     mod files;
+    mod forgotten;
     mod guests;
     mod harness;
     mod hostile;
@@ -41,6 +42,7 @@ mod sqlite {
     mod oauth;
     mod once;
     mod own_roles;
+    mod passkeys;
     mod passwords;
     mod policies;
     mod providers;
@@ -78,6 +80,7 @@ mod postgres {
     mod external;
     mod factor_page;
     mod factors;
+    mod forgotten;
     mod guests;
     mod harness;
     mod hostile;
@@ -87,6 +90,7 @@ mod postgres {
     mod oauth;
     mod once;
     mod own_roles;
+    mod passkeys;
     mod passwords;
     mod policies;
     mod providers;

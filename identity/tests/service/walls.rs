@@ -39,6 +39,9 @@ const TENANTS: &[&str] = &[
     "providers",
     "application_providers",
     "familiar_networks",
+    "password_links",
+    "passkeys",
+    "spent_challenges",
     "guests",
     "owned",
     "guest_groups",
@@ -124,6 +127,11 @@ async fn two_tenants() -> (Service, PgConnection) {
              9000000000 FROM factors WHERE org_id = '{org}'; \
              INSERT INTO challenges SELECT 'c-{org}', '{org}', u.id, a.id, 'sign-in', '{org}'::bytea, 0, \
              NULL, NULL, 0, 0, 0, 9000000000 \
+             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO passkeys SELECT '{org}', 'k', id, '{org}'::bytea, '', '', 0, 0, NULL \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO spent_challenges VALUES ('{org}'::bytea, '{org}', 9000000000); \
+             INSERT INTO password_links SELECT '{org}'::bytea, '{org}', u.id, a.id, 9000000000 \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
              INSERT INTO devices SELECT 'd-{org}', org_id, user_id, '{org}'::bytea, 0, 9000000000 \
              FROM factors WHERE org_id = '{org}'; \
