@@ -161,14 +161,13 @@ pub async fn take(
 ) -> Result<(), Error> {
     let client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
     within(app, tx, reach, &client).await?;
-    let mut given = match &client.given {
-        Some(given) => given.clone(),
-        None => {
-            let roles = app.roles_of(&client);
-            let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
-            let roles = named(&Holdings::read(app, tx).await?, app, &names)?;
-            Given { roles, permissions: BTreeSet::new() }
-        }
+    let mut given = if let Some(given) = &client.given {
+        given.clone()
+    } else {
+        let roles = app.roles_of(&client);
+        let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
+        let roles = named(&Holdings::read(app, tx).await?, app, &names)?;
+        Given { roles, permissions: BTreeSet::new() }
     };
     given.roles.retain(|(role, _)| !matches!(grant, Grant::Role(taken) if taken == role));
     given.permissions.retain(|power| !matches!(grant, Grant::Permission(taken) if taken == power));

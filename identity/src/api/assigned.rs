@@ -40,8 +40,8 @@ struct Number(u64);
 
 impl Named for Number {
     fn read(text: &str) -> Result<Self, Error> {
-        let small = |number: &u64| *number <= u64::from(u32::MAX);
-        text.parse().ok().filter(small).map(Self).ok_or(Error::NoSuchReview)
+        let number = text.parse::<u32>().map_err(|_| Error::NoSuchReview)?;
+        Ok(Self(number.into()))
     }
 }
 

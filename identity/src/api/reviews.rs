@@ -329,7 +329,7 @@ impl Window {
                 "cursor" => {
                     let bad = Error::BadQuery("`cursor` is the `next` of a page");
                     window.after =
-                        number(&value).filter(|n| *n <= u64::from(u32::MAX)).ok_or(bad)?;
+                        number(&value).filter(|n| u32::try_from(*n).is_ok()).ok_or(bad)?;
                 }
                 "limit" => {
                     let limit = number(&value).filter(|limit| (1..=LIMIT.1).contains(limit));

@@ -65,7 +65,7 @@ pub async fn decide(
         }
         let by = By { principal, name: user.username };
         match settle(app, tx, (&review, item), &by, (decision, &note), failed).await? {
-            Settled::Done(item) => return Ok(item),
+            Settled::Done(item) => return Ok(*item),
             Settled::Changed => return Err(Error::ItemChanged),
             Settled::Refused(reason) => failed = Some(reason),
         }
@@ -103,7 +103,7 @@ struct By<'a> {
 
 /// What became of a decision.
 enum Settled {
-    Done(Item),
+    Done(Box<Item>),
     /// The item gives more than it did.
     Changed,
     /// A rule stands against it. Nothing was done; it is to be kept that it was decided.
@@ -170,7 +170,7 @@ async fn settle(
         by = %by.principal, review.id = %review.id, item = item.number, outcome = outcome.as_str(),
         "item {} of review {} was decided", item.number, review.id
     );
-    Ok(Settled::Done(item))
+    Ok(Settled::Done(Box::new(item)))
 }
 
 /// What an item gives now; `None` where it is not there any more.
