@@ -312,6 +312,15 @@ impl Defence {
         Ok(Acquaintance { account, device: device.map(str::to_owned), network, seen_at })
     }
 
+    /// A place among the people of an organization that belongs to what was typed: whoever is there is
+    /// imitated for nobody. Ids are random, so names that nobody has are spread over all people.
+    pub fn place(&self, org: &OrgId, typed: &str) -> String {
+        let hash = self.hasher.hash(&format!("place\n{org}\n{}", crate::words::fold(typed)));
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        uuid::Uuid::from_bytes(bytes).to_string()
+    }
+
     /// Note that somebody has signed in from where they are.
     ///
     /// # Errors

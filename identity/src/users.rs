@@ -75,7 +75,15 @@ pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error
     let id = id(clock::random_id()?)?;
     let Wanted { username, email, first_name, last_name, .. } = wanted;
     let new = NewUser { id, username, email, first_name, last_name, groups, password_hash };
+    add(app, by, &new, false).await
+}
 
+/// Keep a person who is made, disabled or not. The groups may permit no more than the caller may do.
+///
+/// # Errors
+///
+/// When there is no such group, or somebody is called that already.
+pub async fn add(app: &App, by: &Admin, new: &NewUser, disabled: bool) -> Result<User, Error> {
     let (mut tx, reach) = by.begin(app).await?;
     let holdings = Holdings::read(app, &mut tx).await?;
     reach.gives(&holdings.of_groups(&new.groups)?)?;
@@ -87,7 +95,10 @@ pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error
     if tx.email_taken(&new.email, None).await? {
         return Err(Error::EmailTaken);
     }
-    tx.add_user(&new, app.clock.now()).await?;
+    tx.add_user(new, app.clock.now()).await?;
+    if disabled {
+        tx.set_disabled(&new.id, Some(app.clock.now())).await?;
+    }
     let made = tx.user(&new.id).await?.ok_or(Error::NoSuchUser)?;
     app.audit(&mut tx, by, Event::UserCreated, &made.id, Change::made(&made));
     app.commit(tx).await?;

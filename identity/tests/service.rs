@@ -28,6 +28,7 @@ mod sqlite {
     mod defence;
     mod described;
     mod disabled;
+    mod ended;
     mod external;
     mod factor_page;
     mod factors;
@@ -36,6 +37,7 @@ mod sqlite {
     mod guests;
     mod harness;
     mod hostile;
+    mod import;
     mod issuer;
     mod keys;
     mod logouts;
@@ -77,6 +79,7 @@ mod postgres {
     mod defence;
     mod described;
     mod disabled;
+    mod ended;
     mod external;
     mod factor_page;
     mod factors;
@@ -84,6 +87,7 @@ mod postgres {
     mod guests;
     mod harness;
     mod hostile;
+    mod import;
     mod issuer;
     mod keys;
     mod logouts;

@@ -115,6 +115,8 @@ events! {
     ClientRefused = "application.refused",
     /// It was given access tokens of its own.
     TokensIssued = "application.tokens-issued",
+    /// Every token of its own that it had was revoked.
+    TokensEnded = "application.tokens-ended",
 
     /// Somebody proved who they are.
     SignedIn = "sign-in.succeeded",
