@@ -158,7 +158,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     process::make_room(config.proxy.max_connections);
     let runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
     let (stop, stopped) = channel(false);
-    let every = config.proxy.usage_report_secs;
+    let every = Duration::from_secs(config.proxy.usage_report_secs);
     let products = config.products.iter().map(|product| product.name.clone()).collect();
     let (publisher, subscription) = feed::channel();
     let server =
@@ -168,15 +168,11 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         let _on = runtime.enter();
         remote::follow(source, publisher, &server)?
     };
-    let (report_last, last) = channel(false);
-    let reporting = (every > 0).then(|| {
-        let send = move |report: Arc<Report>| {
-            let desk = desk.clone();
-            async move { desk.report(&report).await }
-        };
-        let every = Duration::from_secs(every);
-        runtime.spawn(Reporter { usage, products, every, send }.run(last))
-    });
+    let send = move |report: Arc<Report>| {
+        let desk = desk.clone();
+        async move { desk.report(&report).await }
+    };
+    let reporting = Reporter { usage, products, every, send }.begin(runtime.handle());
     let proxy = runtime.spawn(server.run(listeners, subscription, stopped));
     let follow = runtime.spawn(follow);
 
@@ -204,11 +200,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         outcome?;
         let end = async {
             proxy.await.context("the proxy ended badly")?.context("the proxy ended badly")?;
-            // What the last requests used.
-            report_last.send_replace(true);
-            if let Some(reporting) = reporting {
-                reporting.await.context("reporting ended badly")?;
-            }
+            reporting.end().await;
             Ok(())
         };
         tokio::select! {

@@ -30,7 +30,10 @@ use proxy::{
     usage::Reporter,
 };
 use secrecy::ExposeSecret;
-use tokio::{runtime::Handle, sync::watch::channel};
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::watch::channel,
+};
 
 use crate::{
     config::{Config, DEFAULT_FILE},
@@ -103,13 +106,9 @@ pub fn run(args: &Args) -> Result<()> {
     let proxy_runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
     let (stop, stopped) = channel(false);
     if args.demo {
-        let (listener, address) = proxy_runtime.block_on(demo::listen())?;
-        let demo =
-            |p: &&mut ProductConfig| p.name.as_str() == DEMO_PRODUCT && p.upstream.is_empty();
-        config.products.iter_mut().filter(demo).for_each(|p| p.upstream = vec![address.into()]);
-        proxy_runtime.spawn(demo::serve(listener));
+        begin_demo(&proxy_runtime, &mut config.products)?;
     }
-    let every = config.proxy.usage_report_secs;
+    let every = Duration::from_secs(config.proxy.usage_report_secs);
     let (publisher, subscription) = feed::channel();
     let audience = config.identity.audience.clone();
     let check = check(&config.policies);
@@ -118,17 +117,12 @@ pub fn run(args: &Args) -> Result<()> {
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
-    let reported = Arc::clone(&products);
+    let reported = products.iter().map(|product| product.name.clone()).collect();
     let adopt = adopting(identity.policies(), live, products, identity_runtime.handle().clone());
     let (mut ready, begun) = (proxy.live().ready(), proxy.live().ready());
-    let (report_last, last) = channel(false);
-    let reporting = (every > 0).then(|| {
-        let usage = Arc::clone(proxy.usage());
-        let names = reported.iter().map(|product| product.name.clone()).collect();
-        let send = reporting(identity.usage(), identity_runtime.handle().clone());
-        let every = Duration::from_secs(every);
-        proxy_runtime.spawn(Reporter { usage, products: names, every, send }.run(last))
-    });
+    let send = reporting(identity.usage(), identity_runtime.handle().clone());
+    let reporter = Reporter { usage: Arc::clone(proxy.usage()), products: reported, every, send };
+    let reporting = reporter.begin(proxy_runtime.handle());
     // Identity goes on until the proxy has ended, and told what its last requests used.
     let (stop_identity, identity_stopped) = channel(false);
     let identity =
@@ -160,11 +154,8 @@ pub fn run(args: &Args) -> Result<()> {
         let ends = async {
             // The proxy first: what it passes on, identity still answers.
             let proxy = if outcome.is_ok() { Some(proxy.await) } else { None };
-            report_last.send_replace(true);
-            if let Some(reporting) = reporting.filter(|_| outcome.is_ok())
-                && let Err(error) = reporting.await
-            {
-                tracing::error!(%error, "reporting the use of permissions ended badly");
+            if outcome.is_ok() {
+                reporting.end().await;
             }
             stop_identity.send_replace(true);
             let identity = if outcome.is_ok() { Some(identity.await) } else { None };
@@ -183,6 +174,15 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Start the product that the demonstration stands in for, behind the gate.
+fn begin_demo(runtime: &Runtime, products: &mut [ProductConfig]) -> Result<()> {
+    let (listener, address) = runtime.block_on(demo::listen())?;
+    let demo = |p: &&mut ProductConfig| p.name.as_str() == DEMO_PRODUCT && p.upstream.is_empty();
+    products.iter_mut().filter(demo).for_each(|p| p.upstream = vec![address.into()]);
+    runtime.spawn(demo::serve(listener));
+    Ok(())
 }
 
 /// The operator's secrets for a first start. Later starts do without them.

@@ -21,7 +21,7 @@ use policy::{
     model::{caller::Principal, grant::Permission, name::ProductName, query::PermissionId},
     usage::{self, Report, Taken, Use},
 };
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use crate::{authenticate::Bearer, metrics::Metrics};
 
@@ -157,13 +157,43 @@ pub struct Reporter<S> {
     pub send: S,
 }
 
+/// A reporter at work, or none where nothing is reported.
+#[derive(Debug, Default)]
+pub struct Reporting(Option<(watch::Sender<bool>, JoinHandle<()>)>);
+
+impl Reporting {
+    /// Report once more, now that nothing is decided any more.
+    pub async fn end(self) {
+        let Some((stop, reporter)) = self.0 else { return };
+        stop.send_replace(true);
+        if let Err(error) = reporter.await {
+            tracing::error!(%error, "reporting the use of permissions ended badly");
+        }
+    }
+}
+
+impl<S, F> Reporter<S>
+where
+    S: Fn(Arc<Report>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Taken, String>> + Send + 'static,
+{
+    /// Begin to report; with no time between, nothing is.
+    pub fn begin(self, on: &Handle) -> Reporting {
+        if self.every.is_zero() {
+            return Reporting::default();
+        }
+        let (stop, stopped) = watch::channel(false);
+        Reporting(Some((stop, on.spawn(self.run(stopped)))))
+    }
+}
+
 impl<S, F> Reporter<S>
 where
     S: Fn(Arc<Report>) -> F,
     F: Future<Output = Result<Taken, String>>,
 {
     /// Report. The order to stop comes when nothing is decided any more.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    async fn run(self, mut stop: watch::Receiver<bool>) {
         self.usage.reports.store(true, Ordering::Relaxed);
         let mut failed = false;
         loop {
