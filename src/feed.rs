@@ -11,12 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args as ClapArgs;
-use policy::{feed, signed::VerifyingKey};
+use policy::{feed, signed::VerifyingKey, usage::Report};
 use proxy::{
     config::{ProductConfig, Upstream},
     doors::authzen::Stores,
     server::{self, Listeners, Server},
     sync::remote::{self, Source},
+    usage::Reporter,
 };
 use reqwest::Url;
 use secrecy::SecretString;
@@ -157,14 +158,21 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     process::make_room(config.proxy.max_connections);
     let runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
     let (stop, stopped) = channel(false);
+    let every = Duration::from_secs(config.proxy.usage_report_secs);
+    let products = config.products.iter().map(|product| product.name.clone()).collect();
     let (publisher, subscription) = feed::channel();
     let server =
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
-    let live = Arc::clone(server.live());
-    let follow = {
+    let (live, usage) = (Arc::clone(server.live()), Arc::clone(server.usage()));
+    let (follow, desk) = {
         let _on = runtime.enter();
         remote::follow(source, publisher, &server)?
     };
+    let send = move |report: Arc<Report>| {
+        let desk = desk.clone();
+        async move { desk.report(&report).await }
+    };
+    let reporting = Reporter { usage, products, every, send }.begin(runtime.handle());
     let proxy = runtime.spawn(server.run(listeners, subscription, stopped));
     let follow = runtime.spawn(follow);
 
@@ -190,8 +198,13 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         tracing::info!("stopping");
         stop.send_replace(true);
         outcome?;
+        let end = async {
+            proxy.await.context("the proxy ended badly")?.context("the proxy ended badly")?;
+            reporting.end().await;
+            Ok(())
+        };
         tokio::select! {
-            ended = proxy => ended.context("the proxy ended badly")?.context("the proxy ended badly"),
+            ended = end => ended,
             () = signals.next() => Err(anyhow!("stopped by a second signal")),
         }
     })

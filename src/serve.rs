@@ -7,21 +7,33 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args as ClapArgs;
 use identity::{AdoptError, Bootstrap, Clock, FirstStart, Identity};
-use policy::{catalog::Catalog, feed, model::decision::Revision, snapshot::Snapshot};
+use policy::{
+    catalog::Catalog,
+    feed,
+    model::decision::Revision,
+    snapshot::Snapshot,
+    usage::{Report, Taken},
+};
 use proxy::{
     config::{ProductConfig, Upstream},
     doors::authzen::Stores,
     live::Live,
     server::{self, Addresses, Listeners, Server},
+    usage::Reporter,
 };
 use secrecy::ExposeSecret;
-use tokio::{runtime::Handle, sync::watch::channel};
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::watch::channel,
+};
 
 use crate::{
     config::{Config, DEFAULT_FILE},
@@ -94,12 +106,9 @@ pub fn run(args: &Args) -> Result<()> {
     let proxy_runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
     let (stop, stopped) = channel(false);
     if args.demo {
-        let (listener, address) = proxy_runtime.block_on(demo::listen())?;
-        let demo =
-            |p: &&mut ProductConfig| p.name.as_str() == DEMO_PRODUCT && p.upstream.is_empty();
-        config.products.iter_mut().filter(demo).for_each(|p| p.upstream = vec![address.into()]);
-        proxy_runtime.spawn(demo::serve(listener));
+        begin_demo(&proxy_runtime, &mut config.products)?;
     }
+    let every = Duration::from_secs(config.proxy.usage_report_secs);
     let (publisher, subscription) = feed::channel();
     let audience = config.identity.audience.clone();
     let check = check(&config.policies);
@@ -108,9 +117,16 @@ pub fn run(args: &Args) -> Result<()> {
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
+    let reported = products.iter().map(|product| product.name.clone()).collect();
     let adopt = adopting(identity.policies(), live, products, identity_runtime.handle().clone());
     let (mut ready, begun) = (proxy.live().ready(), proxy.live().ready());
-    let identity = identity_runtime.spawn(identity.serve(for_identity, publisher, stopped.clone()));
+    let send = reporting(identity.usage(), identity_runtime.handle().clone());
+    let reporter = Reporter { usage: Arc::clone(proxy.usage()), products: reported, every, send };
+    let reporting = reporter.begin(proxy_runtime.handle());
+    // Identity goes on until the proxy has ended, and told what its last requests used.
+    let (stop_identity, identity_stopped) = channel(false);
+    let identity =
+        identity_runtime.spawn(identity.serve(for_identity, publisher, identity_stopped));
     let proxy = proxy_runtime.spawn(proxy.run(listeners, subscription, stopped));
 
     proxy_runtime.block_on(async move {
@@ -138,6 +154,10 @@ pub fn run(args: &Args) -> Result<()> {
         let ends = async {
             // The proxy first: what it passes on, identity still answers.
             let proxy = if outcome.is_ok() { Some(proxy.await) } else { None };
+            if outcome.is_ok() {
+                reporting.end().await;
+            }
+            stop_identity.send_replace(true);
             let identity = if outcome.is_ok() { Some(identity.await) } else { None };
             (proxy, identity)
         };
@@ -154,6 +174,15 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Start the product that the demonstration stands in for, behind the gate.
+fn begin_demo(runtime: &Runtime, products: &mut [ProductConfig]) -> Result<()> {
+    let (listener, address) = runtime.block_on(demo::listen())?;
+    let demo = |p: &&mut ProductConfig| p.name.as_str() == DEMO_PRODUCT && p.upstream.is_empty();
+    products.iter_mut().filter(demo).for_each(|p| p.upstream = vec![address.into()]);
+    runtime.spawn(demo::serve(listener));
+    Ok(())
 }
 
 /// The operator's secrets for a first start. Later starts do without them.
@@ -200,6 +229,23 @@ fn adopting(
             policies.adopt(catalog, move |engine| proxy::check_routes(engine, &products)).await
         });
         adopted.await.map_or_else(|e| Err(Refused::ForNow(e.to_string())), |r| told(r, &live))
+    }
+}
+
+/// What becomes of a report, once it is known.
+type Telling = Pin<Box<dyn Future<Output = Result<Taken, String>> + Send>>;
+
+/// How it is told which permissions were used: to identity, in its own runtime.
+fn reporting(usage: identity::Usage, on_identity: Handle) -> impl Fn(Arc<Report>) -> Telling {
+    move |report| {
+        let usage = usage.clone();
+        let taken = on_identity.spawn(async move { usage.take(&report).await });
+        Box::pin(async move {
+            taken
+                .await
+                .map_err(|e| e.to_string())?
+                .map_err(|e| format!("{:#}", anyhow::Error::new(e)))
+        })
     }
 }
 

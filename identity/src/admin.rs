@@ -65,6 +65,12 @@ pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("PATCH", "/v1/applications/{id}", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}", "applications", "delete"),
     ("GET", "/v1/access", "access", "get"),
+    ("GET", "/v1/access/stale", "access", "get"),
+    ("GET", "/v1/reviews", "reviews", "get"),
+    ("POST", "/v1/reviews", "reviews", "post"),
+    ("GET", "/v1/reviews/{id}", "reviews", "get"),
+    ("GET", "/v1/reviews/{id}/items", "reviews", "get"),
+    ("POST", "/v1/reviews/{id}/close", "reviews", "patch"),
     ("GET", "/v1/applications/{id}/grants", "applications", "get"),
     ("PUT", "/v1/applications/{id}/grants", "applications", "patch"),
     ("DELETE", "/v1/applications/{id}/grants", "applications", "patch"),
@@ -146,7 +152,9 @@ impl Admin {
         let &(_, _, resource, action) = need.ok_or(Error::NoSuchPath)?;
         let admin = Self { who: Who::Bearer(Box::new(bearer)), need: (resource, action) };
         if let Who::Bearer(bearer) = &admin.who {
-            admin.check(&app.live.load(), bearer, &bearer.caller.subject, app.clock.now())?;
+            let now = app.clock.now();
+            admin.check(&app.live.load(), bearer, &bearer.caller.subject, now)?;
+            app.own_use.note(admin.principal(), IDENTITY, admin.need, now);
         }
         Ok(admin)
     }
@@ -170,12 +178,7 @@ impl Admin {
     ///
     /// When the caller is gone, signed out, or may not do what the route does any more.
     pub async fn begin(&self, app: &App) -> Result<(Tx, Reach), Error> {
-        let mut tx = app.store.begin(self.org()).await?;
-        // A policy that has been committed and is being compiled decides this already.
-        let revision = Some(tx.revision().await?);
-        if Some(app.live.load().revision()) < revision {
-            app.progress.in_force(Committed { revision, sequence: None }).await;
-        }
+        let mut tx = begin(app, self.org()).await?;
         let reach = self.reach(app, &mut tx).await?;
         Ok((tx, reach))
     }
@@ -251,6 +254,14 @@ impl Admin {
         matches!(self.principal(), Principal::User { id, .. } if id == user)
     }
 
+    /// How the caller signed in.
+    pub fn authentication(&self) -> Authentication {
+        match &self.who {
+            Who::Bearer(bearer) => bearer.caller.authentication.clone(),
+            Who::Operator(_) => Authentication::default(),
+        }
+    }
+
     /// The sign-in that the caller asks by.
     pub fn session(&self) -> Option<&SessionId> {
         match &self.who {
@@ -260,6 +271,21 @@ impl Admin {
     }
 }
 
+/// The turn to write in an organization, with the policy in force that has been committed by then.
+///
+/// # Errors
+///
+/// When the turn does not come, or the database fails.
+pub async fn begin(app: &App, org: &OrgId) -> Result<Tx, Error> {
+    let mut tx = app.store.begin(org).await?;
+    // A policy that has been committed and is being compiled decides this already.
+    let revision = Some(tx.revision().await?);
+    if Some(app.live.load().revision()) < revision {
+        app.progress.in_force(Committed { revision, sequence: None }).await;
+    }
+    Ok(tx)
+}
+
 fn allowed(engine: &Engine, bearer: &Bearer, subject: &Subject, now: u64, need: Need) -> bool {
     let Some(permission) = engine.permission(IDENTITY, need.0, need.1) else { return false };
     let facts = bearer.facts(now);
@@ -267,6 +293,43 @@ fn allowed(engine: &Engine, bearer: &Bearer, subject: &Subject, now: u64, need: 
 }
 
 impl Reach {
+    /// What somebody may do as of a transaction who does not ask just now, and in whose name something is
+    /// done. They had signed in like that.
+    ///
+    /// # Errors
+    ///
+    /// When they are gone, or may not do what is needed any more.
+    pub async fn of(
+        app: &App,
+        tx: &mut Tx,
+        principal: &Principal,
+        authentication: Authentication,
+        (resource, action): Need,
+    ) -> Result<Self, Error> {
+        let refused = || Error::Forbidden { resource, action };
+        let subject = match principal {
+            Principal::User { id, .. } => {
+                let user = tx.user(id).await?.filter(|user| !user.disabled);
+                let user = user.ok_or_else(refused)?;
+                person(principal.clone(), &user.groups)
+            }
+            Principal::Application { id, .. } => {
+                let client = tx.client_of(id).await?.ok_or_else(refused)?;
+                let (groups, roles) = ([].into(), app.roles_of(&client).into());
+                Subject { principal: principal.clone(), groups, roles }
+            }
+        };
+        let (engine, now) = (app.live.load_full(), app.clock.now());
+        let facts = Facts { now, authentication: Some(&authentication), ..Facts::default() };
+        let permission = engine.permission(IDENTITY, resource, action).ok_or_else(refused)?;
+        let query = Query { subject: &subject, permission, facts: &facts };
+        if !engine.decide(&query).allowed() {
+            return Err(refused());
+        }
+        let held = engine.what_can(&subject, &facts).into_iter().collect();
+        Ok(Self { held, engine, now, authentication, everything: false })
+    }
+
     /// Check that whoever has this reach may give these powers.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod access;
 mod app_grants;
 mod apps;
+mod assigned;
 mod audit;
 pub mod auth;
 mod credentials;
@@ -17,9 +18,12 @@ mod page;
 mod passkeys;
 pub mod problem;
 mod providers;
+mod reviews;
 mod roles;
 mod sessions;
 mod settings;
+mod stale;
+mod usage;
 mod users;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -37,7 +41,10 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(roles::router())
         .merge(apps::router())
         .merge(access::router())
+        .merge(stale::router())
         .merge(app_grants::router())
+        .merge(reviews::router())
+        .merge(assigned::router())
         .merge(credentials::router())
         .merge(declarations::router())
         .merge(audit::router())
@@ -47,4 +54,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(passkeys::router())
         .merge(providers::router())
         .merge(feed::router())
+        .merge(usage::router())
 }

@@ -28,6 +28,7 @@ use crate::{
     post::Post,
     publish::{Progress, Proposals},
     store::{Committed, Store, Tx},
+    usage::Own,
 };
 
 /// How much longer than a token a change is told, for clocks that disagree.
@@ -94,6 +95,8 @@ pub struct Parts {
     pub proposals: Proposals,
     /// What proxies elsewhere are told, and the key that signs it.
     pub feed: Desk,
+    /// What was used of this service itself and is yet to be kept.
+    pub own_use: Own,
     /// The lifetime of the longest access token that may be about, in seconds.
     pub longest_token_secs: u64,
 }

@@ -22,7 +22,8 @@ use crate::{
     holdings::{Holdings, Power},
     model::{
         app::{Client, Given},
-        event::{Change, Event},
+        event::{Actor, Change, Event},
+        review::Grant,
     },
     store::Tx,
 };
@@ -83,16 +84,34 @@ async fn give(
     wanted: Option<(&[String], BTreeSet<Power>)>,
 ) -> Result<Shown, Error> {
     let (mut tx, reach) = by.begin(app).await?;
-    let mut client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
-    let holdings = Holdings::read(app, &mut tx).await?;
-    let (before, held) = (app.roles_of(&client), holdings.of_client(app, &client));
-    let was = shown(app, &client);
-    client.given = match wanted {
+    let client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
+    let given = match wanted {
         None => None,
         Some((roles, permissions)) => {
+            let holdings = Holdings::read(app, &mut tx).await?;
             Some(Given { roles: named(&holdings, app, roles)?, permissions })
         }
     };
+    let shown = change(app, &mut tx, &reach, by.into(), client, given).await?;
+    app.commit(tx).await?;
+    tracing::info!(by = %by.principal(), app.id = %id, "gave an application other rights");
+    Ok(shown)
+}
+
+/// Let a client hold that instead. What is new of it may be no more than the reach.
+async fn change(
+    app: &App,
+    tx: &mut Tx,
+    reach: &Reach,
+    actor: Actor,
+    mut client: Client,
+    given: Option<Given>,
+) -> Result<Shown, Error> {
+    let (org, id) = (client.org.clone(), client.id.clone());
+    let holdings = Holdings::read(app, tx).await?;
+    let (before, held) = (app.roles_of(&client), holdings.of_client(app, &client));
+    let was = shown(app, &client);
+    client.given = given;
     let after = app.roles_of(&client);
     let bytes: usize = after.iter().map(|role| role.as_str().len()).sum();
     if after.len() > MOST_ROLES || bytes > MOST_BYTES {
@@ -104,17 +123,56 @@ async fn give(
     }
     let holds = holdings.of_client(app, &client);
     reach.gives(&holds.difference(&held).cloned().collect())?;
-    reach.makes(&subject(by.org(), id, &before), &subject(by.org(), id, &after))?;
-    tx.set_given(id, client.given.as_ref()).await?;
+    reach.makes(&subject(&org, &id, &before), &subject(&org, &id, &after))?;
+    tx.set_given(&id, client.given.as_ref(), app.clock.now()).await?;
     // Tokens that are about name the roles of before; the permissions of a role are the policy's.
-    let (principal, groups) = (principal(by.org(), id), Vec::new());
-    app.record(&mut tx, Fact::Holds { principal, groups, roles: after }).await?;
+    let (principal, groups) = (principal(&org, &id), Vec::new());
+    app.record(tx, Fact::Holds { principal, groups, roles: after }).await?;
     let change = Change::between(&told(&was), &told(&shown(app, &client)));
-    app.audit(&mut tx, by, Event::GrantsChanged, id, change);
+    app.audit(tx, actor, Event::GrantsChanged, &id, change);
     tx.move_revision().await?;
-    app.commit(tx).await?;
-    tracing::info!(by = %by.principal(), app.id = %id, "gave an application other rights");
     Ok(shown(app, &client))
+}
+
+/// Whether a client holds that by itself.
+pub fn has(app: &App, client: &Client, grant: &Grant) -> bool {
+    match grant {
+        Grant::Role(role) => app.roles_of(client).contains(role),
+        Grant::Permission(power) => {
+            client.given.as_ref().is_some_and(|given| given.permissions.contains(power))
+        }
+        Grant::Group(_) => false,
+    }
+}
+
+/// Take a role or a permission from an application, by that reach. One that held what its product says
+/// holds the rest of it from then on.
+///
+/// # Errors
+///
+/// When the application may do more than the reach.
+pub async fn take(
+    app: &App,
+    tx: &mut Tx,
+    reach: &Reach,
+    actor: Actor,
+    id: &AppId,
+    grant: &Grant,
+) -> Result<(), Error> {
+    let client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
+    within(app, tx, reach, &client).await?;
+    let mut given = if let Some(given) = &client.given {
+        given.clone()
+    } else {
+        let roles = app.roles_of(&client);
+        let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
+        let roles = named(&Holdings::read(app, tx).await?, app, &names)?;
+        Given { roles, permissions: BTreeSet::new() }
+    };
+    given.roles.retain(|(role, _)| !matches!(grant, Grant::Role(taken) if taken == role));
+    given.permissions.retain(|power| !matches!(grant, Grant::Permission(taken) if taken == power));
+    change(app, tx, reach, actor, client, Some(given)).await?;
+    Ok(())
 }
 
 /// Check that whoever has this reach may let an application do all that it holds, as whoever can sign in

@@ -9,6 +9,7 @@ use axum::body::Body;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use policy::strict;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, error::Category};
 
 use crate::{
@@ -58,9 +59,28 @@ pub async fn json(config: &Config, headers: &HeaderMap, body: Body) -> Result<Fi
         let what = "the `Content-Type` must be `application/json`";
         return Err(BodyFault::Unreadable(what.to_owned()));
     }
-    let bytes = read(config, body).await?;
+    let bytes = read(config, body, config.max_body_bytes).await?;
     let members = strict::from_slice(&bytes).map_err(|error| unreadable(&error))?;
     Ok(Fields::new(members))
+}
+
+/// Read JSON of a shape that is known, of that many bytes at the most.
+///
+/// # Errors
+///
+/// When it is something else, too large, or too slow in coming.
+pub async fn whole<T: DeserializeOwned>(
+    config: &Config,
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+) -> Result<T, BodyFault> {
+    if media(headers)? != Media::Json {
+        let what = "the `Content-Type` must be `application/json`";
+        return Err(BodyFault::Unreadable(what.to_owned()));
+    }
+    let bytes = read(config, body, most).await?;
+    strict::from_slice(&bytes).map_err(|error| unreadable(&error))
 }
 
 /// Where the JSON stops being right, and in what way. The parser's own words may hold a piece of the
@@ -107,12 +127,11 @@ pub async fn pairs(
         let what = "the `Content-Type` must be `application/x-www-form-urlencoded`";
         return Err(BodyFault::Unreadable(what.to_owned()));
     }
-    let bytes = read(config, body).await?;
+    let bytes = read(config, body, config.max_body_bytes).await?;
     Ok(form_urlencoded::parse(&bytes).into_owned().collect())
 }
 
-async fn read(config: &Config, body: Body) -> Result<Vec<u8>, BodyFault> {
-    let most = config.max_body_bytes;
+async fn read(config: &Config, body: Body, most: usize) -> Result<Vec<u8>, BodyFault> {
     let patience = Duration::from_secs(config.read_timeout_secs);
     let read = tokio::time::timeout(patience, Limited::new(body, most).collect());
     match read.await {

@@ -52,6 +52,7 @@ use crate::{
     post::{self, Post},
     publish::{self, Policies, Progress, Proposals},
     store::{Committed, Store, StoreError, Turn},
+    usage::{Own, Usage},
     words,
 };
 
@@ -329,6 +330,7 @@ impl Identity {
             leads: Leads::default(),
             proposals: Proposals::default(),
             feed,
+            own_use: Own::default(),
             longest_token_secs,
         });
         Ok((Self { app, hold }, first))
@@ -343,6 +345,11 @@ impl Identity {
     /// The way in for products and policies that change while it runs.
     pub fn policies(&self) -> Policies {
         Policies::of(&self.app)
+    }
+
+    /// The way in for what a proxy in this process reports of use.
+    pub fn usage(&self) -> Usage {
+        Usage::of(&self.app)
     }
 
     /// The public key that proxies elsewhere are to believe, as `feed.keys` takes it.

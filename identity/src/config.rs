@@ -44,6 +44,9 @@ pub struct Config {
     pub retrievable_secrets: bool,
     /// How many days an entry of the audit log is kept. Default: for ever.
     pub audit_retention_days: Option<u64>,
+    /// How many days it is kept when a permission was last used. Default: for ever, which is as long as
+    /// whoever used it is there.
+    pub usage_retention_days: Option<u64>,
     /// The largest request body read, in bytes. Default: 65536.
     pub max_body_bytes: usize,
     /// How many connections may be open at once; more wait to be accepted. Default: 1024.
@@ -100,6 +103,7 @@ impl Default for Config {
             signing_algorithm: Algorithm::default(),
             retrievable_secrets: false,
             audit_retention_days: None,
+            usage_retention_days: None,
             max_body_bytes: 65_536,
             max_connections: 1024,
             read_timeout_secs: 30,
@@ -138,9 +142,10 @@ impl Config {
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let lifetime = 1..=LONGEST_SECS;
         let scheme = ["http://", "https://"].iter().any(|scheme| self.issuer.starts_with(scheme));
-        let keeps = self.audit_retention_days.is_none_or(|days| (1..=36_500).contains(&days));
+        let days = |days: Option<u64>| days.is_none_or(|days| (1..=36_500).contains(&days));
         for (key, good, rule) in [
-            ("audit_retention_days", keeps, "1 to 36500"),
+            ("audit_retention_days", days(self.audit_retention_days), "1 to 36500"),
+            ("usage_retention_days", days(self.usage_retention_days), "1 to 36500"),
             ("issuer", scheme, "to start with `http://` or `https://`"),
             ("audience", !self.audience.is_empty(), "it is not empty"),
             ("access_token_secs", lifetime.contains(&self.access_token_secs), "1 to 31536000"),

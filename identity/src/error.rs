@@ -86,6 +86,16 @@ pub enum Error {
     NoSuchCredential,
     #[error("nobody of that id is listed")]
     NoSuchGuest,
+    #[error("no such review, or not yours to decide in")]
+    NoSuchReview,
+    #[error("the review is closed")]
+    ReviewClosed,
+    #[error("nobody decides about their own access")]
+    OwnAccess,
+    #[error("it was taken away already; whoever is to have it is given it anew")]
+    AlreadyRevoked,
+    #[error("it gives more than when it was looked at; look at it again, and decide then")]
+    ItemChanged,
     #[error("no such identity provider")]
     NoSuchIdentityProvider,
     #[error("the person is nobody at that identity provider")]

@@ -152,6 +152,7 @@ pub async fn admit(app: &App, headers: &HeaderMap) -> Result<(), Error> {
     let permission = engine.permission(PRODUCT, resource, action);
     let decide = |permission| engine.decide(&Query { subject, permission, facts: &facts });
     if ours && permission.is_some_and(|permission| decide(permission).allowed()) {
+        app.own_use.note(&subject.principal, PRODUCT, NEED, app.clock.now());
         return Ok(());
     }
     tracing::info!(principal = %subject.principal, "reading the feed was refused");

@@ -112,7 +112,8 @@ pub async fn patch(
     }
     then.map_or(Ok(()), |then| reach.shapes(by.org(), &then))?;
     let before = holdings.administered(&mut tx).await?;
-    tx.update_group(&group).await?;
+    let changed = (group.roles != was.roles).then(|| app.clock.now());
+    tx.update_group(&group, changed).await?;
     holdings.still_administered(&mut tx, before).await?;
     tx.move_revision().await?;
     let members = tx.members_of(name).await?;

@@ -23,6 +23,7 @@ use crate::{
     logouts,
     model::event::Actor,
     problem::chain,
+    usage,
 };
 
 /// How often it is looked who leads, and what is due.
@@ -58,6 +59,18 @@ const JOBS: &[Job] = &[
         by: By::Each,
         every: MINUTE,
         work: |app| Box::pin(tend(app)),
+    },
+    Job {
+        name: "keeping what was used",
+        by: By::Each,
+        every: MINUTE,
+        work: |app| Box::pin(usage::keep_own(app)),
+    },
+    Job {
+        name: "forgetting what was used",
+        by: By::Leader,
+        every: MINUTE,
+        work: |app| Box::pin(usage::forget(app)),
     },
     Job {
         name: "telling of log-outs",
@@ -120,6 +133,9 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
         }
     }
     app.leads.0.store(false, Ordering::Release);
+    if let Err(error) = usage::keep_own(&app).await {
+        tracing::warn!(error = %chain(&error), "what was used in the last minute is not kept");
+    }
     // What has only been counted would be forgotten.
     if let Err(error) = audit::sweep(&app, u64::MAX).await {
         tracing::warn!(error = %chain(&error), "failures of the last minute are not in the audit log");

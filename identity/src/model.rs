@@ -13,6 +13,7 @@ pub mod guest;
 pub mod identity_provider;
 pub mod passkey;
 pub mod provider;
+pub mod review;
 pub mod role;
 pub mod session;
 pub mod settings;

@@ -123,7 +123,8 @@ pub async fn patch(
         role.permissions = permissions;
     }
     let before = holdings.administered(&mut tx).await?;
-    tx.update_role(&role).await?;
+    let changed = (role.permissions != was.permissions).then(|| app.clock.now());
+    tx.update_role(&role, changed).await?;
     holdings.still_administered(&mut tx, before).await?;
     app.audit(&mut tx, by, Event::RoleChanged, name, Change::between(&was, &role));
     tx.move_revision().await?;

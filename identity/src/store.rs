@@ -59,6 +59,7 @@ mod passkeys;
 mod password_links;
 mod postgres;
 mod providers;
+mod reviews;
 mod roles;
 mod sessions;
 mod settings;
@@ -66,6 +67,7 @@ mod signed_in;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod users;
 
 use std::{path::Path, time::Duration};
@@ -85,6 +87,7 @@ pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 pub use fitness::Fitness;
 pub use password_links::PasswordLink;
+pub use usage::{Changed, Watched};
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);

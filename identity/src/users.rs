@@ -18,7 +18,7 @@ use crate::{
     holdings::Holdings,
     login,
     model::{
-        event::{Change, Event},
+        event::{Actor, Change, Event},
         user::{Credentials, NewUser, User},
     },
     origin::Origin,
@@ -130,19 +130,7 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
     tx.update_user(&user).await?;
     user.disabled = patch.disabled.unwrap_or(user.disabled);
     if let Some(wanted) = wanted.filter(|wanted| *wanted != user.groups) {
-        let holdings = Holdings::read(app, &mut tx).await?;
-        let added: Vec<_> =
-            wanted.iter().filter(|group| !user.groups.contains(group)).cloned().collect();
-        reach.gives(&holdings.of_groups(&added)?)?;
-        let changed = principal(by.org(), id);
-        reach.makes(&person(changed.clone(), &user.groups), &person(changed, &wanted))?;
-        if user.groups.iter().any(|group| !wanted.contains(group)) {
-            covers(&reach, &holdings, by.org(), &user)?;
-        }
-        let before = holdings.administered(&mut tx).await?;
-        tx.set_groups(id, &wanted).await?;
-        holdings.still_administered(&mut tx, before).await?;
-        user.groups = wanted;
+        regroup(app, &mut tx, &reach, by.org(), &mut user, wanted).await?;
     }
     if user.disabled != was.disabled {
         let holdings = Holdings::read(app, &mut tx).await?;
@@ -166,6 +154,53 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), user.id = %id, "changed user {id}");
     Ok(user)
+}
+
+/// Put a person into these groups, and into no other.
+async fn regroup(
+    app: &App,
+    tx: &mut Tx,
+    reach: &Reach,
+    org: &OrgId,
+    user: &mut User,
+    wanted: Vec<GroupName>,
+) -> Result<(), Error> {
+    let holdings = Holdings::read(app, tx).await?;
+    let added: Vec<_> =
+        wanted.iter().filter(|group| !user.groups.contains(group)).cloned().collect();
+    reach.gives(&holdings.of_groups(&added)?)?;
+    let changed = principal(org, &user.id);
+    reach.makes(&person(changed.clone(), &user.groups), &person(changed, &wanted))?;
+    if user.groups.iter().any(|group| !wanted.contains(group)) {
+        covers(reach, &holdings, org, user)?;
+    }
+    let before = holdings.administered(tx).await?;
+    tx.set_groups(&user.id, &wanted, app.clock.now()).await?;
+    holdings.still_administered(tx, before).await?;
+    user.groups = wanted;
+    Ok(())
+}
+
+/// Take a person out of a group, by that reach.
+///
+/// # Errors
+///
+/// When the person holds more than it, or nobody would be left to administer.
+pub async fn take_out(
+    app: &App,
+    tx: &mut Tx,
+    reach: &Reach,
+    actor: Actor,
+    (org, id): (&OrgId, &UserId),
+    group: &GroupName,
+) -> Result<(), Error> {
+    let mut user = tx.user(id).await?.ok_or(Error::NoSuchUser)?;
+    let was = user.clone();
+    let left = user.groups.iter().filter(|held| *held != group).cloned().collect();
+    regroup(app, tx, reach, org, &mut user, left).await?;
+    app.record(tx, standing(org, &user)).await?;
+    app.audit(tx, actor, Event::UserChanged, id, Change::between(&was, &user));
+    Ok(())
 }
 
 /// Remove a person, who may do no more than the caller. Their tokens stop working before this

@@ -50,11 +50,14 @@ mod sqlite {
     mod providers;
     mod recorded;
     mod rekey;
+    mod reviews;
     mod sessions;
     mod settings;
     mod sign_in;
+    mod stale;
     mod start;
     mod tenants;
+    mod usage;
     mod walks;
 }
 
@@ -99,12 +102,15 @@ mod postgres {
     mod rekey;
     mod replicas;
     mod restored;
+    mod reviews;
     mod sessions;
     mod settings;
     mod shared;
     mod sign_in;
+    mod stale;
     mod start;
     mod tenants;
+    mod usage;
     mod walks;
     mod walls;
 }

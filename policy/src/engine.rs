@@ -217,6 +217,11 @@ impl Engine {
         self.by_permission.get(&permission).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// How many permissions there are.
+    pub fn permission_count(&self) -> usize {
+        self.permissions.len()
+    }
+
     /// What an id stands for.
     pub fn name(&self, id: PermissionId) -> Option<(&ProductName, &Permission)> {
         let known = self.permissions.get(id.0 as usize)?;

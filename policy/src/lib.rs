@@ -43,4 +43,5 @@ pub mod strict;
 pub mod table;
 pub mod template;
 pub mod token;
+pub mod usage;
 mod valid;

@@ -57,7 +57,7 @@ enum Key {
 #[derive(Clone)]
 struct Kept {
     value: HeaderValue,
-    _about: Arc<policy::held::Held>,
+    _about: Arc<crate::authenticate::Holding>,
 }
 
 impl std::fmt::Debug for Signer {

@@ -1,6 +1,6 @@
 //! Bearer token → caller, in the light of what has changed since the token was made.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -18,14 +18,45 @@ use crate::{
     issuers::{Digest, Issuers},
     live::{InForce, Remembered},
     refusal::Why,
+    usage::Used,
 };
+
+/// What a bearer holds, and what of it was used of late.
+#[derive(Debug)]
+pub struct Holding {
+    held: Held,
+    used: Used,
+}
+
+impl Holding {
+    /// What was used.
+    pub fn used(&self) -> &Used {
+        &self.used
+    }
+}
+
+impl Deref for Holding {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.held
+    }
+}
+
+impl PartialEq for Holding {
+    fn eq(&self, other: &Self) -> bool {
+        self.held == other.held
+    }
+}
+
+impl Eq for Holding {}
 
 /// A caller, and what it holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
     pub caller: Arc<Caller>,
     /// What the token says, corrected by the changes since.
-    pub held: Arc<Held>,
+    pub held: Arc<Holding>,
 }
 
 impl Bearer {
@@ -72,8 +103,8 @@ fn held(
     remembered: &Remembered,
     groups: &Arc<[GroupName]>,
     roles: &Arc<[RoleName]>,
-) -> Arc<Held> {
-    let same = |held: &Held| {
+) -> Arc<Holding> {
+    let same = |held: &Holding| {
         let subject = held.subject();
         in_force.engine.knows(held) && subject.groups == *groups && subject.roles == *roles
     };
@@ -82,7 +113,10 @@ fn held(
     }
     let principal = remembered.caller.subject.principal.clone();
     let subject = Subject { principal, groups: Arc::clone(groups), roles: Arc::clone(roles) };
-    let held = Arc::new(in_force.engine.held(&subject));
+    let engine = &in_force.engine;
+    // Whoever another issuer vouches for has no account that could be reviewed.
+    let watched = if remembered.vouch.is_none() { engine.permission_count() } else { 0 };
+    let held = Arc::new(Holding { held: engine.held(&subject), used: Used::of(watched) });
     remembered.held.store(Some(Arc::clone(&held)));
     held
 }

@@ -113,6 +113,19 @@ impl Permit {
         })
     }
 
+    /// Who was let through by which permissions, where the policies allowed it.
+    pub fn used(&self) -> Option<(&Bearer, &[PermissionId])> {
+        match (&self.basis, &self.bearer, &self.target.needs) {
+            (Basis::Policies(_), Some(bearer), Some(Needs::Permissions(by))) => Some((bearer, by)),
+            _ => None,
+        }
+    }
+
+    /// When it was decided, in seconds since the epoch.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
     /// The product.
     pub fn product(&self) -> &str {
         &self.target.product.name

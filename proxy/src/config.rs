@@ -67,6 +67,8 @@ pub struct Config {
     pub max_connections: usize,
     /// How long requests in flight may take to end after a signal to stop, in seconds. Default: 10.
     pub shutdown_secs: u64,
+    /// How often identity is told which permissions were used, in seconds; 0 for never. Default: 60.
+    pub usage_report_secs: u64,
     /// Where the identity service is, for the proxy that runs apart from it. Default: none; the
     /// calls that it owns are refused.
     pub identity: Option<Upstream>,
@@ -110,6 +112,7 @@ impl Default for Config {
             max_body_bytes: 64 * 1024,
             max_connections: 4096,
             shutdown_secs: 10,
+            usage_report_secs: 60,
             identity: None,
             relay_proof: None,
             max_staleness: None,
@@ -134,6 +137,9 @@ impl Config {
         at_least("max_header_bytes", self.max_header_bytes, 1024)?;
         at_least("max_body_bytes", self.max_body_bytes, 1024)?;
         at_least("max_connections", self.max_connections, 1)?;
+        if self.usage_report_secs > 3600 {
+            return Err("`proxy.usage_report_secs` is 3600 at most, or 0 for never".to_owned());
+        }
         if let Some(assertion) = &self.assertion {
             let secs = assertion.lifetime_secs;
             if !(10..=600).contains(&secs) {

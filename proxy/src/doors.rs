@@ -249,6 +249,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Networks, live::Live, metrics::Metrics, peer::Trusted, policies::Policies,
+        usage::Usage,
     };
 
     /// A gate with nothing in force.
@@ -258,7 +259,8 @@ mod tests {
             live: Arc::new(Live::new(Vec::new(), "postern".to_owned(), 1)),
             trusted: Trusted::new(&Networks(vec!["127.0.0.0/8".parse().unwrap()])),
             metrics: metrics.clone(),
-            policies: Arc::new(Policies::new(metrics)),
+            policies: Arc::new(Policies::new(metrics.clone())),
+            usage: Arc::new(Usage::new(metrics)),
         }
     }
 

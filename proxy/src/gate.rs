@@ -24,6 +24,7 @@ use crate::{
     policies::Policies,
     refusal::{Refusal, Why},
     route::Target,
+    usage::Usage,
 };
 
 /// How the product is found.
@@ -59,6 +60,7 @@ pub struct Gate {
     pub trusted: Trusted,
     pub metrics: Metrics,
     pub policies: Arc<Policies>,
+    pub usage: Arc<Usage>,
 }
 
 impl Gate {
@@ -89,6 +91,9 @@ impl Gate {
             Ok(permit) => {
                 self.metrics.allowed(ask.door, &permit, took);
                 audit::allowed(&asked, &permit);
+                if let (Some(in_force), Some((bearer, by))) = (&current, permit.used()) {
+                    self.usage.note(&in_force.engine, bearer, by, permit.now());
+                }
                 let errors = permit.decision().map(|d| d.errors.as_slice()).unwrap_or_default();
                 self.policies.failed(permit.revision(), errors);
                 Ok(permit)

@@ -34,6 +34,7 @@ pub mod sync;
 mod tls;
 mod upgrade;
 pub mod upstreams;
+pub mod usage;
 
 use std::sync::Arc;
 

@@ -15,7 +15,6 @@ use policy::{
     changes::{Changes, Standing},
     complaint::Complaints,
     engine::Engine,
-    held::Held,
     model::{
         caller::{Caller, Principal},
         decision::{OnError, Revision},
@@ -28,6 +27,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::{
+    authenticate::Holding,
     clock,
     config::{ProductConfig, Reasons},
     fresh::Fresh,
@@ -44,7 +44,7 @@ pub type Verified = moka::sync::Cache<[u8; 32], Arc<Remembered>>;
 pub struct Remembered {
     pub caller: Arc<Caller>,
     /// What its bearer held when it was last used.
-    pub held: ArcSwapOption<Held>,
+    pub held: ArcSwapOption<Holding>,
     /// What it rests on where a foreign issuer has vouched for it; for our own it is the set that it
     /// is remembered in.
     pub vouch: Option<Arc<Vouch>>,

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub relayed: Histogram,
     /// Foreign issuers.
     pub issuers: IssuerMetrics,
+    /// The use of permissions, on its way to identity.
+    pub usage: UsageMetrics,
     /// What comes in, and who it goes to.
     pub traffic: TrafficMetrics,
 }
@@ -89,6 +91,38 @@ impl TrafficMetrics {
         registry.register(Box::new(too_often.clone()))?;
         registry.register(Box::new(rates_unshared.clone()))?;
         Ok(Self { tls_failures, upstream_failures, upstreams, too_often, rates_unshared })
+    }
+}
+
+/// What is counted of the use of permissions.
+#[derive(Debug, Clone)]
+pub struct UsageMetrics {
+    /// Uses that identity has taken.
+    pub reported: IntCounter,
+    /// Uses that identity would not take.
+    pub dropped: IntCounter,
+    /// Uses for which there was no room.
+    pub lost: IntCounter,
+    /// Reports that did not arrive.
+    pub failures: IntCounter,
+}
+
+impl UsageMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::with_opts(Opts::new(format!("postern_usage_{name}"), help))?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        Ok(Self {
+            reported: counter("reported_total", "Uses of permissions that identity was told.")?,
+            dropped: counter(
+                "dropped_total",
+                "Uses that identity did not take: nobody it knows, or nothing.",
+            )?,
+            lost: counter("lost_total", "Uses that were not kept, for want of room.")?,
+            failures: counter("report_failures_total", "Reports that did not reach identity.")?,
+        })
     }
 }
 
@@ -228,6 +262,7 @@ impl Metrics {
             connections,
             relayed,
             issuers: IssuerMetrics::make(registry)?,
+            usage: UsageMetrics::make(registry)?,
             traffic: TrafficMetrics::make(registry)?,
         })
     }

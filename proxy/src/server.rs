@@ -65,6 +65,7 @@ use crate::{
     sync::{self, report::Report},
     tls::{Serving, TlsError, Wire},
     upstreams::{UpstreamError, Upstreams},
+    usage::Usage,
 };
 
 /// How many connections the operators' listener holds.
@@ -232,6 +233,7 @@ pub struct Server {
     report: Arc<Report>,
     stores: Arc<Stores>,
     opened: Opened,
+    usage: Arc<Usage>,
 }
 
 impl Server {
@@ -252,8 +254,9 @@ impl Server {
         let live = live.on_error(config.on_error).issuers_are(issuers);
         let live = live.bounded(config.max_staleness);
         let policies = Arc::new(Policies::new(metrics.clone()));
+        let usage = Arc::new(Usage::new(metrics.clone()));
         let (report, stores) = Default::default();
-        Ok(Self { config, live: Arc::new(live), metrics, policies, report, stores, opened })
+        Ok(Self { config, live: Arc::new(live), metrics, policies, report, stores, opened, usage })
     }
 
     /// The same, with plain Cedar stores beside the products.
@@ -277,6 +280,11 @@ impl Server {
         &self.report
     }
 
+    /// What is used, for whoever reports it.
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
+    }
+
     /// What is in force; turns ready with the first snapshot.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
@@ -293,7 +301,7 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, report, stores, opened } = self;
+        let Self { config, live, metrics, policies, report, stores, opened, usage } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -323,6 +331,7 @@ impl Server {
             trusted: Trusted::new(&config.trusted_proxies),
             metrics: metrics.clone(),
             policies,
+            usage,
         });
         let (mut ready, mut stopped) = (live.ready(), shutdown.clone());
         tokio::select! {

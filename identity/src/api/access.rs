@@ -1,4 +1,6 @@
-//! `/v1/access`: who holds what, and through which group and role.
+//! `/v1/access`: who holds what, through which group and role, and since when it was not used.
+
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -27,7 +29,7 @@ use crate::{
 
 /// How many people or applications are read for a page, unless the client says otherwise, and at the
 /// most.
-const LIMIT: (u64, u64) = (10, 100);
+pub const LIMIT: (u64, u64) = (10, 100);
 
 /// The routes of the access report.
 pub fn router() -> OpenApiRouter<App> {
@@ -64,24 +66,35 @@ struct Wire {
 /// A permission, and the way that somebody holds it by.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Held)]
+#[serde(rename_all = "camelCase")]
 struct HeldWire {
     product: String,
     /// As `resource:action`.
     permission: String,
     group: Option<String>,
     role: Option<String>,
+    /// To the hour. `null` where it was never seen.
+    #[schema(format = DateTime)]
+    last_used_at: Option<String>,
+    /// From when on it was held by this way, would have been seen to be used, and was not. `null` where
+    /// no proxy reports the use of the product.
+    #[schema(format = DateTime)]
+    unused_since: Option<String>,
 }
 
 /// What is asked for, as the API's description has it.
 #[expect(dead_code, reason = "describes what `Asked` reads")]
 #[derive(utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
 struct Asking {
     /// What is held of this product alone.
     product: Option<String>,
     /// Only this.
     #[param(example = "users:get")]
     permission: Option<String>,
+    /// What was not used for so many days, as far as anybody looked.
+    #[param(minimum = 1, maximum = 3650)]
+    unused_for_days: Option<u64>,
     /// The `next` of the page before.
     cursor: Option<String>,
     /// How many people or applications are read for a page; 10 if it is left out.
@@ -98,6 +111,8 @@ impl From<Holder> for Wire {
             permission: held.power.1.to_string(),
             group: held.group.map(|group| group.to_string()),
             role: held.role.map(|role| role.to_string()),
+            last_used_at: held.last_used.map(rfc3339),
+            unused_since: held.unused_since.map(rfc3339),
         };
         Self {
             kind: kind(&holder),
@@ -133,6 +148,11 @@ impl Asked {
             match name.as_ref() {
                 "product" => asked.wanted.product = Some(value.into_owned()),
                 "permission" => asked.wanted.permission = Some(value.into_owned()),
+                "unusedForDays" => {
+                    let days = value.parse().ok().filter(|days| (1..=3650).contains(days));
+                    let rule = Error::BadQuery("`unusedForDays` is 1 to 3650");
+                    asked.wanted.unused_for_days = Some(days.ok_or(rule)?);
+                }
                 "cursor" => {
                     let after = after(&value).ok_or(Error::BadQuery("`cursor` is a `next`"))?;
                     asked.after = Some(after);
@@ -148,8 +168,7 @@ impl Asked {
             seen.push(name);
         }
         if !seen.iter().any(|name| name == "format") {
-            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-            asked.csv = accept.is_some_and(|accept| accept.trim().starts_with("text/csv"));
+            asked.csv = accepts_csv(headers);
         }
         if asked.csv && asked.limit.is_some() {
             return Err(Error::BadQuery("a table has no pages: leave `limit` out"));
@@ -158,7 +177,14 @@ impl Asked {
     }
 }
 
-fn after(text: &str) -> Option<After> {
+/// Whether `Accept` asks for a table.
+pub fn accepts_csv(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.trim().starts_with("text/csv"))
+}
+
+/// The place that a `cursor` means.
+pub fn after(text: &str) -> Option<After> {
     let (kind, rest) = text.split_once('-')?;
     let (at, id) = rest.split_once('-')?;
     let at = at.bytes().all(|byte| byte.is_ascii_digit()).then(|| at.parse().ok())??;
@@ -171,7 +197,8 @@ fn after(text: &str) -> Option<After> {
     }
 }
 
-fn cursor(after: &After) -> String {
+/// The `cursor` of a place.
+pub fn cursor(after: &After) -> String {
     match after {
         After::User(at, id) => format!("u-{at}-{id}"),
         After::Application(at, id) => format!("a-{at}-{id}"),
@@ -192,7 +219,16 @@ async fn list(
     let asked = Asked::read(query.as_deref().unwrap_or_default(), &headers)?;
     let Asked { wanted, after, limit, csv } = asked;
     if csv {
-        return table(app, by, wanted, after).await;
+        let desk = Arc::new((app, by, wanted));
+        return table("access", sheet::rows([COLUMNS]), after, move |after| {
+            let desk = Arc::clone(&desk);
+            async move {
+                let (app, by, wanted) = &*desk;
+                let (holders, next) = access::page(app, by, wanted, after, LIMIT.1).await?;
+                Ok((rows(holders), next))
+            }
+        })
+        .await;
     }
     let limit = limit.unwrap_or(LIMIT.0);
     let (holders, next) = access::page(&app, &by, &wanted, after, limit).await?;
@@ -201,59 +237,75 @@ async fn list(
     Ok(([(CACHE_CONTROL, "no-store")], Json(page)).into_response())
 }
 
-const COLUMNS: [&str; 8] =
-    ["type", "id", "name", "product", "permission", "group", "role", "last_sign_in_at"];
+const COLUMNS: [&str; 10] = [
+    "type",
+    "id",
+    "name",
+    "product",
+    "permission",
+    "group",
+    "role",
+    "last_sign_in_at",
+    "last_used_at",
+    "unused_since",
+];
 
-async fn table(
-    app: App,
-    by: Admin,
-    wanted: Wanted,
-    after: Option<After>,
-) -> Result<Response, Problem> {
-    let (first, next) = access::page(&app, &by, &wanted, after, LIMIT.1).await?;
-    let head = Bytes::from([sheet::rows([COLUMNS]), rows(first)].concat());
-    let rest = stream::unfold((next, app, by, wanted), |(from, app, by, wanted)| async move {
+/// All of it as a table, page by page while the client takes it. The first page is read before it is
+/// answered.
+pub async fn table<P, F, Fut>(
+    name: &'static str,
+    head: Vec<u8>,
+    from: Option<P>,
+    page: F,
+) -> Result<Response, Problem>
+where
+    P: Send + 'static,
+    F: Fn(Option<P>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(Vec<u8>, Option<P>), Error>> + Send,
+{
+    let (first, next) = page(from).await?;
+    let head = Bytes::from([head, first].concat());
+    let rest = stream::unfold((next, page), move |(from, page)| async move {
         let from = from?;
-        match access::page(&app, &by, &wanted, Some(from), LIMIT.1).await {
-            Ok((holders, next)) => Some((Ok(Bytes::from(rows(holders))), (next, app, by, wanted))),
+        match page(Some(from)).await {
+            Ok((rows, next)) => Some((Ok(Bytes::from(rows)), (next, page))),
             // Cut off, so that nobody takes it for the whole.
             Err(error) => {
-                tracing::error!(%error, "an access report broke off");
-                let broken = Err(std::io::Error::other("broken off"));
-                Some((broken, (None, app, by, wanted)))
+                tracing::error!(%error, "the table of `{name}` broke off");
+                Some((Err(std::io::Error::other("broken off")), (None, page)))
             }
         }
     });
     let body = Body::from_stream(stream::once(async { Ok(head) }).chain(rest));
     let mut response = body.into_response();
-    for (name, value) in [
-        (CONTENT_TYPE, "text/csv; charset=utf-8"),
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_DISPOSITION, "attachment; filename=\"access.csv\""),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
+    let file = HeaderValue::try_from(format!("attachment; filename=\"{name}.csv\""));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(file.ok().map(|file| (CONTENT_DISPOSITION, file)));
     Ok(response)
 }
 
 /// A row a permission and way; one without any, for somebody who holds nothing.
 fn rows(holders: Vec<Holder>) -> Vec<u8> {
-    let mut all: Vec<[String; 8]> = Vec::new();
+    let mut all: Vec<[String; 10]> = Vec::new();
     for holder in holders {
         let (kind, id) = (kind(&holder).to_owned(), holder.principal.id().to_owned());
         let last = holder.last_sign_in.map(rfc3339).unwrap_or_default();
-        let row = |[product, permission, group, role]: [String; 4]| {
+        let row = |[product, permission, group, role]: [String; 4], [used, unused]: [String; 2]| {
             let (kind, id, name) = (kind.clone(), id.clone(), holder.name.clone());
-            [kind, id, name, product, permission, group, role, last.clone()]
+            [kind, id, name, product, permission, group, role, last.clone(), used, unused]
         };
         if holder.holds.is_empty() {
-            all.push(row(Default::default()));
+            all.push(row(Default::default(), Default::default()));
         }
         for held in &holder.holds {
             let (product, permission) = &held.power;
             let group = held.group.as_ref().map(ToString::to_string).unwrap_or_default();
             let role = held.role.as_ref().map(ToString::to_string).unwrap_or_default();
-            all.push(row([product.to_string(), permission.to_string(), group, role]));
+            let times = [held.last_used, held.unused_since];
+            let times = times.map(|at| at.map(rfc3339).unwrap_or_default());
+            all.push(row([product.to_string(), permission.to_string(), group, role], times));
         }
     }
     sheet::rows(all)

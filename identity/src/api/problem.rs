@@ -59,6 +59,11 @@ fn code(error: &Error) -> Code {
         Error::NoSuchCredential => Code("IDE-9040", S::NOT_FOUND, "Credential Not Found"),
         Error::CredentialEnded => Code("IDE-9041", S::CONFLICT, "Credential Has Ended"),
         Error::NoSuchRole => Code("IDE-9003", S::NOT_FOUND, "Role Not Found"),
+        Error::NoSuchReview => Code("IDE-9063", S::NOT_FOUND, "Review Not Found"),
+        Error::ReviewClosed => Code("IDE-9064", S::CONFLICT, "Review Closed"),
+        Error::OwnAccess => Code("IDE-9065", S::FORBIDDEN, "Own Access"),
+        Error::AlreadyRevoked => Code("IDE-9066", S::CONFLICT, "Already Revoked"),
+        Error::ItemChanged => Code("IDE-9067", S::CONFLICT, "Item Changed"),
         Error::NoSuchGuest => Code("IDE-9030", S::NOT_FOUND, "Guest Not Found"),
         Error::NoSuchIdentityProvider => {
             Code("IDE-9051", S::NOT_FOUND, "Identity Provider Not Found")

@@ -55,9 +55,10 @@ fn code(error: &Error) -> Code {
             Code("AUT-0009", S::PAYLOAD_TOO_LARGE, "Body Too Large")
         }
         Error::Body(BodyFault::TooSlow) => Code("AUT-0009", S::REQUEST_TIMEOUT, "Body Too Slow"),
-        Error::Forbidden { .. } | Error::Exceeds(_) | Error::NotTheService(_) => {
-            Code("AUT-9001", S::FORBIDDEN, "Permission Denied")
-        }
+        Error::Forbidden { .. }
+        | Error::Exceeds(_)
+        | Error::OwnAccess
+        | Error::NotTheService(_) => Code("AUT-9001", S::FORBIDDEN, "Permission Denied"),
         Error::NoSuchPath
         | Error::NoSuchUser
         | Error::NoSuchGroup
@@ -67,6 +68,7 @@ fn code(error: &Error) -> Code {
         | Error::NoSuchApplication
         | Error::NoSuchCredential
         | Error::NoSuchGuest
+        | Error::NoSuchReview
         | Error::NoSuchIdentityProvider
         | Error::NoSuchIdentity => Code("AUT-9002", S::NOT_FOUND, "Not Found"),
         Error::NoSuchMethod => Code("AUT-9003", S::METHOD_NOT_ALLOWED, "Method Not Allowed"),
@@ -79,6 +81,9 @@ fn code(error: &Error) -> Code {
         | Error::GroupMapped
         | Error::RoleHeld
         | Error::CredentialEnded
+        | Error::ReviewClosed
+        | Error::AlreadyRevoked
+        | Error::ItemChanged
         | Error::BuiltIn
         | Error::DefaultApplication
         | Error::LastAdministrator

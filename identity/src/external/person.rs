@@ -92,7 +92,7 @@ async fn regroup(
         return Ok(user);
     }
     let before = holdings.administered(tx).await?;
-    tx.set_groups(&user.id, &groups).await?;
+    tx.set_groups(&user.id, &groups, app.clock.now()).await?;
     match holdings.still_administered(tx, before).await {
         Err(Error::LastAdministrator) => {
             let told = "Nobody would be left to administer your organization. Ask whoever runs this \

@@ -156,6 +156,12 @@ events! {
     /// A copy took the database's place.
     Restored = "installation.restored",
 
+    /// A campaign in which it is reviewed who holds what.
+    ReviewCreated = "review.created",
+    /// Somebody decided about one of its items; what was taken away has an entry of its own.
+    ReviewDecided = "review.decided",
+    ReviewClosed = "review.closed",
+
     AuditExported = "audit.exported",
     /// The oldest entries were forgotten, as configured.
     AuditTrimmed = "audit.trimmed",

@@ -5,7 +5,7 @@ use policy::model::{
     name::{AppId, OrgId, ProductName, RoleName},
 };
 
-use super::{Conn, StoreError, Tx};
+use super::{Conn, StoreError, Tx, sql};
 use crate::model::app::{Given, role_of_permissions};
 
 #[derive(sqlx::FromRow)]
@@ -82,8 +82,10 @@ impl Tx {
         &mut self,
         app: &AppId,
         given: Option<&Given>,
+        now: u64,
     ) -> Result<(), StoreError> {
-        const FLAG: &str = "UPDATE applications SET own_grants = $3 WHERE org_id = $1 AND id = $2";
+        const FLAG: &str = "UPDATE applications SET own_grants = $3, given_at = $4 \
+                            WHERE org_id = $1 AND id = $2";
         const NO_ROLES: &str = "DELETE FROM application_roles WHERE org_id = $1 AND app_id = $2";
         const NO_PERMISSIONS: &str =
             "DELETE FROM application_permissions WHERE org_id = $1 AND app_id = $2";
@@ -93,7 +95,10 @@ impl Tx {
                                   (org_id, app_id, product, permission) VALUES ($1, $2, $3, $4)";
         let own = i64::from(given.is_some());
         let org = self.org.clone();
-        run!(self.conn, sqlx::query(FLAG).bind(org.as_str()).bind(app.as_str()).bind(own));
+        run!(
+            self.conn,
+            sqlx::query(FLAG).bind(org.as_str()).bind(app.as_str()).bind(own).bind(sql(now))
+        );
         for statement in [NO_ROLES, NO_PERMISSIONS] {
             run!(self.conn, sqlx::query(statement).bind(org.as_str()).bind(app.as_str()));
         }

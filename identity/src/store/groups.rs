@@ -91,12 +91,21 @@ impl Tx {
         self.set_roles(&group.name, &group.roles).await
     }
 
-    /// Change what a group is called and what it holds.
-    pub async fn update_group(&mut self, group: &Group) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE groups SET title = $3 WHERE org_id = $1 AND name = $2";
+    /// Change what a group is called and what it holds; `changed` is when that became other.
+    pub async fn update_group(
+        &mut self,
+        group: &Group,
+        changed: Option<u64>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE groups SET title = $3, changed_at = COALESCE($4, changed_at) \
+                           WHERE org_id = $1 AND name = $2";
         run!(
             self.conn,
-            sqlx::query(SQL).bind(self.org.as_str()).bind(group.name.as_str()).bind(&group.title)
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(group.name.as_str())
+                .bind(&group.title)
+                .bind(changed.map(sql))
         );
         self.set_roles(&group.name, &group.roles).await
     }

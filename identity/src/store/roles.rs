@@ -81,10 +81,15 @@ impl Tx {
         Ok(())
     }
 
-    /// Change what a role is called and what it permits.
-    pub async fn update_role(&mut self, role: &Role) -> Result<(), StoreError> {
-        const SQL: &str =
-            "UPDATE roles SET title = $3, permissions = $4 WHERE org_id = $1 AND name = $2";
+    /// Change what a role is called and what it permits; `changed` is when that became other.
+    pub async fn update_role(
+        &mut self,
+        role: &Role,
+        changed: Option<u64>,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE roles SET title = $3, permissions = $4, \
+                           changed_at = COALESCE($5, changed_at) \
+                           WHERE org_id = $1 AND name = $2";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -92,6 +97,7 @@ impl Tx {
                 .bind(role.name.as_str())
                 .bind(&role.title)
                 .bind(serde_json::to_string(&role.permissions)?)
+                .bind(changed.map(sql))
         );
         Ok(())
     }

@@ -207,7 +207,7 @@ impl Tx {
                 .bind(&user.password_hash)
                 .bind(sql(now))
         );
-        self.set_groups(&user.id, &user.groups).await
+        self.set_groups(&user.id, &user.groups, now).await
     }
 
     /// Change what a person is called, and how they are reached.
@@ -272,15 +272,28 @@ impl Tx {
         &mut self,
         id: &UserId,
         groups: &[GroupName],
+        now: u64,
     ) -> Result<(), StoreError> {
-        const CLEAR: &str = "DELETE FROM memberships WHERE org_id = $1 AND user_id = $2";
-        const SQL: &str =
-            "INSERT INTO memberships (org_id, user_id, group_name) VALUES ($1, $2, $3)";
-        run!(self.conn, sqlx::query(CLEAR).bind(self.org.as_str()).bind(id.as_str()));
-        for group in groups {
+        const LEAVE: &str =
+            "DELETE FROM memberships WHERE org_id = $1 AND user_id = $2 AND group_name = $3";
+        const JOIN: &str = "INSERT INTO memberships (org_id, user_id, group_name, added_at) \
+                            VALUES ($1, $2, $3, $4)";
+        let before = self.groups_of(id).await?;
+        let org = self.org.clone();
+        for group in before.iter().filter(|group| !groups.contains(group)) {
             run!(
                 self.conn,
-                sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(group.as_str())
+                sqlx::query(LEAVE).bind(org.as_str()).bind(id.as_str()).bind(group.as_str())
+            );
+        }
+        for group in groups.iter().filter(|group| !before.contains(group)) {
+            run!(
+                self.conn,
+                sqlx::query(JOIN)
+                    .bind(org.as_str())
+                    .bind(id.as_str())
+                    .bind(group.as_str())
+                    .bind(sql(now))
             );
         }
         Ok(())

@@ -41,7 +41,7 @@ async fn who_holds_what_is_told_with_every_way_to_it() {
     assert_eq!(names.len(), 5);
     assert_eq!((names[0], names[3]), ("admin", "app-lerian"));
     let one = all.iter().find(|one| one["id"] == ana.as_str()).unwrap();
-    let via = |group: &str, role: &str| json!({"product": "demo", "permission": "things:get", "group": group, "role": role});
+    let via = |group: &str, role: &str| json!({"product": "demo", "permission": "things:get", "group": group, "role": role, "lastUsedAt": null, "unusedSince": null});
     let ways = [via("demo-viewer-group", "demo-viewer-role"), via("readers", "reader")];
     assert_eq!(one["holds"], json!(ways));
     assert_eq!(one["lastSignInAt"], "2027-01-15T08:01:00Z");
@@ -64,7 +64,7 @@ async fn who_holds_what_is_told_with_every_way_to_it() {
     let csv = service.get("/v1/access?format=csv&permission=things:get", &admin).await;
     assert_eq!(csv.headers["content-type"], "text/csv; charset=utf-8");
     let text = String::from_utf8(csv.bytes.to_vec()).unwrap();
-    let row = format!("user,{ana},ana,demo,things:get,readers,reader,2027-01-15T08:01:00Z");
+    let row = format!("user,{ana},ana,demo,things:get,readers,reader,2027-01-15T08:01:00Z,,");
     assert!(text.lines().any(|line| line == row), "{text}");
     assert_eq!(text.lines().count(), 5);
 }

@@ -55,6 +55,7 @@ resources:
   application-credentials: [get, post, delete]
   audit: [get]
   access: [get]
+  reviews: [get, post, patch]
   sessions: [get, delete]
   settings: [get, patch]
   providers: [get, post, patch, delete]

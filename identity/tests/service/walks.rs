@@ -59,6 +59,7 @@ const EVERYBODYS: &[&str] = &["update-password:patch"];
 /// Operations for whoever is signed in.
 const SIGNED_IN: &[&str] = &[
     "get /oauth2/userinfo",
+    "get /v1/assigned-reviews",
     "get /v1/permissions",
     "get /v1/permissions/",
     "get /v1/sessions",
@@ -95,6 +96,7 @@ const PLAIN: &[&str] = &[
     "disableSsl",
     "disabled",
     "domain",
+    "dueAt",
     "email",
     "enabled",
     "endpoint",
@@ -139,6 +141,7 @@ const PLAIN: &[&str] = &[
     "trustEmail",
     "trustMfa",
     "type",
+    "undecided",
     "username",
 ];
 
@@ -260,6 +263,7 @@ fn unknown(template: &str) -> String {
         _ => "0191e1a0-0000-7000-8000-000000000000",
     };
     let mut path = template.replace("{id}", name).replace("{service}", "nothing");
+    path = path.replace("{item}", "1");
     for place in ["{credential}", "{sid}", "{providerId}", "{passkey}", "{provider}"] {
         path = path.replace(place, name);
     }
@@ -340,6 +344,13 @@ impl Two {
         let provider = provider["id"].as_str().unwrap().to_owned();
         let body = json!({"providerId": provider, "rule": CANARY});
         service.post(&format!("{of_app}/providers"), &admin, body).await.expect(201);
+        let body = json!({"name": CANARY, "reviewers": [user], "groups": [group]});
+        service
+            .patch(&format!("/v1/users/{user}"), &admin, json!({"groups": [group]}))
+            .await
+            .is(200);
+        let review = service.post("/v1/reviews", &admin, body).await.expect(201);
+        let review = review["id"].as_str().unwrap().to_owned();
         let issuer = Issuer::start().await;
         let through = issuer.provide(&service, &admin, json!({"name": CANARY})).await;
         let path = format!("/v1/users/{user}/identities/{through}");
@@ -347,6 +358,11 @@ impl Two {
         service.sign_in(&format!("{CANARY}-ana"), PASSWORD).await;
         let sessions = service.get(&format!("/v1/users/{user}/sessions"), &admin).await.expect(200);
         let theirs = BTreeMap::from([
+            ("reviewers", user.clone()),
+            ("reviewerGroups", group.clone()),
+            ("reviews", review.clone()),
+            ("assigned-reviews", review),
+            ("items", "1".to_owned()),
             ("users", user),
             ("applications", app["id"].as_str().unwrap().to_owned()),
             ("newUserGroups", group.clone()),

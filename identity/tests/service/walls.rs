@@ -45,6 +45,10 @@ const TENANTS: &[&str] = &[
     "guests",
     "owned",
     "guest_groups",
+    "user_uses",
+    "reviews",
+    "review_items",
+    "application_uses",
     "logouts",
     "identity_providers",
     "external_identities",
@@ -86,6 +90,12 @@ async fn two_tenants() -> (Service, PgConnection) {
              INSERT INTO familiar_networks SELECT 'n-{org}'::bytea, '{org}', id, 0, 9000000000 \
              FROM users WHERE username = '{user}'; \
              INSERT INTO guests VALUES ('{org}', 'sso:1', '', 0, 0); \
+             INSERT INTO reviews VALUES ('r-{org}', '{org}', '{{}}', 0, NULL); \
+             INSERT INTO review_items VALUES ('{org}', 'r-{org}', 1, '{{}}', NULL, NULL); \
+             INSERT INTO user_uses SELECT '{org}', id, 'demo', 'things:get', 0 \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO application_uses SELECT '{org}', id, 'demo', 'things:get', 0 \
+             FROM applications WHERE name = '{app}'; \
              INSERT INTO owned VALUES ('{org}', 'group', 'g', ''); \
              INSERT INTO identity_providers VALUES ('{org}', 'i-{org}', '', '', '', NULL, '{{}}', 1, 0); \
              INSERT INTO external_identities SELECT '{org}', 'i-{org}', 's', id, 0 \

@@ -8,6 +8,13 @@ use super::caller::{Authentication, Subject};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PermissionId(pub(crate) u32);
 
+impl PermissionId {
+    /// Its place among [`crate::engine::Engine::permission_count`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// One question to the engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {

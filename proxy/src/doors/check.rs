@@ -103,6 +103,7 @@ impl Check<'_> {
             audit::checked(&asked, id, told, product, &permission, &verdict.decision);
             let Decision { revision, errors, .. } = &verdict.decision;
             self.gate.policies.failed(*revision, errors);
+            self.gate.usage.note(engine, bearer, verdict.permission.as_slice(), self.now);
             return None;
         }
         let put = authorize::Asked {

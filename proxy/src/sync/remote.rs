@@ -23,6 +23,7 @@ use policy::{
     feed::{News, Publisher},
     model::{decision::Revision, name::ProductName},
     signed::{self, VerifyingKey},
+    usage::{Report as UsageReport, Taken},
 };
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -60,7 +61,7 @@ pub struct Source {
 
 /// A feed, followed.
 pub struct Remote {
-    wire: Wire,
+    wire: Arc<Wire>,
     keys: Vec<VerifyingKey>,
     keep_alive: u64,
     publisher: Publisher,
@@ -93,7 +94,8 @@ impl std::fmt::Debug for Remote {
     }
 }
 
-/// Follow a feed until the process ends. What it brings goes to `publisher`'s other end.
+/// Follow a feed until the process ends. What it brings goes to `publisher`'s other end. Beside it,
+/// where the use of permissions is told.
 ///
 /// # Errors
 ///
@@ -102,11 +104,12 @@ pub fn follow(
     source: Source,
     publisher: Publisher,
     server: &crate::server::Server,
-) -> Result<impl Future<Output = ()> + Send + use<>, StartError> {
+) -> Result<(impl Future<Output = ()> + Send + use<>, Desk), StartError> {
     let Source { url, client_id, client_secret, keys, spool, products, max_staleness } = source;
     let folder = spool;
     let spool = Spool::open(&folder, client_secret.expose_secret().as_bytes())?;
-    let wire = Wire::new(url, client_id, client_secret, &products)?;
+    let wire = Arc::new(Wire::new(url, client_id, client_secret, &products)?);
+    let desk = Desk(Arc::clone(&wire));
     server.report().follows(wire.base().as_str(), &folder);
     let remote = Arc::new(Remote {
         wire,
@@ -121,7 +124,22 @@ pub fn follow(
         current: watch::Sender::new(false),
         spool: Notify::new(),
     });
-    Ok(async move { remote.run(spool).await })
+    Ok((async move { remote.run(spool).await }, desk))
+}
+
+/// Where identity takes reports.
+#[derive(Debug, Clone)]
+pub struct Desk(Arc<Wire>);
+
+impl Desk {
+    /// Tell which permissions were used.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not arrive, or was not taken.
+    pub async fn report(&self, report: &UsageReport) -> Result<Taken, String> {
+        self.0.report(report).await.map_err(|error| error.to_string())
+    }
 }
 
 /// Why a feed cannot even be tried.

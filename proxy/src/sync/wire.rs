@@ -11,8 +11,9 @@ use policy::{
     changes::Sequence,
     model::{decision::Revision, name::ProductName},
     signed::SignedError,
+    usage::{Report, Taken},
 };
-use reqwest::{Client, Response, Url, redirect::Policy};
+use reqwest::{Client, RequestBuilder, Response, Url, redirect::Policy};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
@@ -166,9 +167,13 @@ impl Wire {
     }
 
     /// Ask, with a token; one that is not taken is forgotten.
-    async fn get(&self, url: Url, patience: Duration) -> Result<Response, FeedError> {
+    async fn ask(
+        &self,
+        request: RequestBuilder,
+        patience: Duration,
+    ) -> Result<Response, FeedError> {
         let token = self.token().await?;
-        let request = self.client.get(url).bearer_auth(token.expose_secret());
+        let request = request.bearer_auth(token.expose_secret());
         let response = in_time(patience, request.send()).await??;
         match response.status() {
             StatusCode::OK | StatusCode::NOT_MODIFIED => Ok(response),
@@ -195,11 +200,25 @@ impl Wire {
         if !self.products.is_empty() {
             url.query_pairs_mut().append_pair("products", &self.products);
         }
-        let response = self.get(url, PATIENCE + Duration::from_secs(WAIT_SECS)).await?;
+        let patience = PATIENCE + Duration::from_secs(WAIT_SECS);
+        let response = self.ask(self.client.get(url), patience).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
         in_time(SNAPSHOT_TIME, whole(response, MOST_SNAPSHOT)).await?.map(Some)
+    }
+
+    /// Tell which permissions were used.
+    ///
+    /// # Errors
+    ///
+    /// When it did not arrive, or was not taken.
+    pub async fn report(&self, report: &Report) -> Result<Taken, FeedError> {
+        let request = self.client.post(self.at("/internal/v1/usage")).json(report);
+        let response = self.ask(request, PATIENCE).await?;
+        let body = in_time(PATIENCE, whole(response, MOST_ANSWER)).await??;
+        let none = |_| FeedError::Malformed("it does not say what became of a report");
+        serde_json::from_slice(&body).map_err(none)
     }
 
     /// The changes after a place, and every one that follows.
@@ -212,7 +231,7 @@ impl Wire {
         url.query_pairs_mut()
             .append_pair("after", &after.0.to_string())
             .append_pair("keep_alive", &keep_alive.to_string());
-        let response = self.get(url, PATIENCE).await?;
+        let response = self.ask(self.client.get(url), PATIENCE).await?;
         if response.status() != StatusCode::OK {
             return Err(FeedError::Status(response.status()));
         }
