@@ -6,6 +6,7 @@
 mod apply;
 mod audit;
 mod backup;
+mod import;
 mod keys;
 mod org;
 mod users;
@@ -39,6 +40,8 @@ enum Command {
     Audit(audit::Command),
     /// Bring organizations, roles, groups, people and applications to a declared state
     Apply(apply::Args),
+    /// Carry over people, groups and applications from an export of the original
+    Import(import::Args),
     /// Organizations: the tenants of this installation
     Org(org::Args),
     /// People, when nobody can sign in to look after them
@@ -60,6 +63,7 @@ pub fn run(Args { config, command }: Args) -> ExitCode {
         Command::Keys(args) => keys::run(&admin, &args),
         Command::Audit(command) => audit::run(&admin, &command),
         Command::Apply(args) => apply::run(&admin, &args),
+        Command::Import(args) => import::run(&admin, &args),
         Command::Org(args) => org::run(&admin, args),
         Command::Users(args) => users::run(&admin, args),
         Command::Backup(args) => backup::back_up(&admin, &args),

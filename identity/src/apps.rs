@@ -113,10 +113,28 @@ pub async fn create(
         Registration { grant_types: vec![GrantType::ClientCredentials], ..Registration::default() };
     let registration = asked.onto(machine, &app.config)?;
     named(app, &name, &registration)?;
+    let credentials = Credentials::make()?;
+    let public = registration.public;
+    let made = adopt(app, by, &credentials, (name, description), registration).await?;
+    Ok((made, Some(credentials.secret).filter(|_| !public)))
+}
+
+/// Make an application that has these credentials. It will hold the roles of its product, which may permit
+/// no more than the caller may do.
+///
+/// # Errors
+///
+/// When there is a client of that id.
+pub async fn adopt(
+    app: &App,
+    by: &Admin,
+    credentials: &Credentials,
+    (name, description): (String, String),
+    registration: Registration,
+) -> Result<Application, Error> {
     words::line(&name).map_err(|rule| Error::rule("name", rule))?;
     words::line(&description).map_err(|rule| Error::rule("description", rule))?;
     let roles = app.roles_of_application(&name);
-    let credentials = Credentials::make()?;
     let public = registration.public;
     let vault = (app.config.retrievable_secrets && !public).then_some(&app.master);
     let new =
@@ -129,7 +147,7 @@ pub async fn create(
     app.audit(&mut tx, by, Event::ApplicationCreated, &made.id, Change::made(&made));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %made.id, "made application {}", made.id);
-    Ok((made, Some(credentials.secret).filter(|_| !public)))
+    Ok(made)
 }
 
 /// Check that whoever has this reach may let an application do what its roles permit: those that the

@@ -283,7 +283,9 @@ impl Past {
     fn touched<'a>(&'a self) -> impl Iterator<Item = &'a Principal> {
         let of = |fact: &'a Fact| match fact {
             Fact::Holds { principal, .. } | Fact::Gone { principal } => Some(principal),
-            Fact::SessionEnded { .. } | Fact::TokenRevoked { .. } => None,
+            Fact::SessionEnded { .. } | Fact::TokenRevoked { .. } | Fact::TokensEnded { .. } => {
+                None
+            }
         };
         let mut touched: Vec<_> = self.told.iter().filter_map(of).collect();
         touched.sort_by_key(ToString::to_string);

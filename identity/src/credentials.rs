@@ -21,6 +21,7 @@ use crate::{
         event::{Change, Event},
     },
     problem::chain,
+    signed_in,
     store::Tx,
     words,
 };
@@ -147,24 +148,32 @@ pub async fn rotate(
     Ok((new, secret))
 }
 
-/// Let a credential open nothing from now on. Tokens that were given for it live out.
+/// Let a credential open nothing from now on. Tokens that were given for it live out, unless every token
+/// that the application has for itself is to end with it.
 pub async fn retire(
     app: &App,
     by: &Admin,
     id: &AppId,
     credential: &Uuid,
+    end_tokens: bool,
 ) -> Result<Credential, Error> {
-    let (mut tx, _) = by.begin(app).await?;
+    let (mut tx, reach) = by.begin(app).await?;
     let mut found = find(&mut tx, id, credential).await?;
     let now = app.clock.now();
-    if !found.has_ended(now) {
+    let retires = !found.has_ended(now);
+    if end_tokens {
+        signed_in::end_tokens(app, by, &mut tx, &reach, id).await?;
+    }
+    if retires {
         let was = told(&found);
         found.expires_at = Some(now);
         tx.end_credential(credential, now, found.successor.as_ref()).await?;
         let change = Change::between(&was, &told(&found));
         app.audit(&mut tx, by, Event::CredentialRetired, id, change);
-        app.commit(tx).await?;
         tracing::info!(by = %by.principal(), app.id = %id, credential.id = %credential, "retired a credential");
+    }
+    if retires || end_tokens {
+        app.commit(tx).await?;
     }
     Ok(found)
 }

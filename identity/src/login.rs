@@ -192,7 +192,8 @@ pub async fn prove(
 }
 
 /// Compare a password with somebody's, or with nobody's, as a guess that is counted; and how they are
-/// known here. `typed` is what was typed as a name. `tx` has looked them up.
+/// known here. Hashes that came from elsewhere cost otherwise than ours: for nobody, the work is that of
+/// somebody, who depends on what was typed. `typed` is what was typed as a name. `tx` has looked them up.
 ///
 /// # Errors
 ///
@@ -206,11 +207,16 @@ pub async fn compare(
 ) -> Result<(Match, Acquaintance), Error> {
     let whom = (org, known.map(|known| &known.id), typed);
     let acquaintance = app.defence.known(app, &mut tx, whom, origin).await?;
+    let somebody = tx.hash_at(&app.defence.place(org, typed)).await?;
     drop(tx);
     let target = acquaintance.target();
     let guess = app.defence.guess(Some(org), target, origin, app.clock.now()).await?;
-    let hash = known.map(|known| known.password_hash.as_str()).filter(|_| guess.counts());
-    match app.passwords.verify(password, hash).await {
+    let held = known.map(|known| known.password_hash.as_str()).filter(|hash| !hash.is_empty());
+    let verdict = match held.filter(|_| guess.counts()) {
+        Some(hash) => app.passwords.verify(password, Some(hash)).await,
+        None => app.passwords.imitate(password, held.or(somebody.as_deref())).await,
+    };
+    match verdict {
         Ok(Match::No) => {
             if app.defence.failed(guess).await {
                 audit::failed(app, org, Event::Sprayed, Account::Unknown, None).await?;

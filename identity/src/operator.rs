@@ -3,6 +3,8 @@
 
 pub mod apply;
 pub mod declared;
+pub mod export;
+pub mod import;
 pub mod registry;
 
 use std::path::Path;

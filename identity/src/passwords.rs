@@ -5,6 +5,7 @@
 //! over. A sign-in for nobody costs the same as one for somebody.
 
 mod breached;
+pub mod foreign;
 mod rules;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -56,7 +57,7 @@ pub enum PasswordError {
 pub enum Match {
     No,
     Yes,
-    /// It fits, but the hash was made with less work than is asked for now.
+    /// It fits, but the hash was made elsewhere, or with less work than is asked for now.
     Outdated,
 }
 
@@ -104,6 +105,10 @@ impl Kitchen {
     }
 
     fn verify(&self, password: &[u8], hash: &str) -> Result<Match, PasswordError> {
+        if let Some(foreign) = hash.strip_prefix(foreign::MARK) {
+            let fits = foreign::fits(foreign, password)?;
+            return Ok(if fits { Match::Outdated } else { Match::No });
+        }
         let text = hash.strip_prefix(PEPPER).ok_or(argon2::password_hash::Error::Algorithm)?;
         let hash =
             PasswordHash::new(text).map_err(|_| argon2::password_hash::Error::EncodingInvalid)?;
@@ -214,6 +219,24 @@ impl Passwords {
             .work(move |kitchen| kitchen.verify(password.expose_secret().as_bytes(), &hash))
             .await?;
         Ok(if somebody && bytes <= LONGEST { verdict } else { Match::No })
+    }
+
+    /// The work of comparing a password with a hash, whatever comes of it: where there is nobody, or a guess
+    /// is not to be looked at.
+    ///
+    /// # Errors
+    ///
+    /// When too many are being compared.
+    pub async fn imitate(
+        &self,
+        password: &SecretString,
+        hash: Option<&str>,
+    ) -> Result<Match, PasswordError> {
+        match self.verify(password, hash).await {
+            // Somebody else's is damaged: that is not for this one to know.
+            Ok(_) | Err(PasswordError::Hash(_)) => Ok(Match::No),
+            Err(error) => Err(error),
+        }
     }
 
     /// Count a hash, for tests that compare what things cost.

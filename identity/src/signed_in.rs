@@ -86,7 +86,7 @@ pub async fn end(app: &App, by: &Admin, of: Of<'_>, id: &SessionId) -> Result<()
 }
 
 /// End all of them: a forced log-out of a person, or of everybody who is signed in through an
-/// application. None of them may do more than the caller.
+/// application, with the tokens that it has for itself. None of them may do more than the caller.
 ///
 /// # Errors
 ///
@@ -95,11 +95,36 @@ pub async fn end_all(app: &App, by: &Admin, of: Of<'_>) -> Result<(), Error> {
     let (mut tx, reach) = by.begin(app).await?;
     let all = find(app, &mut tx, of).await?;
     covers(app, by, &mut tx, &reach, &all).await?;
+    if let Of::Application(id) = of {
+        end_tokens(app, by, &mut tx, &reach, id).await?;
+    }
     let ended = stop(app, &mut tx, &all).await?;
     let change = Change::lost(&json!({"sessions": ended}));
     app.audit(&mut tx, by, Event::AllSessionsEnded, of, change);
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), "ended {} sessions", ended.len());
+    Ok(())
+}
+
+/// End every token that an application has for itself, which may do no more than the caller. Those that
+/// it asks for from the next second on are good.
+///
+/// # Errors
+///
+/// When there is no such application, or it may do more.
+pub async fn end_tokens(
+    app: &App,
+    by: &Admin,
+    tx: &mut Tx,
+    reach: &Reach,
+    id: &AppId,
+) -> Result<(), Error> {
+    let client = tx.client_of(id).await?.ok_or(Error::NoSuchApplication)?;
+    reach.gives(&Holdings::read(app, tx).await?.of_client(app, &client))?;
+    let principal = Principal::Application { org: by.org().clone(), id: id.clone() };
+    let made_through = app.clock.now();
+    app.record(tx, Fact::TokensEnded { principal, made_through }).await?;
+    app.audit(tx, by, Event::TokensEnded, id, Change::none());
     Ok(())
 }
 

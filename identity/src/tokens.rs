@@ -2,7 +2,10 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use policy::model::claims::{self, Audience, Claims};
+use policy::model::{
+    caller::Principal,
+    claims::{self, Audience, Claims},
+};
 use serde::Serialize;
 
 use crate::{
@@ -178,13 +181,19 @@ fn at_hash(access: &str) -> String {
 ///
 /// # Errors
 ///
-/// When no signature can be made.
+/// When no signature can be made; and in the second in which the application's tokens were ended, of
+/// which one that is made now could not be told apart.
 pub fn for_application(
     app: &App,
     client: &Client,
     audiences: Option<Vec<String>>,
 ) -> Result<Issued, Error> {
-    let mut claims = base(app, client, app.clock.now())?;
+    let now = app.clock.now();
+    let principal = Principal::Application { org: client.org.clone(), id: client.id.clone() };
+    if app.changes.ended_through(&principal).is_some_and(|ended| now <= ended) {
+        return Err(Error::Busy);
+    }
+    let mut claims = base(app, client, now)?;
     claims.sub = format!("{}/{}", claims::APPLICATION_OWNER, client.id);
     claims.kind = Some(claims::APPLICATION.to_owned());
     claims.owner = Some(claims::APPLICATION_OWNER.to_owned());

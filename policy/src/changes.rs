@@ -48,6 +48,8 @@ pub enum Fact {
     SessionEnded { session: SessionId },
     /// One token was revoked.
     TokenRevoked { token_id: String },
+    /// Every token of a principal that was made up to then was revoked; seconds since the epoch.
+    TokensEnded { principal: Principal, made_through: u64 },
 }
 
 /// What the changes say of a caller.
@@ -76,6 +78,8 @@ struct Facts {
     principals: HashMap<Principal, Held<Holding>>,
     sessions: HashMap<SessionId, Held<()>>,
     tokens: HashMap<String, Held<()>>,
+    /// Through when a principal's tokens have ended.
+    ended: HashMap<Principal, Held<u64>>,
 }
 
 /// The changes of the last token lifetime.
@@ -104,6 +108,14 @@ impl Changes {
             Fact::TokenRevoked { token_id } => {
                 put(&mut facts.tokens, token_id, Held { sequence, until, what: () });
             }
+            Fact::TokensEnded { principal, made_through } => {
+                let held = facts.ended.entry(principal);
+                let held = held.or_insert(Held { sequence, until, what: made_through });
+                // What has ended stays so, though a clock was put back since.
+                held.what = held.what.max(made_through);
+                held.until = held.until.max(until);
+                held.sequence = held.sequence.max(sequence);
+            }
         }
         drop(facts);
         self.newest.fetch_max(sequence.0, Ordering::AcqRel);
@@ -114,7 +126,8 @@ impl Changes {
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
         let ended = caller.session.as_ref().is_some_and(|s| facts.sessions.contains_key(s));
         let revoked = caller.token_id.as_ref().is_some_and(|t| facts.tokens.contains_key(t));
-        if ended || revoked {
+        let over = facts.ended.get(&caller.subject.principal);
+        if ended || revoked || over.is_some_and(|held| caller.not_before <= held.what) {
             return Standing::Revoked;
         }
         match facts.principals.get(&caller.subject.principal).map(|held| &held.what) {
@@ -126,18 +139,26 @@ impl Changes {
         }
     }
 
+    /// Through when the tokens of a principal have ended, where they have; seconds since the epoch. One that
+    /// was made in that second counts as made before.
+    pub fn ended_through(&self, principal: &Principal) -> Option<u64> {
+        let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
+        facts.ended.get(principal).map(|held| held.what)
+    }
+
     /// Drop what no living token can need. `now` is in seconds since the epoch.
     pub fn forget(&self, now: u64) {
         let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
         facts.principals.retain(|_, held| held.until > now);
         facts.sessions.retain(|_, held| held.until > now);
         facts.tokens.retain(|_, held| held.until > now);
+        facts.ended.retain(|_, held| held.until > now);
     }
 
     /// How many changes are held.
     pub fn len(&self) -> usize {
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-        facts.principals.len() + facts.sessions.len() + facts.tokens.len()
+        facts.principals.len() + facts.sessions.len() + facts.tokens.len() + facts.ended.len()
     }
 
     /// Whether none is held.
@@ -206,6 +227,38 @@ mod tests {
             changes.forget(100);
             assert!(changes.is_empty());
         }
+    }
+
+    #[test]
+    fn r_tokens_that_have_ended_are_refused_and_later_ones_are_not() {
+        let ended = |sequence, made_through| {
+            let principal = caller().subject.principal;
+            let fact = Fact::TokensEnded { principal, made_through };
+            Change { sequence: Sequence(sequence), until: 100, fact }
+        };
+        let made = |not_before| Caller { not_before, ..caller() };
+        let changes = Changes::default();
+        changes.apply(ended(2, 50));
+        for (at, expected) in
+            [(49, Standing::Revoked), (50, Standing::Revoked), (51, Standing::Unchanged)]
+        {
+            assert_eq!(changes.standing(&made(at)), expected, "{at}");
+        }
+        // One that comes late, or from a clock that was put back, brings nothing to life.
+        changes.apply(ended(1, 40));
+        changes.apply(ended(3, 45));
+        assert_eq!(changes.standing(&made(50)), Standing::Revoked);
+        assert_eq!(changes.ended_through(&caller().subject.principal), Some(50));
+        // Nobody else's, and what else is known of the principal goes beside it.
+        let mut other = made(1);
+        let org = "acme".parse().unwrap();
+        other.subject.principal = Principal::Application { org, id: "a1".parse().unwrap() };
+        assert_eq!(changes.standing(&other), Standing::Unchanged);
+        changes.apply(Change { sequence: Sequence(4), until: 100, fact: holds(1) });
+        assert_eq!(changes.standing(&made(50)), Standing::Revoked);
+        assert!(matches!(changes.standing(&made(51)), Standing::Moved { .. }));
+        changes.forget(100);
+        assert!(changes.is_empty());
     }
 
     proptest! {

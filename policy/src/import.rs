@@ -6,11 +6,11 @@
 //! is left out and told. The same source gives the same bytes.
 
 mod draft;
-mod tree;
 
 pub mod casdoor;
 pub mod declarations;
 pub mod openapi;
+pub mod tree;
 
 use std::{
     collections::BTreeMap,

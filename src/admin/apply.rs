@@ -80,7 +80,7 @@ fn show(out: &mut impl Write, plan: &Plan) -> Result<()> {
 }
 
 /// How far it is, on a line that is written over.
-fn progress(done: usize, all: usize) {
+pub fn progress(done: usize, all: usize) {
     const WIDTH: usize = 40;
     let full = WIDTH * done / all.max(1);
     let bar = format!("{}{}", "#".repeat(full), ".".repeat(WIDTH - full));

@@ -1,6 +1,10 @@
 //! `/v1/applications/{id}/credentials`.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    response::Response,
+};
 use http::StatusCode;
 use policy::model::name::AppId;
 use secrecy::SecretString;
@@ -22,6 +26,7 @@ use crate::{
     body::Fields,
     clock::rfc3339,
     credentials::{self, Asked},
+    error::Error,
     model::credential::{Credential, Proof},
     problem::Wrong,
 };
@@ -219,9 +224,12 @@ async fn rotate(
 /// Let a credential open nothing from now on.
 #[utoipa::path(post, path = "/v1/applications/{id}/credentials/{credential}/retire",
     tag = "credentials",
-    params(("id" = uuid::Uuid, Path, description = "The application."), ("credential" = Uuid, Path, description = "The credential.")),
+    params(("id" = uuid::Uuid, Path, description = "The application."), ("credential" = Uuid, Path, description = "The credential."),
+        ("endTokens" = Option<bool>, Query, description = "Whether every token that the application has for itself ends with it.")),
     responses(
         (status = 200, body = Wire, description = "The credential, ended."),
+        (status = 403, body = Wrong,
+            description = "`IDE-9002` the application, whose tokens are to end, may do more than the caller"),
         (status = 404, body = Wrong, description =
             "`IDE-1001` no such application; `IDE-9040` no such credential"),
     ))]
@@ -229,8 +237,14 @@ async fn retire(
     State(app): State<App>,
     by: Admin,
     Ids(id, credential): Ids<AppId, Uuid>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<Wire>, Problem> {
-    let retired = credentials::retire(&app, &by, &id, &credential).await?;
+    let end_tokens = match query.as_deref().unwrap_or_default() {
+        "" | "endTokens=false" => false,
+        "endTokens=true" => true,
+        _ => return Err(Error::BadQuery("the only parameter is `endTokens=true`").into()),
+    };
+    let retired = credentials::retire(&app, &by, &id, &credential, end_tokens).await?;
     Ok(Json(Wire::of(&app, retired, None)))
 }
 

@@ -231,12 +231,12 @@ async fn end_through(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Sign everybody out of an application.
+/// Sign everybody out of an application, and end every token that it has for itself.
 #[utoipa::path(delete, path = "/v1/applications/{id}/sessions", tag = "sessions",
     params(("id" = uuid::Uuid, Path, description = "The application.")),
     responses(
-        (status = 204, description = "The sign-ins have ended."),
-        (status = 403, body = Wrong, description = "`IDE-9002` somebody signed in may do more than the caller"),
+        (status = 204, description = "The sign-ins, and the application's own tokens, have ended."),
+        (status = 403, body = Wrong, description = "`IDE-9002` somebody signed in, or the application, may do more than the caller"),
         (status = 404, body = Wrong, description = "`IDE-1001` no such application"),
     ))]
 async fn end_all_through(

@@ -139,6 +139,17 @@ impl Tx {
         Ok(row.map(|row| Credentials { id: row.id, password_hash: row.password_hash }))
     }
 
+    /// The hash of whoever comes at a place among all people or next after it, to do for nobody the work
+    /// that is done for somebody.
+    pub async fn hash_at(&mut self, place: &str) -> Result<Option<String>, StoreError> {
+        const SQL: &str = hash!("", "id >= $2 ORDER BY id LIMIT 1");
+        Ok(on!(self.conn, |c| sqlx::query_scalar(SQL)
+            .bind(self.org.as_str())
+            .bind(place)
+            .fetch_optional(c)
+            .await?))
+    }
+
     /// The hash of a person's password; empty for somebody disabled.
     pub async fn password_hash(&mut self, id: &UserId) -> Result<Option<String>, StoreError> {
         const SQL: &str = hash!("", "id = $2");

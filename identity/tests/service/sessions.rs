@@ -103,7 +103,7 @@ async fn an_administrator_forces_a_log_out_of_a_person_or_of_an_application() {
     let log = service.get("/v1/audit?limit=6", &service.admin().await).await.expect(200);
     let told: Vec<_> =
         log["items"].as_array().unwrap().iter().map(|e| e["event"].clone()).collect();
-    assert_eq!(told[1..4], ["session.all-ended", "session.ended", "sign-in.succeeded"]);
+    assert_eq!(told[1..4], ["session.all-ended", "application.tokens-ended", "session.ended"]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::complaint::{Complaints, Place};
 
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
     Null,
     Bool(bool),
     Number(String),
@@ -25,22 +25,47 @@ pub(super) enum Value {
 
 /// A value, and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Node {
+pub struct Node {
     pub value: Value,
     pub place: Place,
 }
 
 /// A text, and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Text {
+pub struct Text {
     pub text: String,
     pub place: Place,
 }
 
 impl Node {
     /// Read a document.
-    pub(super) fn parse(source: &Source) -> Result<Self, Complaints> {
-        let raw: Spanned<Raw> = serde_saphyr::from_str(&source.text).map_err(|error| {
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or says a thing twice; with the place.
+    pub fn parse(source: &Source) -> Result<Self, Complaints> {
+        Self::read(source, serde_saphyr::Options::default())
+    }
+
+    /// Read a document of many entries, such as everybody of an organization: up to four million values.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::parse`].
+    pub fn parse_large(source: &Source) -> Result<Self, Complaints> {
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! {
+                max_events: 16_000_000,
+                max_nodes: 4_000_000,
+            },
+        };
+        Self::read(source, options)
+    }
+
+    fn read(source: &Source, options: serde_saphyr::Options) -> Result<Self, Complaints> {
+        let raw: Result<Spanned<Raw>, _> =
+            serde_saphyr::from_str_with_options(&source.text, options);
+        let raw = raw.map_err(|error| {
             let place = error.location().map_or(Place::file(Arc::clone(&source.file)), |at| {
                 place(&source.file, at.line(), at.column())
             });
@@ -54,7 +79,7 @@ impl Node {
     }
 
     /// A document that was read as JSON already; nothing in it has a place.
-    pub(super) fn of_json(json: &serde_json::Value) -> Self {
+    pub fn of_json(json: &serde_json::Value) -> Self {
         use serde_json::Value as Json;
 
         let nowhere = || Place::file("");
@@ -96,39 +121,43 @@ impl Node {
     }
 
     /// A member of a mapping. A member that is `null` is not there.
-    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+    pub fn get(&self, name: &str) -> Option<&Self> {
         let (_, node) = self.entries().iter().find(|(key, _)| key.text == name)?;
         (node.value != Value::Null).then_some(node)
     }
 
     /// The members of a mapping, in the order of the file; of anything else, none.
-    pub(super) fn entries(&self) -> &[(Text, Self)] {
+    pub fn entries(&self) -> &[(Text, Self)] {
         if let Value::Map(entries) = &self.value { entries } else { &[] }
     }
 
     /// The items of a list; of anything else, none.
-    pub(super) fn items(&self) -> &[Self] {
+    pub fn items(&self) -> &[Self] {
         if let Value::List(items) = &self.value { items } else { &[] }
     }
 
-    pub(super) fn text(&self) -> Option<&str> {
+    /// The text that it is.
+    pub fn text(&self) -> Option<&str> {
         if let Value::Text(text) = &self.value { Some(text) } else { None }
     }
 
-    pub(super) fn bool(&self) -> Option<bool> {
+    /// The truth that it is.
+    pub fn bool(&self) -> Option<bool> {
         if let Value::Bool(bool) = &self.value { Some(*bool) } else { None }
     }
 
-    pub(super) fn number(&self) -> Option<u64> {
+    /// The whole number that it is.
+    pub fn number(&self) -> Option<u64> {
         if let Value::Number(number) = &self.value { number.parse().ok() } else { None }
     }
 
-    pub(super) fn is_map(&self) -> bool {
+    /// Whether it is a mapping.
+    pub fn is_map(&self) -> bool {
         matches!(self.value, Value::Map(_))
     }
 
     /// Whether there is nothing in it: `null`, or an empty text, list or mapping.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         match &self.value {
             Value::Null => true,
             Value::Text(text) => text.is_empty(),
@@ -139,7 +168,7 @@ impl Node {
     }
 
     /// What kind of value it is, as a complaint names it.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "true or false",
