@@ -138,12 +138,15 @@ fn verified(in_force: &InForce, token: &str, now: u64) -> Result<Arc<Remembered>
         if caller.not_before > now.saturating_add(skew) {
             return Err(Why::BadToken(TokenError::NotYet));
         }
+        in_force.tokens.remembered.inc();
         return Ok(remembered);
     }
-    let (caller, vouch) = match in_force.issuers.verify(token, &key, now) {
-        Some(verified) => verified.map(|(caller, vouch)| (caller, Some(vouch)))?,
-        None => (own(in_force, token, now).map_err(Why::BadToken)?, None),
+    let verified = match in_force.issuers.verify(token, &key, now) {
+        Some(verified) => verified.map(|(caller, vouch)| (caller, Some(vouch))),
+        None => own(in_force, token, now).map(|caller| (caller, None)).map_err(Why::BadToken),
     };
+    let (caller, vouch) = verified.inspect_err(|_| in_force.tokens.refused.inc())?;
+    in_force.tokens.verified.inc();
     let remembered = Arc::new(Remembered { caller, held: ArcSwapOption::empty(), vouch });
     in_force.verified.insert(key, Arc::clone(&remembered));
     Ok(remembered)

@@ -113,12 +113,19 @@ impl Gate {
         seen: &mut Seen,
     ) -> Result<Permit, Why> {
         let in_force = current.ok_or(Why::Unavailable)?;
+        let laps = self.metrics.steps.measured();
         let target = Self::route(ask, in_force, seen)?;
+        laps.done("route");
         let now = clock::now();
-        authorize(&in_force.engine, target, Circumstances { id, client: ask.client, now }, || {
+        let circumstances = Circumstances { id, client: ask.client, now };
+        let verdict = authorize(&in_force.engine, target, circumstances, || {
             let authorization = credential(ask.headers)?;
-            authenticate::bearer(in_force, &self.live.changes, authorization, now)
-        })
+            let bearer = authenticate::bearer(in_force, &self.live.changes, authorization, now);
+            laps.done("authenticate");
+            bearer
+        });
+        laps.done("authorize");
+        verdict
     }
 
     fn route(ask: &Ask<'_>, in_force: &InForce, seen: &mut Seen) -> Result<Target, Why> {

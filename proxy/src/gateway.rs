@@ -3,7 +3,11 @@
 mod asked;
 mod grpc;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -56,6 +60,8 @@ pub struct Ctx {
     pool: Option<Arc<Pool>>,
     /// Those that the request was tried at.
     tried: SmallVec<[Arc<Endpoint>; 1]>,
+    /// When it was first sent to one.
+    sent: Option<Instant>,
     /// How much of the body has come, in bytes.
     body_bytes: u64,
     request_id: String,
@@ -77,6 +83,7 @@ impl ProxyHttp for Gateway {
             permit: None,
             pool: None,
             tried: SmallVec::new(),
+            sent: None,
             body_bytes: 0,
             request_id: String::new(),
             client: None,
@@ -167,6 +174,7 @@ impl ProxyHttp for Gateway {
         };
         let peer = pool.peer(&endpoint, session.is_upgrade_req() && session.is_body_empty());
         ctx.tried.push(endpoint);
+        ctx.sent.get_or_insert_with(Instant::now);
         Ok(Box::new(peer))
     }
 
@@ -236,6 +244,10 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if let (Some(permit), Some(sent)) = (&ctx.permit, ctx.sent.take()) {
+            let took = &self.gate.metrics.traffic.upstream_took;
+            took.with_label_values(&[permit.product()]).observe(sent.elapsed().as_secs_f64());
+        }
         if let Some(permit) = &ctx.permit {
             response.insert_header(forward::DECISION, permit.id().to_string())?;
         }

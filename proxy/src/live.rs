@@ -23,6 +23,7 @@ use policy::{
     snapshot::{Issuer, Snapshot},
     token::{BadKeys, Verifier},
 };
+use prometheus::IntCounter;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -32,6 +33,7 @@ use crate::{
     config::{ProductConfig, Reasons},
     fresh::Fresh,
     issuers::{Issuers, Vouch},
+    metrics::Metrics,
     route::Routes,
 };
 
@@ -67,6 +69,24 @@ pub struct InForce {
     /// Made anew with the keys: what an old key has vouched for is asked again.
     pub verified: Verified,
     pub guests: Guests,
+    pub tokens: TokenCounts,
+}
+
+/// How often a token was known already, verified anew, or refused.
+#[derive(Debug, Clone)]
+pub struct TokenCounts {
+    pub remembered: IntCounter,
+    pub verified: IntCounter,
+    pub refused: IntCounter,
+}
+
+impl TokenCounts {
+    /// Counted there.
+    pub fn new(metrics: &Metrics) -> Self {
+        let tokens = |outcome| metrics.steps.tokens(outcome);
+        let (remembered, verified) = (tokens("remembered"), tokens("verified"));
+        Self { remembered, verified, refused: tokens("refused") }
+    }
 }
 
 /// Bearers of other issuers' tokens of whom an organization itself says what they hold: their groups,
@@ -120,6 +140,7 @@ pub struct Live {
     issuers: Arc<Issuers>,
     ready: watch::Sender<bool>,
     fresh: Fresh,
+    tokens: TokenCounts,
     /// Two snapshots at once would race for the pointer, and the older might win.
     installing: Mutex<()>,
 }
@@ -137,6 +158,7 @@ impl Live {
             issuers: Arc::new(Issuers::none()),
             ready: watch::Sender::new(false),
             fresh: Fresh::new(None),
+            tokens: TokenCounts::new(&Metrics::new()),
             installing: Mutex::new(()),
         }
     }
@@ -144,6 +166,11 @@ impl Live {
     /// With policies that cannot be evaluated treated like that.
     pub fn on_error(self, on_error: OnError) -> Self {
         Self { on_error, ..self }
+    }
+
+    /// With tokens counted there.
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        Self { tokens: TokenCounts::new(metrics), ..self }
     }
 
     /// With tokens of these, too.
@@ -251,7 +278,9 @@ impl Live {
         let since = clock::now();
         let issuers = Arc::clone(&self.issuers);
         let guests = Guests::of(snapshot);
-        let in_force = InForce { engine, since, routes, verifier, issuers, verified, guests };
+        let tokens = self.tokens.clone();
+        let in_force =
+            InForce { engine, since, routes, verifier, issuers, verified, guests, tokens };
         self.current.store(Some(Arc::new(in_force)));
         self.ready.send_replace(true);
         Ok(revision)

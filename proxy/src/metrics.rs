@@ -1,6 +1,9 @@
 //! Every counter and histogram, in one list.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -45,6 +48,67 @@ pub struct Metrics {
     pub usage: UsageMetrics,
     /// What comes in, and who it goes to.
     pub traffic: TrafficMetrics,
+    /// The steps of a decision.
+    pub steps: StepMetrics,
+}
+
+/// What is counted of the steps of a decision.
+#[derive(Debug, Clone)]
+pub struct StepMetrics {
+    tokens: IntCounterVec,
+    took: HistogramVec,
+}
+
+impl StepMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_{name}"), help);
+        let tokens = IntCounterVec::new(
+            opts("tokens_total", "Tokens looked at: remembered, verified anew, or refused."),
+            &["outcome"],
+        )?;
+        let buckets = vec![1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 5e-5, 2.5e-4, 1e-3, 1e-2];
+        let opts = HistogramOpts::new(
+            "postern_step_seconds",
+            "How long the steps of a decision took; one decision of sixteen is measured.",
+        );
+        let took = HistogramVec::new(opts.buckets(buckets), &["step"])?;
+        registry.register(Box::new(tokens.clone()))?;
+        registry.register(Box::new(took.clone()))?;
+        Ok(Self { tokens, took })
+    }
+
+    /// A counter of tokens. It is had once, for it is asked for by name.
+    pub fn tokens(&self, outcome: &str) -> IntCounter {
+        self.tokens.with_label_values(&[outcome])
+    }
+
+    /// Measure the steps of one decision of sixteen.
+    pub fn measured(&self) -> Laps<'_> {
+        thread_local! {
+            static TURN: Cell<u8> = const { Cell::new(0) };
+        }
+        let turn = TURN.with(|turn| turn.replace(turn.get().wrapping_add(1)));
+        let since = turn.is_multiple_of(16).then(Instant::now);
+        Laps { took: &self.took, since: Cell::new(since) }
+    }
+}
+
+/// The steps of a decision, one after the other.
+#[derive(Debug)]
+pub struct Laps<'a> {
+    took: &'a HistogramVec,
+    /// When the step that is under way began; `None` when nothing is measured.
+    since: Cell<Option<Instant>>,
+}
+
+impl Laps<'_> {
+    /// That step is done, and the next begins.
+    pub fn done(&self, step: &str) {
+        let Some(since) = self.since.get() else { return };
+        let now = Instant::now();
+        self.took.with_label_values(&[step]).observe((now - since).as_secs_f64());
+        self.since.set(Some(now));
+    }
 }
 
 /// What is counted of clients and upstreams.
@@ -54,6 +118,8 @@ pub struct TrafficMetrics {
     pub tls_failures: IntCounter,
     /// Requests that an upstream failed to answer.
     pub upstream_failures: IntCounterVec,
+    /// How long an upstream took to begin its answer.
+    pub upstream_took: HistogramVec,
     /// The servers of a product, fit and unfit.
     pub upstreams: IntGaugeVec,
     /// Requests of somebody who asks too often.
@@ -73,6 +139,15 @@ impl TrafficMetrics {
             opts("upstream_failures_total", "Requests that an upstream failed to answer."),
             &["product"],
         )?;
+        let buckets = vec![5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 1e-1, 5e-1, 2.5, 10.0, 60.0];
+        let upstream_took = HistogramVec::new(
+            HistogramOpts::new(
+                "postern_upstream_seconds",
+                "How long an upstream took to begin its answer.",
+            )
+            .buckets(buckets),
+            &["product"],
+        )?;
         let upstreams = IntGaugeVec::new(
             opts("upstreams", "The servers of a product that get requests, and those that do not."),
             &["product", "state"],
@@ -87,10 +162,18 @@ impl TrafficMetrics {
         ))?;
         registry.register(Box::new(tls_failures.clone()))?;
         registry.register(Box::new(upstream_failures.clone()))?;
+        registry.register(Box::new(upstream_took.clone()))?;
         registry.register(Box::new(upstreams.clone()))?;
         registry.register(Box::new(too_often.clone()))?;
         registry.register(Box::new(rates_unshared.clone()))?;
-        Ok(Self { tls_failures, upstream_failures, upstreams, too_often, rates_unshared })
+        Ok(Self {
+            tls_failures,
+            upstream_failures,
+            upstream_took,
+            upstreams,
+            too_often,
+            rates_unshared,
+        })
     }
 }
 
@@ -264,6 +347,7 @@ impl Metrics {
             issuers: IssuerMetrics::make(registry)?,
             usage: UsageMetrics::make(registry)?,
             traffic: TrafficMetrics::make(registry)?,
+            steps: StepMetrics::make(registry)?,
         })
     }
 
@@ -311,5 +395,48 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names in a text, without what Prometheus adds to those of histograms.
+    fn named(text: &str) -> BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let names = words.filter(|word| word.starts_with("postern_"));
+        let bare = |name: &str| {
+            let ends = ["_bucket", "_sum", "_count"];
+            let cut = ends.iter().find_map(|end| name.strip_suffix(end));
+            cut.unwrap_or(name).to_owned()
+        };
+        names.map(bare).collect()
+    }
+
+    /// Whether there is a metric of that name: then there cannot be another, of other labels and help.
+    fn is_registered(registry: &Registry, name: &str) -> bool {
+        let other = IntGaugeVec::new(Opts::new(name, "another"), &["another"]).unwrap();
+        registry.register(Box::new(other)).is_err()
+    }
+
+    #[test]
+    fn dashboard_alerts_and_manual_name_what_there_is() {
+        for (what, text) in [
+            ("dashboard", include_str!("../../deploy/grafana/postern.json")),
+            ("alerts", include_str!("../../deploy/prometheus/postern.rules.yaml")),
+            ("manual", include_str!("../../docs/metrics.md")),
+        ] {
+            let names = named(text);
+            assert!(names.len() >= 8, "{what}: {names:?}");
+            for name in names {
+                let metrics = Metrics::new();
+                assert!(is_registered(&metrics.registry, &name), "{what} names `{name}`");
+            }
+        }
+        let metrics = Metrics::new();
+        assert!(!is_registered(&metrics.registry, "postern_nothing"));
     }
 }

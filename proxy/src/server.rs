@@ -251,7 +251,7 @@ impl Server {
         let live = Live::new(products, audience, config.remembered_tokens);
         let metrics = Metrics::new();
         let issuers = Arc::new(Issuers::new(config.issuers.clone(), &metrics));
-        let live = live.on_error(config.on_error).issuers_are(issuers);
+        let live = live.on_error(config.on_error).counted(&metrics).issuers_are(issuers);
         let live = live.bounded(config.max_staleness);
         let policies = Arc::new(Policies::new(metrics.clone()));
         let usage = Arc::new(Usage::new(metrics.clone()));
