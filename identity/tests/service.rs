@@ -38,6 +38,7 @@ mod sqlite {
     mod issuer;
     mod keys;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;
@@ -79,6 +80,7 @@ mod postgres {
     mod issuer;
     mod keys;
     mod oauth;
+    mod once;
     mod own_roles;
     mod passwords;
     mod policies;

@@ -104,7 +104,7 @@ impl Browser {
     }
 
     /// All the way to a code.
-    async fn code(&self, service: &Service, app: &App) -> String {
+    pub async fn code(&self, service: &Service, app: &App) -> String {
         let answer = self.get(service, &request(app, &[])).await;
         let answer = if answer.status == 303 {
             answer
@@ -171,7 +171,7 @@ pub async fn web(service: &Service) -> App {
     web_named(service, "Ledger & <Co>", json!({})).await
 }
 
-async fn web_named(service: &Service, name: &str, more: Value) -> App {
+pub async fn web_named(service: &Service, name: &str, more: Value) -> App {
     let mut body = json!({
         "name": name, "description": "x",
         "grantTypes": ["authorization_code", "refresh_token"],
