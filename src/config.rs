@@ -414,6 +414,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("proxy.max_header_bytes", Kind::Number),
     ("proxy.max_body_bytes", Kind::Number),
     ("proxy.max_connections", Kind::Number),
+    ("proxy.shared_rates", Kind::Flag),
     ("proxy.shutdown_secs", Kind::Number),
     ("proxy.identity", Kind::Text),
     ("authzen.url", Kind::Text),
@@ -430,6 +431,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("product.encoded_slash", Kind::Text),
     ("product.h2c", Kind::Flag),
     ("product.reasons", Kind::Text),
+    ("product.assertion", Kind::Flag),
 ];
 
 const PREFIX: &str = "POSTERN_";
@@ -494,6 +496,22 @@ impl Config {
         self.identity.database = self.database.resolve()?;
         self.identity.cache = self.cache.resolve()?;
         self.identity.master = self.master_key.resolve()?;
+        self.resolve_proxy()
+    }
+
+    /// The same for the proxy: where rates are counted together.
+    ///
+    /// # Errors
+    ///
+    /// When there is no Valkey, or its address cannot be used.
+    pub fn resolve_proxy(&mut self) -> Result<()> {
+        if self.proxy.shared_rates {
+            self.cache.resolve()?;
+            let Cache { url, url_file } = &self.cache;
+            let url = secret("cache.url", url.as_ref(), url_file.as_deref())?;
+            let missing = "configuration: `proxy.shared_rates` needs a Valkey; set `cache.url`";
+            self.proxy.valkey = Some(url.context(missing)?);
+        }
         Ok(())
     }
 

@@ -120,7 +120,8 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(Command::Status(args)) = &args.command {
         return follow::status(args);
     }
-    let config = args.config()?;
+    let mut config = args.config()?;
+    config.resolve_proxy()?;
     process::log(&config.log)?;
     if config.feed.url.is_some() {
         return follow::run(config, args.check_config);

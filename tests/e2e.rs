@@ -7,6 +7,7 @@ mod harness;
 
 mod aliases; // paths and header names of other access managers
 mod alone; // the proxy without an identity service
+mod assertion; // a signed statement of who asks
 mod authorize; // permission checks, as the products' client library asks them
 mod authzen; // the OpenID Authorization API, over products
 mod authzen_search; // its searches, page by page, and discovery
@@ -35,6 +36,7 @@ mod policy_matrix; // the policy author's tools: matrix
 mod policy_replay; // the policy author's tools: replay
 mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
+mod rates; // how often somebody may ask a product
 mod secrets; // what no log, metric or error may hold
 mod sign_in; // a person signs in through somebody else's provider
 mod startup; // what stops a start, and how it is told

@@ -9,6 +9,8 @@ pub mod issuer;
 #[path = "../identity/tests/service/postgres.rs"]
 pub mod postgres;
 pub mod upstream;
+#[path = "../identity/tests/service/valkey.rs"]
+pub mod valkey;
 
 use std::{
     fmt::Write as _,

@@ -32,6 +32,7 @@ pub const BAD_METHOD: Code = Code("PST-0005", "Method Not Allowed", StatusCode::
 pub const BAD_GATEWAY: Code = Code("PST-0006", "Bad Gateway", StatusCode::BAD_GATEWAY);
 pub const GATEWAY_TIMEOUT: Code = Code("PST-0007", "Gateway Timeout", StatusCode::GATEWAY_TIMEOUT);
 
+pub const TOO_OFTEN: Code = Code("PST-0009", "Too Many Requests", StatusCode::TOO_MANY_REQUESTS);
 pub const NO_IDENTITY: Code = Code("PST-0008", "No Identity Service", StatusCode::NOT_IMPLEMENTED);
 
 /// An error in the Auth API's shape.

@@ -45,6 +45,14 @@ pub struct Config {
     pub identity_names: Vec<Names>,
     /// Whose paths are doors here, too, for servers that are configured for them. Default: none.
     pub aliases: Vec<Alias>,
+    /// Whether the rates of products are counted together with other proxies, in the Valkey of
+    /// `[cache]`. Default: false.
+    pub shared_rates: bool,
+    /// Where that is.
+    #[serde(skip)]
+    pub valkey: Option<SecretString>,
+    /// How products are told who asks so that they can verify it. Default: not at all.
+    pub assertion: Option<Assertion>,
     /// TLS for clients. Default: none; whoever stands before it speaks it.
     pub tls: Option<Tls>,
     /// How many verified tokens are remembered. Default: 100000.
@@ -93,6 +101,9 @@ impl Default for Config {
             identity_headers: Vec::new(),
             identity_names: vec![Names::Postern],
             aliases: Vec::new(),
+            shared_rates: false,
+            valkey: None,
+            assertion: None,
             tls: None,
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
@@ -123,9 +134,40 @@ impl Config {
         at_least("max_header_bytes", self.max_header_bytes, 1024)?;
         at_least("max_body_bytes", self.max_body_bytes, 1024)?;
         at_least("max_connections", self.max_connections, 1)?;
+        if let Some(assertion) = &self.assertion {
+            let secs = assertion.lifetime_secs;
+            if !(10..=600).contains(&secs) {
+                return Err(format!(
+                    "`proxy.assertion.lifetime_secs` is {secs}; it must be 10 to 600"
+                ));
+            }
+        }
         self.authzen.check()?;
         issuer::check_apart(&self.issuers)
     }
+}
+
+/// A signed statement of who asks, for products that can verify one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assertion {
+    /// The key that it is signed with, of Ed25519 or P-256: a PEM file, PKCS #8. All proxies of an
+    /// installation share one.
+    pub key: PathBuf,
+    /// Its `iss`. Default: `postern`.
+    #[serde(default = "postern")]
+    pub issuer: String,
+    /// How long it is good, in seconds, 10 to 600. Default: 60.
+    #[serde(default = "minute")]
+    pub lifetime_secs: u64,
+}
+
+fn postern() -> String {
+    "postern".to_owned()
+}
+
+const fn minute() -> u64 {
+    60
 }
 
 /// TLS for clients. Files are read again when they change.
@@ -205,6 +247,9 @@ pub struct ProductConfig {
     /// What is taken for it.
     #[serde(default)]
     pub limits: upstream::Limits,
+    /// How often somebody may ask it, at the gateway. Default: as often as they like.
+    #[serde(default)]
+    pub rates: Vec<upstream::Rate>,
     /// The hosts it is reached at. Default: any that no other product names.
     #[serde(default, deserialize_with = "hosts")]
     pub hosts: Vec<String>,
@@ -230,6 +275,9 @@ pub struct ProductConfig {
     /// How much a refusal lets out of why. Default: `full`.
     #[serde(default)]
     pub reasons: Reasons,
+    /// Whether it gets `X-Postern-Assertion`. Default: false.
+    #[serde(default)]
+    pub assertion: bool,
 }
 
 impl ProductConfig {
@@ -242,6 +290,7 @@ impl ProductConfig {
             health: None,
             timeouts: upstream::Timeouts::DEFAULT,
             limits: upstream::Limits::NONE,
+            rates: Vec::new(),
             hosts: Vec::new(),
             prefix: None,
             routes: None,
@@ -250,6 +299,7 @@ impl ProductConfig {
             encoded_slash: EncodedSlash::Refuse,
             h2c: false,
             reasons: Reasons::Full,
+            assertion: false,
         }
     }
 }

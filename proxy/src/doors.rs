@@ -52,6 +52,9 @@ const RELAYED: [&str; 20] = [
     "/oauth2/logout",
 ];
 
+/// By what assertions are verified.
+const ASSERTION_KEYS: &str = "/.well-known/postern-assertion-keys";
+
 /// Below it, each server has its own door.
 const FORWARD_AUTH: &str = "/forward-auth/";
 
@@ -132,6 +135,10 @@ impl Doors {
         match path {
             "/health" => only_get(&request, health::healthy),
             "/version" => only_get(&request, health::version),
+            ASSERTION_KEYS => only_get(&request, || match self.identity.assertion_keys() {
+                Some(keys) => own::json(StatusCode::OK, keys),
+                None => own::error(own::NOT_FOUND, "No product gets assertions."),
+            }),
             "/readyz" => only_get(&request, || health::readyz(&self.gate.live)),
             "/v1/authorize" if *request.method() == Method::POST => {
                 let (parts, body) = request.into_parts();

@@ -1,9 +1,11 @@
 //! Permit → what the upstream sees: identity headers in, forged ones out.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use policy::model::caller::Principal;
 
-use crate::{authenticate::Bearer, authorize::Permit, config::Names, peer};
+use crate::{assertion::Signer, authenticate::Bearer, authorize::Permit, config::Names, peer};
 
 /// The headers that tell a product who asks. A client's own are removed, on every route.
 pub const SUBJECT: &str = "x-postern-subject";
@@ -22,8 +24,12 @@ pub const DECISION: &str = "x-postern-decision-id";
 /// The name of the request, ours or the caller's.
 pub const REQUEST: &str = "x-request-id";
 
+/// A signed statement of who asks.
+pub const ASSERTION: &str = "x-postern-assertion";
+
 /// All that a permit may set.
-pub const IDENTITY: [&str; 7] = [SUBJECT, KIND, ORGANIZATION, NAME, GROUPS, CLIENT, DECISION];
+pub const IDENTITY: [&str; 8] =
+    [SUBJECT, KIND, ORGANIZATION, NAME, GROUPS, CLIENT, DECISION, ASSERTION];
 
 /// Proxies hold an answer's headers in a buffer of 4 or 8 KiB; a list that would not fit is left
 /// out, and the product asks for it.
@@ -40,6 +46,8 @@ pub struct Identity {
     names: Vec<Names>,
     /// The names beside ours that a client may not send, folded.
     others: Vec<String>,
+    /// Who signs assertions.
+    signer: Option<Arc<Signer>>,
 }
 
 impl Identity {
@@ -51,20 +59,40 @@ impl Identity {
         others.retain(|name| !IDENTITY.contains(&name.as_str()));
         others.sort_unstable();
         others.dedup();
-        Self { names: names.to_vec(), others }
+        Self { names: names.to_vec(), others, signer: None }
+    }
+
+    /// The same, with assertions for the products that ask for them.
+    #[must_use]
+    pub fn signed_by(self, signer: Option<Arc<Signer>>) -> Self {
+        Self { signer, ..self }
+    }
+
+    /// By what assertions are verified, where there are any.
+    pub fn assertion_keys(&self) -> Option<&serde_json::Value> {
+        self.signer.as_deref().map(Signer::jwks)
     }
 
     /// The identity headers of a permit. A value that is no header text is left out: a name from
     /// elsewhere cannot break the message.
     pub fn of(&self, permit: &Permit) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(9);
+        if let Ok(id) = HeaderValue::from_str(&permit.id().to_string()) {
+            headers.insert(HeaderName::from_static(DECISION), id);
+        }
+        let Some(bearer) = permit.bearer() else { return headers };
+        let product = &permit.target().product;
+        if product.assertion
+            && let Some(signer) = &self.signer
+            && let Some(value) = signer.of(bearer, &product.name)
+        {
+            headers.insert(HeaderName::from_static(ASSERTION), value);
+        }
         let mut set = |name: &'static str, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        set(DECISION, &permit.id().to_string());
-        let Some(bearer) = permit.bearer() else { return headers };
         let principal = &bearer.subject().principal;
         let name = bearer.caller.name.as_deref();
         let groups = groups(bearer);

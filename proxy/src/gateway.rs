@@ -25,7 +25,8 @@ use crate::{
     connection::PHASE,
     forward::{self, Identity},
     gate::{Ask, Find, Gate},
-    refusal::Why,
+    rates::{Asker, TooOften},
+    refusal::{Refusal, Why},
     request_id,
     upstreams::{Endpoint, Pool, Upstreams},
 };
@@ -122,7 +123,16 @@ impl ProxyHttp for Gateway {
         session.as_downstream_mut().set_write_timeout(Some(READ_TIME));
         let permit = match admitted {
             Ok(permit) => permit,
-            Err(response) => return self.end(session, ctx, response).await,
+            Err(refusal) => {
+                let product = refusal.product.as_deref();
+                let pool = product.and_then(|product| self.upstreams.of(product));
+                let taken = pool.map(|pool| pool.rates().take_refused(ctx.client));
+                let response = match (taken, product) {
+                    (Some(Err(too_often)), Some(product)) => self.too_often(product, too_often),
+                    _ => answer::refusal(&refusal),
+                };
+                return self.end(session, ctx, response).await;
+            }
         };
         let Some(pool) = self.upstreams.of(permit.product()) else {
             let message = "The gateway has no upstream for this product.";
@@ -132,7 +142,11 @@ impl ProxyHttp for Gateway {
             }
             return self.end(session, ctx, response).await;
         };
-        let beyond = beyond(pool.limits(), &session.req_header().headers);
+        let asker = Asker { principal: permit.principal(), address: ctx.client };
+        let beyond = match pool.rates().take(asker) {
+            Ok(()) => beyond(pool.limits(), &session.req_header().headers),
+            Err(too_often) => Some(self.too_often(permit.product(), too_often)),
+        };
         ctx.pool = Some(Arc::clone(pool));
         ctx.permit = Some(permit);
         match beyond {
@@ -265,7 +279,7 @@ impl Gateway {
         host: &str,
         target: &[u8],
         ctx: &Ctx,
-    ) -> std::result::Result<Permit, Response<Bytes>> {
+    ) -> std::result::Result<Permit, Refusal> {
         let ask = Ask {
             door: "gateway",
             find: Find::Gateway,
@@ -277,12 +291,21 @@ impl Gateway {
             headers: &request.headers,
             request_id: &ctx.request_id,
         };
-        self.gate.admit(&ask).map_err(|refusal| answer::refusal(&refusal))
+        self.gate.admit(&ask)
     }
 
     /// A request that could not be turned into a question is refused and recorded like any other.
-    fn unreadable(&self, ctx: &Ctx, why: Why) -> Response<Bytes> {
-        answer::refusal(&self.gate.unreadable("gateway", ctx.client, &ctx.request_id, why))
+    fn unreadable(&self, ctx: &Ctx, why: Why) -> Refusal {
+        self.gate.unreadable("gateway", ctx.client, &ctx.request_id, why)
+    }
+
+    /// The answer to somebody who asks too often.
+    fn too_often(&self, product: &str, TooOften { by, wait_secs }: TooOften) -> Response<Bytes> {
+        self.gate.metrics.traffic.too_often.with_label_values(&[product, by.word()]).inc();
+        let message = "Too many requests; ask again later.";
+        let mut response = answer::error(answer::TOO_OFTEN, message);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_secs));
+        response
     }
 
     fn failure(&self, e: &Error, ctx: &Ctx) -> Response<Bytes> {
@@ -301,7 +324,7 @@ impl Gateway {
         if *e.esource() == ErrorSource::Downstream {
             return answer::error(answer::BAD_REQUEST, "The request is malformed.");
         }
-        self.gate.metrics.upstream_failures.with_label_values(&[product]).inc();
+        self.gate.metrics.traffic.upstream_failures.with_label_values(&[product]).inc();
         tracing::warn!(product, error = kind, request_id = ctx.request_id, "upstream failed");
         match e.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => {

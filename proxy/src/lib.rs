@@ -5,6 +5,7 @@
 //! [`sync`] and stands in [`live`]. [`server::Server`] runs it all.
 
 mod answer;
+mod assertion;
 mod audit;
 mod authenticate;
 mod authorize;
@@ -23,6 +24,7 @@ pub mod live;
 pub mod metrics;
 mod peer;
 pub mod policies;
+mod rates;
 mod refusal;
 mod relay;
 mod request_id;

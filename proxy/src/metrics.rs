@@ -37,16 +37,59 @@ pub struct Metrics {
     pub spool_failures: IntCounter,
     /// Connections open now.
     pub connections: IntGauge,
+    /// How long questions to identity took.
+    pub relayed: Histogram,
+    /// Foreign issuers.
+    pub issuers: IssuerMetrics,
+    /// What comes in, and who it goes to.
+    pub traffic: TrafficMetrics,
+}
+
+/// What is counted of clients and upstreams.
+#[derive(Debug, Clone)]
+pub struct TrafficMetrics {
     /// Connections whose client did not speak TLS as it must.
     pub tls_failures: IntCounter,
     /// Requests that an upstream failed to answer.
     pub upstream_failures: IntCounterVec,
     /// The servers of a product, fit and unfit.
     pub upstreams: IntGaugeVec,
-    /// How long questions to identity took.
-    pub relayed: Histogram,
-    /// Foreign issuers.
-    pub issuers: IssuerMetrics,
+    /// Requests of somebody who asks too often.
+    pub too_often: IntCounterVec,
+    /// How often rates could not be counted together.
+    pub rates_unshared: IntCounter,
+}
+
+impl TrafficMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_{name}"), help);
+        let tls_failures = IntCounter::with_opts(opts(
+            "tls_failures_total",
+            "Connections whose client did not speak TLS as it must.",
+        ))?;
+        let upstream_failures = IntCounterVec::new(
+            opts("upstream_failures_total", "Requests that an upstream failed to answer."),
+            &["product"],
+        )?;
+        let upstreams = IntGaugeVec::new(
+            opts("upstreams", "The servers of a product that get requests, and those that do not."),
+            &["product", "state"],
+        )?;
+        let too_often = IntCounterVec::new(
+            opts("rate_limited_total", "Requests of somebody who asks a product too often."),
+            &["product", "by"],
+        )?;
+        let rates_unshared = IntCounter::with_opts(opts(
+            "rates_unshared_total",
+            "How often rates could not be counted together with other proxies.",
+        ))?;
+        registry.register(Box::new(tls_failures.clone()))?;
+        registry.register(Box::new(upstream_failures.clone()))?;
+        registry.register(Box::new(upstreams.clone()))?;
+        registry.register(Box::new(too_often.clone()))?;
+        registry.register(Box::new(rates_unshared.clone()))?;
+        Ok(Self { tls_failures, upstream_failures, upstreams, too_often, rates_unshared })
+    }
 }
 
 /// What is counted of foreign issuers, by their names in the configuration.
@@ -150,18 +193,6 @@ impl Metrics {
             "How often the spool could not be written or used.",
         ))?;
         let connections = IntGauge::with_opts(opts("connections", "Connections open now."))?;
-        let tls_failures = IntCounter::with_opts(opts(
-            "tls_failures_total",
-            "Connections whose client did not speak TLS as it must.",
-        ))?;
-        let upstream_failures = IntCounterVec::new(
-            opts("upstream_failures_total", "Requests that an upstream failed to answer."),
-            &["product"],
-        )?;
-        let upstreams = IntGaugeVec::new(
-            opts("upstreams", "The servers of a product that get requests, and those that do not."),
-            &["product", "state"],
-        )?;
         let relayed = Histogram::with_opts(HistogramOpts::new(
             "postern_relayed_seconds",
             "How long requests passed on to identity took.",
@@ -179,9 +210,6 @@ impl Metrics {
         registry.register(Box::new(feed_failures.clone()))?;
         registry.register(Box::new(spool_failures.clone()))?;
         registry.register(Box::new(connections.clone()))?;
-        registry.register(Box::new(tls_failures.clone()))?;
-        registry.register(Box::new(upstream_failures.clone()))?;
-        registry.register(Box::new(upstreams.clone()))?;
         registry.register(Box::new(relayed.clone()))?;
         Ok(Self {
             registry: registry.clone(),
@@ -198,11 +226,9 @@ impl Metrics {
             feed_failures,
             spool_failures,
             connections,
-            tls_failures,
-            upstream_failures,
-            upstreams,
             relayed,
             issuers: IssuerMetrics::make(registry)?,
+            traffic: TrafficMetrics::make(registry)?,
         })
     }
 

@@ -34,6 +34,8 @@ use crate::{
 pub struct Product {
     pub name: Arc<str>,
     pub mode: Mode,
+    /// Whether it is told who asks by a signed statement.
+    pub assertion: bool,
     unmatched: Unmatched,
     encoded_slash: EncodedSlash,
     prefix: Option<String>,
@@ -248,6 +250,7 @@ fn product(engine: &Engine, config: &ProductConfig) -> Result<Product, Complaint
     Ok(Product {
         name: name.shared(),
         mode: config.mode,
+        assertion: config.assertion,
         unmatched: config.unmatched,
         encoded_slash: config.encoded_slash,
         prefix: config.prefix.clone(),

