@@ -371,7 +371,8 @@ where
 {
     let all = list.unwrap_or_default().split(' ').filter(|name| !name.is_empty());
     // Whose names cannot be read is nobody, rather than somebody else.
-    all.map(|name| Ok(name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?)).collect()
+    all.map(|name| Ok(name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?))
+        .collect()
 }
 
 /// A number of the database's own as we count.
