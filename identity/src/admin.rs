@@ -43,6 +43,7 @@ pub const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("DELETE", "/v1/users/{id}", "users", "delete"),
     ("PATCH", "/v1/users/{id}/update-password", "update-password", "patch"),
     ("PATCH", "/v1/users/{id}/reset-password", "reset-password", "patch"),
+    ("POST", "/v1/users/{id}/password-link", "reset-password", "patch"),
     ("DELETE", "/v1/users/{id}/mfa", "reset-mfa", "delete"),
     ("GET", "/v1/groups", "groups", "get"),
     ("POST", "/v1/groups", "groups", "post"),

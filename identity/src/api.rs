@@ -14,6 +14,7 @@ mod identities;
 mod identity_providers;
 pub mod mfa;
 mod page;
+mod passkeys;
 pub mod problem;
 mod providers;
 mod roles;
@@ -43,6 +44,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(sessions::router())
         .merge(settings::router())
         .merge(mfa::router())
+        .merge(passkeys::router())
         .merge(providers::router())
         .merge(feed::router())
 }

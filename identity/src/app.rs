@@ -22,8 +22,10 @@ use crate::{
     jobs::Leads,
     keys::Ring,
     master::{Hasher, MasterKey},
+    mfa::passkey::RelyingParty,
     model::app::{Client, role_of_permissions},
     passwords::Passwords,
+    post::Post,
     publish::{Progress, Proposals},
     store::{Committed, Store, Tx},
 };
@@ -55,6 +57,12 @@ pub struct Parts {
     pub form_hasher: Hasher,
     /// Hashes what second factors leave behind, each kind under a name of its own.
     pub factor_hasher: Hasher,
+    /// Hashes the tokens of links that set a password.
+    pub link_hasher: Hasher,
+    /// The installation as authenticators of passkeys know it.
+    pub passkeys: RelyingParty,
+    /// Letters that nobody waits for.
+    pub post: Post,
     /// Ties browsers to whom they are known by.
     pub device_hasher: Hasher,
     /// The one way out.

@@ -41,6 +41,7 @@ use crate::{
     keys,
     keys::{KeyError, Ring, SealedKey, State},
     master::{Hasher, MASTER_KEY, Master, MasterError, MasterKey, SealedDataKey, Unsealed},
+    mfa::passkey::RelyingParty,
     model::{
         app::{GrantType, NewApplication, Registration},
         event::{Actor, Change, Event},
@@ -48,6 +49,7 @@ use crate::{
         user::NewUser,
     },
     passwords::{self, BadList, Breached, PasswordError, Passwords, Rules},
+    post::{self, Post},
     publish::{self, Policies, Progress, Proposals},
     store::{Committed, Store, StoreError, Turn},
     words,
@@ -293,11 +295,13 @@ impl Identity {
         let cookie_hasher = Hasher::new(&master, "browsers/1");
         let form_hasher = Hasher::new(&master, "forms/1");
         let factor_hasher = Hasher::new(&master, "second-factors/1");
-        let device_hasher = Hasher::new(&master, "devices/1");
-        let external_hasher = Hasher::new(&master, "external-sign-ins/1");
         let defence = Defence::new(Box::pin(Cache::open(config.cache.as_ref())).await?, &master);
         let egress = Egress::new(&config.outbound_networks);
         let app = App::new(Parts {
+            link_hasher: Hasher::new(&master, "password-links/1"),
+            external_hasher: Hasher::new(&master, "external-sign-ins/1"),
+            device_hasher: Hasher::new(&master, "devices/1"),
+            passkeys: RelyingParty::of(&config.issuer),
             config,
             store,
             clock,
@@ -311,9 +315,8 @@ impl Identity {
             form_hasher,
             factor_hasher,
             egress,
-            external_hasher,
             federation: Federation::default(),
-            device_hasher,
+            post: Post::default(),
             secret_hasher,
             audit_hasher,
             refusals: Tally::refusals(),
@@ -367,7 +370,8 @@ impl Identity {
         let (stop, stopped) = watch::channel(false);
         let publishing = tokio::spawn(publish::run(app.clone(), publisher, stopped.clone()));
         let hearing = tokio::spawn(publish::hear(app.clone(), stopped.clone()));
-        let jobs = tokio::spawn(jobs::run(app.clone(), stopped));
+        let jobs = tokio::spawn(jobs::run(app.clone(), stopped.clone()));
+        let posting = tokio::spawn(post::run(app.clone(), stopped));
         let told = Committed { sequence: Some(marks.sequence), revision: Some(marks.revision) };
         let start = tokio::select! {
             () = app.progress.reached(told) => true,
@@ -377,8 +381,13 @@ impl Identity {
             http::serve(app.clone(), listener, shutdown).await;
         }
         stop.send_replace(true);
-        for (name, task) in [("publishing", publishing), ("listening", hearing), ("clean-up", jobs)]
-        {
+        let tasks = [
+            ("posting", posting),
+            ("publishing", publishing),
+            ("listening", hearing),
+            ("clean-up", jobs),
+        ];
+        for (name, task) in tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "{name} ended badly");
             }

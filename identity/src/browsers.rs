@@ -13,7 +13,7 @@ use crate::{
     asker, clock,
     error::Error,
     external::Arrival,
-    mfa::{self, Need, challenge::Met},
+    mfa::{self, Need, challenge::Met, passkey::Used},
     model::{
         browser::Browser,
         event::{Change, Event},
@@ -45,6 +45,8 @@ pub enum Proved<'a> {
     Password { hash: &'a str, remembered: bool },
     /// To have a second factor, too.
     Factor(&'a Met),
+    /// To have a passkey.
+    Passkey(&'a Used),
     /// To be somebody at a provider.
     External(&'a Arrival),
 }
@@ -63,6 +65,7 @@ impl Proved<'_> {
                 Ok(())
             }
             Self::Factor(met) => met.redeem(app, tx).await,
+            Self::Passkey(used) => used.redeem(app, tx).await,
             Self::External(arrival) => arrival.redeem(tx, user).await,
         }
     }
@@ -83,7 +86,7 @@ pub async fn sign_in(
     let now = app.clock.now();
     let auth_time = match proved {
         Proved::External(arrival) => arrival.auth_time,
-        Proved::Password { .. } | Proved::Factor(_) => now,
+        Proved::Password { .. } | Proved::Factor(_) | Proved::Passkey(_) => now,
     };
     let expires_at = now + app.config.refresh_token_secs;
     let random = BASE64_URL_SAFE_NO_PAD.encode(clock::random::<32>()?);
@@ -92,6 +95,7 @@ pub async fn sign_in(
     let (methods, remembered) = match proved {
         Proved::Password { remembered, .. } => (Methods::password(), *remembered),
         Proved::Factor(met) => (met.methods(), false),
+        Proved::Passkey(used) => (used.methods(Methods::none()), false),
         Proved::External(arrival) => (arrival.methods.clone(), arrival.remembered),
     };
     let mut tx = app.store.begin_beside(org).await?;

@@ -47,6 +47,12 @@ const FAMILIAR: u64 = 90 * 24 * 3600;
 /// How often that is noted, in seconds.
 const NOTED: u64 = 24 * 3600;
 
+/// How many links to set a password a network may ask for in an hour.
+const LINKS_OF_NETWORK: (u64, u64) = (30, 3600);
+/// How many may be asked for under one name.
+const LINKS_OF_NAME: (u64, u64) = (5, 3600);
+/// How many are sent at all.
+const LINKS: (u64, u64) = (600, 3600);
 /// How many people of a network may be sent to providers in a minute.
 const SENT_OF_NETWORK: (u64, u64) = (300, 60);
 
@@ -126,6 +132,44 @@ impl Defence {
     /// With these counters.
     pub fn new(cache: Cache, master: &MasterKey) -> Self {
         Self { cache, hasher: Hasher::new(master, "sign-in-defence/1") }
+    }
+
+    /// Count that a link to set a password is asked for, for whoever has that name; whether it may be
+    /// sent. That there is nobody of that name makes no difference.
+    ///
+    /// # Errors
+    ///
+    /// When the caller's network has asked too often: `Error::TooMany`, with the seconds to wait.
+    pub async fn asks_for_link(
+        &self,
+        org: &OrgId,
+        typed: &str,
+        origin: &Origin,
+        now: u64,
+    ) -> Result<bool, Error> {
+        let network = Key::new(&self.hasher, "links-network", &[&origin.network()]);
+        let asked = self.cache.add(network, 1, (now, LINKS_OF_NETWORK.1)).await;
+        if asked.count > LINKS_OF_NETWORK.0 {
+            return Err(Error::TooMany(asked.left));
+        }
+        let name = [org.as_str(), &crate::words::fold(typed)];
+        let name = Key::new(&self.hasher, "links-name", &name);
+        Ok(self.cache.add(name, 1, (now, LINKS_OF_NAME.1)).await.count <= LINKS_OF_NAME.0)
+    }
+
+    /// Count that a link to set a password is sent; whether it may be.
+    pub async fn sends_link(&self, now: u64) -> bool {
+        let all = Key::new(&self.hasher, "links", &[]);
+        self.cache.add(all, 1, (now, LINKS.1)).await.count <= LINKS.0
+    }
+
+    /// Forget the failures of an account where its owner is, who has proved to be that otherwise.
+    pub async fn forgive(&self, org: &OrgId, target: Target<'_>, origin: &Origin) {
+        let network = origin.network();
+        let pair = [org.as_str(), target.account, target.device.unwrap_or(&network)];
+        for kind in ["pair", "wait"] {
+            self.cache.remove(Key::new(&self.hasher, kind, &pair)).await;
+        }
     }
 
     /// Count that somebody is sent to a provider that people sign in through.

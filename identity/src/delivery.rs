@@ -33,6 +33,13 @@ pub struct Letter<'a> {
     pub code: &'a str,
 }
 
+/// A letter to be written.
+pub struct Note<'a> {
+    pub to: &'a str,
+    pub title: &'a str,
+    pub text: &'a str,
+}
+
 /// The provider that delivers for an application: its default of that category, else the first.
 ///
 /// # Errors
@@ -75,6 +82,57 @@ pub async fn send(
     sent.map_err(|fault| {
         tracing::warn!(provider.id = provider.id, %fault, "a code was not delivered");
         Error::NoDelivery
+    })
+}
+
+/// Deliver a letter by a provider of e-mail.
+///
+/// # Errors
+///
+/// As [`send`].
+pub async fn write(
+    app: &App,
+    org: &OrgId,
+    provider: &Provider,
+    note: &Note<'_>,
+) -> Result<(), Error> {
+    let secrets = Secrets::open(app, org, provider)?;
+    let sent = match mail(provider, &secrets, note) {
+        Some(mail) => app.egress.mail(mail).await,
+        None => Err(Fault::Malformed),
+    };
+    sent.map_err(|fault| {
+        tracing::warn!(provider.id = provider.id, %fault, "a letter was not delivered");
+        Error::NoDelivery
+    })
+}
+
+/// A letter for a mail server.
+fn mail<'a>(provider: &'a Provider, secrets: &Secrets, note: &Note<'_>) -> Option<Mail<'a>> {
+    let text = |name| provider.details.text(name);
+    let grid = provider.kind == Type::SendGrid;
+    let user = text("clientId").or(grid.then_some("apikey"));
+    let from = text("clientId2").or(text("clientId"))?;
+    let from: Mailbox = from.parse().ok()?;
+    let to: Address = note.to.parse().ok()?;
+    let envelope = Envelope::new(Some(from.email.clone()), vec![to.clone()]).ok()?;
+    let message = Message::builder()
+        .from(from)
+        .to(Mailbox::new(None, to))
+        .subject(note.title)
+        .header(ContentType::TEXT_PLAIN)
+        .body(note.text.to_owned())
+        .ok()?;
+    let secret = secrets.client_secret.clone();
+    Some(Mail {
+        host: text("host").or(grid.then_some("smtp.sendgrid.net"))?,
+        port: provider.details.port.unwrap_or(587),
+        plain: provider.details.disable_ssl,
+        credentials: user
+            .zip(secret)
+            .map(|(user, secret)| Credentials::new(user.to_owned(), secret)),
+        envelope,
+        text: message.formatted(),
     })
 }
 
@@ -143,30 +201,8 @@ impl<'a> Filled<'a> {
 
     /// The letter for a mail server.
     fn mail(&self) -> Option<Mail<'a>> {
-        let grid = self.provider.kind == Type::SendGrid;
-        let user = self.text("clientId").or(grid.then_some("apikey"));
-        let from = self.text("clientId2").or(self.text("clientId"))?;
-        let from: Mailbox = from.parse().ok()?;
-        let to: Address = self.letter.to.parse().ok()?;
-        let envelope = Envelope::new(Some(from.email.clone()), vec![to.clone()]).ok()?;
-        let message = Message::builder()
-            .from(from)
-            .to(Mailbox::new(None, to))
-            .subject(self.text("title").unwrap_or(TITLE))
-            .header(ContentType::TEXT_PLAIN)
-            .body(self.said().to_string())
-            .ok()?;
-        let secret = self.secrets.client_secret.clone();
-        Some(Mail {
-            host: self.text("host").or(grid.then_some("smtp.sendgrid.net"))?,
-            port: self.provider.details.port.unwrap_or(587),
-            plain: self.provider.details.disable_ssl,
-            credentials: user
-                .zip(secret)
-                .map(|(user, secret)| Credentials::new(user.to_owned(), secret)),
-            envelope,
-            text: message.formatted(),
-        })
+        let title = self.text("title").unwrap_or(TITLE);
+        mail(self.provider, self.secrets, &Note { to: self.letter.to, title, text: &self.said() })
     }
 
     /// The request for a gateway.

@@ -1,5 +1,6 @@
 //! What a rule can refuse, without a word of HTTP or SQL.
 
+use policy::model::name::UserId;
 use thiserror::Error;
 
 use crate::{
@@ -160,6 +161,19 @@ pub enum Error {
     NotProved,
     #[error("there is no way to deliver such codes")]
     NoDelivery,
+    #[error("there are no passkeys here: the issuer is no `https` address with a name")]
+    NoPasskeys,
+    #[error("what the authenticator said does not hold, came too late, or was said before")]
+    BadPasskey,
+    /// It counts its signatures as one with a copy would.
+    #[error("the passkey was refused: there may be a copy of its key")]
+    ClonedPasskey { user: UserId, passkey: String },
+    #[error("no such passkey")]
+    NoSuchPasskey,
+    #[error("the link was used, has expired, or is none of this service's")]
+    InvalidLink,
+    #[error("several links were sent to that person within the hour; wait")]
+    TooManyLinks,
     #[error("a code was sent a moment ago, or several were; wait, or sign in again")]
     TooManyCodes,
     #[error("second factors are changed within ten minutes of a sign-in; sign in again")]
@@ -219,7 +233,7 @@ impl Error {
         match self {
             Self::Busy => Some(1),
             Self::TooMany(seconds) => Some(*seconds),
-            Self::TooManyTries => Some(3600),
+            Self::TooManyTries | Self::TooManyLinks => Some(3600),
             _ => None,
         }
     }

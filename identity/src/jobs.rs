@@ -20,6 +20,7 @@ use crate::{
         self, State,
         life::{Rule, Step},
     },
+    logouts,
     model::event::Actor,
     problem::chain,
 };
@@ -57,6 +58,12 @@ const JOBS: &[Job] = &[
         by: By::Each,
         every: MINUTE,
         work: |app| Box::pin(tend(app)),
+    },
+    Job {
+        name: "telling of log-outs",
+        by: By::Leader,
+        every: Duration::ZERO,
+        work: |app| Box::pin(logouts::deliver(app)),
     },
     Job { name: "clean-up", by: By::Leader, every: MINUTE, work: |app| Box::pin(clean(app)) },
     Job {

@@ -9,8 +9,9 @@ pub mod challenge;
 mod codes;
 pub mod device;
 pub mod enrol;
+pub mod passkey;
 mod recovery;
-mod totp;
+pub mod totp;
 
 use policy::model::name::OrgId;
 use serde::Serialize;
@@ -38,6 +39,12 @@ pub enum Shown {
     /// A code of a factor.
     Passcode(FactorKind, String),
     Recovery(String),
+    /// What an authenticator has said: tie, state and credential, as [`passkey::Answer`] has them.
+    Passkey {
+        tie: String,
+        state: String,
+        credential: String,
+    },
 }
 
 /// What a sign-in asks for beside the password.

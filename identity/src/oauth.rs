@@ -8,12 +8,15 @@ pub mod cors;
 mod discovery;
 mod external;
 mod factor;
+mod forgotten;
 mod form;
 mod introspect;
 mod logout;
 pub mod page;
+mod passkey;
 pub mod refusal;
 mod revoke;
+mod set_up;
 mod token;
 mod userinfo;
 
@@ -32,6 +35,10 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(authorize::ask, authorize::ask_again))
         .routes(routes!(authorize::sign_in))
         .routes(routes!(factor::sign_in))
+        .routes(routes!(set_up::set_up))
+        .routes(routes!(passkey::sign_in))
+        .routes(routes!(forgotten::ask, forgotten::send))
+        .routes(routes!(forgotten::open, forgotten::set))
         .routes(routes!(external::go))
         .routes(routes!(external::come))
         .routes(routes!(logout::by_link, logout::by_form))

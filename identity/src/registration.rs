@@ -21,6 +21,9 @@ pub struct Asked {
     pub redirect_uris: Option<Vec<String>>,
     pub post_logout_redirect_uris: Option<Vec<String>>,
     pub audiences: Option<Vec<String>>,
+    /// An empty one takes away the one there is.
+    pub backchannel_logout_uri: Option<String>,
+    pub backchannel_logout_session_required: Option<bool>,
     pub public: Option<bool>,
     /// In seconds; 0 for the installation's.
     pub access_token_secs: Option<u64>,
@@ -34,6 +37,8 @@ impl Asked {
             && self.redirect_uris.is_none()
             && self.post_logout_redirect_uris.is_none()
             && self.audiences.is_none()
+            && self.backchannel_logout_uri.is_none()
+            && self.backchannel_logout_session_required.is_none()
             && self.public.is_none()
             && self.access_token_secs.is_none()
             && self.refresh_token_secs.is_none()
@@ -96,6 +101,15 @@ impl Asked {
             }
             *held = asked;
         }
+        if let Some(to) = self.backchannel_logout_uri {
+            if !to.is_empty() {
+                logout_uri(&to).map_err(|rule| Error::rule("backchannelLogoutUri", rule))?;
+            }
+            registration.backchannel_logout_uri = Some(to).filter(|to| !to.is_empty());
+        }
+        if let Some(required) = self.backchannel_logout_session_required {
+            registration.backchannel_logout_session_required = required;
+        }
         registration.public = self.public.unwrap_or(registration.public);
         let may = |grant| registration.grant_types.contains(&grant);
         if registration.public && (may(GrantType::ClientCredentials) || may(GrantType::Password)) {
@@ -150,6 +164,15 @@ fn redirect_uri(text: &str) -> Result<(), &'static str> {
         && !authority.host().is_empty()
         && (scheme == "https" || local);
     if fine { Ok(()) } else { Err(RULE) }
+}
+
+/// An address that this service calls (OpenID Connect Back-Channel Logout 1.0, section 2.2).
+fn logout_uri(text: &str) -> Result<(), &'static str> {
+    if text.starts_with("http") && redirect_uri(text).is_ok() {
+        return Ok(());
+    }
+    Err("it is an absolute `https` address, or `http` on this machine, without `#`, user name or \
+         characters that have to be escaped")
 }
 
 /// The name of a resource (RFC 8707, section 2).

@@ -52,8 +52,11 @@ mod identity_providers;
 mod jobs;
 mod keys;
 mod leader;
+mod logouts;
 mod orgs;
 mod owned;
+mod passkeys;
+mod password_links;
 mod postgres;
 mod providers;
 mod roles;
@@ -81,6 +84,7 @@ pub use challenges::Limit;
 pub use changes::{Additions, Marks};
 pub use database::{CONNECTIONS, Database};
 pub use fitness::Fitness;
+pub use password_links::PasswordLink;
 
 /// How long a transaction waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);

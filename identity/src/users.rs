@@ -96,8 +96,9 @@ pub async fn create(app: &App, by: &Admin, wanted: Wanted) -> Result<User, Error
 }
 
 /// Change a person. Groups that are added may permit no more than the caller may do; and nobody takes
-/// groups from a person who may do more, or disables or enables one. Of somebody who is disabled every
-/// sign-in ends, and no token opens anything, before this returns; enabled again, they sign in anew.
+/// groups from a person who may do more, has their mail sent elsewhere, or disables or enables one. Of
+/// somebody who is disabled every sign-in ends, and no token opens anything, before this returns; enabled
+/// again, they sign in anew.
 pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<User, Error> {
     names(patch.first_name.as_deref(), patch.last_name.as_deref(), patch.email.as_deref())?;
     let wanted = patch.groups.as_deref().map(groups).transpose()?;
@@ -107,6 +108,11 @@ pub async fn patch(app: &App, by: &Admin, id: &UserId, patch: Patch) -> Result<U
     user.first_name = patch.first_name.unwrap_or(user.first_name);
     user.last_name = patch.last_name.unwrap_or(user.last_name);
     user.email = patch.email.unwrap_or(user.email);
+    if user.email != was.email {
+        // Whoever reads that mail can set the password.
+        covers(&reach, &Holdings::read(app, &mut tx).await?, by.org(), &was)?;
+        tx.remove_password_links_of(id).await?;
+    }
     if tx.email_taken(&user.email, Some(id)).await? {
         return Err(Error::EmailTaken);
     }
@@ -159,6 +165,7 @@ pub async fn remove(app: &App, by: &Admin, id: &UserId) -> Result<(), Error> {
     let holdings = Holdings::read(app, &mut tx).await?;
     covers(&reach, &holdings, by.org(), &user)?;
     let before = holdings.administered(&mut tx).await?;
+    tx.tell_of_ends_of(id, app.clock.now()).await?;
     tx.remove_user(id).await?;
     holdings.still_administered(&mut tx, before).await?;
     app.record(&mut tx, Fact::Gone { principal: principal(by.org(), id) }).await?;
@@ -233,7 +240,11 @@ pub async fn reset_password(
 }
 
 /// The hash of a password that is chosen in an organization, by its rules, for somebody with these names.
-async fn choose(
+///
+/// # Errors
+///
+/// The rule that it breaks. And when too many are being hashed.
+pub async fn choose(
     app: &App,
     org: &OrgId,
     password: &SecretString,
@@ -244,7 +255,7 @@ async fn choose(
 }
 
 /// The names of a person, of which no password is made.
-fn own(user: User) -> Vec<String> {
+pub fn own(user: User) -> Vec<String> {
     vec![user.username, user.email, user.first_name, user.last_name]
 }
 
@@ -277,6 +288,7 @@ pub async fn end_sessions(
 ) -> Result<(), Error> {
     tx.remove_browsers_of(id).await?;
     tx.remove_challenges_of(id).await?;
+    tx.remove_password_links_of(id).await?;
     for session in tx.sessions_of(id).await? {
         if Some(&session) != but {
             tx.end_session(&session, app.clock.now()).await?;

@@ -63,7 +63,7 @@ fn every_row_of_every_release_is_there() {
         ("plugin-crm/v3.5", 11),
         ("plugin-crm/v3.8", 14),
         ("plugin-fees/v4", 12),
-        ("plugin-identity/v1", 65),
+        ("plugin-identity/v1", 66),
         ("reporter/v1", 11),
         ("routing/v3.5", 15),
         ("routing/v4", 15),

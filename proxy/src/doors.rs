@@ -29,7 +29,7 @@ use forwarded::Heard;
 /// The way to a provider that people sign in through, and back from it.
 const SIGN_IN: &str = "/oauth2/sign-in/";
 /// What identity owns of the Auth API, and OAuth; a trailing slash changes nothing.
-const RELAYED: [&str; 20] = [
+const RELAYED: [&str; 24] = [
     "/v1/login/oauth/access_token",
     "/v1/login/oauth/refresh_token",
     "/v1/login/mfa/challenge",
@@ -45,6 +45,10 @@ const RELAYED: [&str; 20] = [
     "/oauth2/authorize",
     "/oauth2/sign-in",
     "/oauth2/second-factor",
+    "/oauth2/passkey",
+    "/oauth2/set-up",
+    "/oauth2/forgotten-password",
+    "/oauth2/new-password",
     "/oauth2/token",
     "/oauth2/introspect",
     "/oauth2/revoke",

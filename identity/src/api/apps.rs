@@ -57,6 +57,12 @@ struct Wire {
     post_logout_redirect_uris: Vec<String>,
     /// The resources (RFC 8707) that it may have tokens for, beside this installation.
     audiences: Vec<String>,
+    /// Where it is told that a sign-in has ended (OpenID Connect Back-Channel Logout).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    backchannel_logout_uri: Option<String>,
+    /// Whether it is to be told which. It always is.
+    backchannel_logout_session_required: bool,
     /// Whether it can keep no secret, as what runs in a browser cannot.
     public: bool,
     /// The lifetime of its access tokens, where it has one of its own; seconds.
@@ -91,6 +97,10 @@ struct NewApplication {
     post_logout_redirect_uris: Option<Vec<String>>,
     #[schema(max_items = 20)]
     audiences: Option<Vec<String>>,
+    /// Where it is told that a sign-in has ended; an empty one is none.
+    #[schema(max_length = 1024)]
+    backchannel_logout_uri: Option<String>,
+    backchannel_logout_session_required: Option<bool>,
     public: Option<bool>,
     /// The lifetime of its access tokens; seconds.
     access_token_secs: Option<u64>,
@@ -113,6 +123,10 @@ struct ApplicationChange {
     post_logout_redirect_uris: Option<Vec<String>>,
     #[schema(max_items = 20)]
     audiences: Option<Vec<String>>,
+    /// Where it is told that a sign-in has ended; an empty one is none.
+    #[schema(max_length = 1024)]
+    backchannel_logout_uri: Option<String>,
+    backchannel_logout_session_required: Option<bool>,
     public: Option<bool>,
     /// The lifetime of its access tokens; seconds.
     access_token_secs: Option<u64>,
@@ -139,6 +153,8 @@ impl From<Shown> for Wire {
             redirect_uris: registration.redirect_uris,
             post_logout_redirect_uris: registration.post_logout_redirect_uris,
             audiences: registration.audiences,
+            backchannel_logout_uri: registration.backchannel_logout_uri,
+            backchannel_logout_session_required: registration.backchannel_logout_session_required,
             public: registration.public,
             access_token_secs: registration.access_token_secs,
             refresh_token_secs: registration.refresh_token_secs,
@@ -154,6 +170,8 @@ fn asked(fields: &mut Fields) -> Asked {
         redirect_uris: fields.texts("redirectUris"),
         post_logout_redirect_uris: fields.texts("postLogoutRedirectUris"),
         audiences: fields.texts("audiences"),
+        backchannel_logout_uri: fields.text("backchannelLogoutUri"),
+        backchannel_logout_session_required: fields.flag("backchannelLogoutSessionRequired"),
         public: fields.flag("public"),
         access_token_secs: fields.number("accessTokenSecs"),
         refresh_token_secs: fields.number("refreshTokenSecs"),

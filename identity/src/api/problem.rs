@@ -89,6 +89,12 @@ fn code(error: &Error) -> Code {
         Error::FactorNotShown => Code("IDE-9046", S::FORBIDDEN, "Second Factor Needed"),
         Error::NoSuchFactor => Code("IDE-9047", S::NOT_FOUND, "Second Factor Not Found"),
         Error::TooManyTries => Code("IDE-9048", S::TOO_MANY_REQUESTS, "Too Many Tries"),
+        Error::NoPasskeys => Code("IDE-9057", S::CONFLICT, "No Passkeys Here"),
+        Error::BadPasskey | Error::ClonedPasskey { .. } => {
+            Code("IDE-9058", S::BAD_REQUEST, "Passkey Refused")
+        }
+        Error::NoSuchPasskey => Code("IDE-9059", S::NOT_FOUND, "Passkey Not Found"),
+        Error::TooManyLinks => Code("IDE-9056", S::TOO_MANY_REQUESTS, "Too Many Links"),
         Error::Rule { .. }
         | Error::External(_)
         | Error::WrongPasscode
@@ -101,6 +107,7 @@ fn code(error: &Error) -> Code {
         | Error::GrantFields(_)
         | Error::GrantNotAllowed
         | Error::InvalidCode
+        | Error::InvalidLink
         | Error::InvalidScope
         | Error::InvalidTarget
         | Error::BadHint => Code("IDE-0007", S::BAD_REQUEST, "Bad Request"),

@@ -18,6 +18,7 @@ use crate::{
     app::App,
     clock::rfc3339,
     error::Error,
+    forgotten,
     model::user::User,
     origin::Origin,
     problem::Wrong,
@@ -31,6 +32,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(show, change, remove))
         .routes(routes!(update_password))
         .routes(routes!(reset_password))
+        .routes(routes!(send_password_link))
 }
 
 /// A person of the organization. The password is never part of it.
@@ -297,5 +299,24 @@ async fn reset_password(
     let new = SecretString::from(fields.need_text("newPassword"));
     fields.finish()?;
     users::reset_password(&app, &by, &id, &new).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Send somebody a link by which they set a password themselves, to their e-mail address, by the
+/// provider of the default application. An addition to the original.
+#[utoipa::path(post, path = "/v1/users/{id}/password-link", tag = "users",
+    params(("id" = uuid::Uuid, Path, description = "The person.")),
+    responses(
+        (status = 204, description = "It is sent."),
+        (status = 404, body = Wrong, description = "`IDE-1003` no such user"),
+        (status = 429, body = Wrong, description = "`IDE-9056` several were sent within the hour"),
+        (status = 503, body = Wrong, description = "`IDE-0064` it cannot be delivered"),
+    ))]
+async fn send_password_link(
+    State(app): State<App>,
+    by: Admin,
+    Id(id): Id<UserId>,
+) -> Result<StatusCode, Problem> {
+    forgotten::give(&app, &by, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

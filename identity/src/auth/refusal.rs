@@ -107,6 +107,12 @@ fn code(error: &Error) -> Code {
         | Error::InvalidCode
         | Error::InvalidScope
         | Error::InvalidTarget
+        | Error::InvalidLink
+        | Error::NoPasskeys
+        | Error::BadPasskey
+        | Error::ClonedPasskey { .. }
+        | Error::NoSuchPasskey
+        | Error::TooManyLinks
         | Error::BadHint => Code("AUT-0009", S::BAD_REQUEST, "Bad Request"),
     }
 }

@@ -26,6 +26,8 @@ pub enum Typ {
     Jwt,
     /// `at+jwt`: an access token of RFC 9068.
     AtJwt,
+    /// `logout+jwt`: tells of the end of a sign-in.
+    LogoutJwt,
 }
 
 /// The keys of this installation, open.
@@ -48,6 +50,7 @@ struct Signer {
     /// The first segment of a token, which is the same for every one of its type.
     jwt: String,
     at_jwt: String,
+    logout_jwt: String,
     pair: Pair,
 }
 
@@ -132,13 +135,15 @@ impl Signer {
             let header = json!({"alg": alg, "kid": key.kid, "typ": typ}).to_string();
             BASE64_URL_SAFE_NO_PAD.encode(header)
         };
-        Ok(Self { kid: key.kid.clone(), jwt: header("JWT"), at_jwt: header("at+jwt"), pair })
+        let (jwt, at_jwt, logout_jwt) = (header("JWT"), header("at+jwt"), header("logout+jwt"));
+        Ok(Self { kid: key.kid.clone(), jwt, at_jwt, logout_jwt, pair })
     }
 
     fn sign(&self, typ: Typ, claims: &impl Serialize) -> Result<String, KeyError> {
         let header = match typ {
             Typ::Jwt => &self.jwt,
             Typ::AtJwt => &self.at_jwt,
+            Typ::LogoutJwt => &self.logout_jwt,
         };
         let claims = serde_json::to_vec(claims).map_err(|_| KeyError::Sign)?;
         let mut token = format!("{header}.{}", BASE64_URL_SAFE_NO_PAD.encode(claims));

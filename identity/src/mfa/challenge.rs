@@ -8,7 +8,12 @@ use policy::model::name::{OrgId, UserId};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{HOURLY, Need, Shown, TRIES, codes, label, preferred, recovery, totp::Seed};
+use super::{
+    HOURLY, Need, Shown, TRIES, codes, label,
+    passkey::{self, Used},
+    preferred, recovery,
+    totp::Seed,
+};
 use crate::{
     app::App,
     audit::{self, Account},
@@ -19,6 +24,7 @@ use crate::{
         app::Client,
         event::{Change, Event},
         factor::{Challenge, FactorKind, Purpose, Sent},
+        passkey::Passkey,
         session::{Methods, Session},
         user::User,
     },
@@ -168,6 +174,16 @@ pub struct Met {
     proof: Proof,
 }
 
+/// How a first factor was shown when it was set up.
+#[derive(Debug)]
+pub enum Made {
+    Code(FactorKind),
+    /// By a passkey; whether its key stays in one device.
+    Key {
+        bound: bool,
+    },
+}
+
 /// What met it.
 enum Proof {
     /// A step of time of the app with that seed.
@@ -175,6 +191,9 @@ enum Proof {
     Recovery(Vec<u8>),
     /// The code that was sent; it is used up with its challenge.
     Sent(FactorKind),
+    Passkey(Used),
+    /// A factor that was set up for this very challenge, and shown for that.
+    SetUp(Made),
 }
 
 /// Meet a challenge. The try is counted, whatever comes of it.
@@ -198,8 +217,15 @@ pub async fn meet(app: &App, token: &str, shown: &Shown) -> Result<Met, Error> {
     let mut tx = app.store.read(&org).await?;
     let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
     let client = tx.client_of(&challenge.app).await?.ok_or(Error::InvalidChallenge)?;
-    let proof = proof(app, &mut tx, (&org, &user), (shown, Some(&challenge))).await?;
+    let proof = proof(app, &mut tx, (&org, &user), (shown, Some(&challenge))).await;
     drop(tx);
+    let proof = match proof {
+        Err(Error::ClonedPasskey { user, passkey }) => {
+            passkey::cloned(app, &org, &user, &passkey).await?;
+            None
+        }
+        other => other?,
+    };
     let Some(proof) = proof else {
         tracing::info!(user.id = %user.id, "a second factor was wrong");
         let (event, account) = (Event::FactorFailed, Account::User(&user.id));
@@ -224,6 +250,15 @@ async fn proof(
             let step = Seed::open(app, org, user, &factor.sealed)?.step(code, app.clock.now());
             Ok(step.map(|step| Proof::Step(factor.sealed, step)))
         }
+        Shown::Passcode(FactorKind::Passkey, _) => Err(Error::NoSuchFactor),
+        Shown::Passkey { tie, state, credential } => {
+            let answer = passkey::Answer { tie, state, credential };
+            match passkey::shown(app, tx, (org, Some(&user.id)), &answer).await {
+                Ok((_, used)) => Ok(Some(Proof::Passkey(used))),
+                Err(Error::BadPasskey) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
         Shown::Passcode(kind @ (FactorKind::Email | FactorKind::Sms), code) => {
             let factors = tx.factors(&user.id).await?;
             factors.iter().find(|factor| factor.kind == *kind).ok_or(Error::NoSuchFactor)?;
@@ -243,14 +278,54 @@ async fn proof(
     }
 }
 
+/// A challenge that a person has just set up a first factor for. They have shown it to do so, and need
+/// not once more.
+///
+/// # Errors
+///
+/// When the person or the application is gone by now.
+pub async fn met_by_set_up(
+    app: &App,
+    org: &OrgId,
+    challenge: Challenge,
+    by: Made,
+) -> Result<Met, Error> {
+    let mut tx = app.store.read(org).await?;
+    let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
+    let client = tx.client_of(&challenge.app).await?.ok_or(Error::InvalidChallenge)?;
+    Ok(Met { challenge, client, user, proof: Proof::SetUp(by) })
+}
+
+/// What may meet a challenge: kinds of factors, and passkeys, which are their owner's.
+///
+/// # Errors
+///
+/// When the database fails. Of a challenge that is over there is nothing.
+pub async fn ways(
+    app: &App,
+    token: &str,
+) -> Result<(Vec<FactorKind>, Option<(UserId, Vec<Passkey>)>), Error> {
+    let Ok((org, hash)) = known(app, token) else { return Ok(Default::default()) };
+    let mut tx = app.store.read(&org).await?;
+    let Some(challenge) = tx.challenge(&hash, app.clock.now()).await? else {
+        return Ok(Default::default());
+    };
+    let kinds = tx.factors(&challenge.user).await?.into_iter().map(|factor| factor.kind).collect();
+    let passkeys = tx.passkeys(&challenge.user).await?;
+    let theirs = (!passkeys.is_empty()).then_some((challenge.user, passkeys));
+    Ok((kinds, theirs))
+}
+
 impl Met {
     /// How the person has proved who they are.
     pub fn methods(&self) -> Methods {
-        let kind = match self.proof {
-            Proof::Step(..) | Proof::Recovery(_) => FactorKind::App,
-            Proof::Sent(kind) => kind,
-        };
-        self.challenge.first.clone().and(kind.method())
+        let first = self.challenge.first.clone();
+        match &self.proof {
+            Proof::Step(..) | Proof::Recovery(_) => first.and_code(FactorKind::App),
+            Proof::Sent(kind) | Proof::SetUp(Made::Code(kind)) => first.and_code(*kind),
+            Proof::Passkey(used) => used.methods(first),
+            Proof::SetUp(Made::Key { bound }) => first.and_key(*bound),
+        }
     }
 
     /// Use up the challenge and what met it. Whatever that gives is written in the same transaction.
@@ -261,20 +336,23 @@ impl Met {
     pub async fn redeem(&self, app: &App, tx: &mut Tx) -> Result<(), Error> {
         // A right one is no try. First, as where the try was taken: nobody waits for somebody who waits
         // for them.
-        tx.give_back(&self.user.id, HOURLY).await?;
+        if !matches!(self.proof, Proof::SetUp(_)) {
+            tx.give_back(&self.user.id, HOURLY).await?;
+        }
         if !tx.end_challenge(&self.challenge.id, app.clock.now()).await? {
             return Err(Error::InvalidChallenge);
         }
-        self.proof.burn(tx, &self.user.id).await
+        self.proof.burn(app, tx, &self.user.id).await
     }
 }
 
 impl Proof {
-    async fn burn(&self, tx: &mut Tx, user: &UserId) -> Result<(), Error> {
+    async fn burn(&self, app: &App, tx: &mut Tx, user: &UserId) -> Result<(), Error> {
         let fresh = match self {
             Self::Step(seed, step) => tx.burn_step(user, seed, *step).await?,
             Self::Recovery(hash) => tx.use_recovery_code(user, hash).await?,
-            Self::Sent(_) => true,
+            Self::Passkey(used) => return used.redeem(app, tx).await,
+            Self::Sent(_) | Self::SetUp(_) => true,
         };
         if fresh { Ok(()) } else { Err(Error::WrongPasscode) }
     }
@@ -346,7 +424,7 @@ pub async fn prove(
     }
     let proof = proof(app, tx, (org, user), (shown, challenge)).await?;
     let Some(proof) = proof else { return Ok(false) };
-    match proof.burn(tx, &user.id).await {
+    match proof.burn(app, tx, &user.id).await {
         Ok(()) => tx.give_back(&user.id, HOURLY).await?,
         Err(Error::WrongPasscode) => return Ok(false),
         Err(error) => return Err(error),

@@ -42,7 +42,7 @@ pub fn fits(app: &App, of: &str, code: &str, held: &[u8]) -> bool {
 /// What delivers codes of a kind; nothing for an app, which makes its own.
 pub fn category(kind: FactorKind) -> Option<Category> {
     match kind {
-        FactorKind::App => None,
+        FactorKind::App | FactorKind::Passkey => None,
         FactorKind::Email => Some(Category::Email),
         FactorKind::Sms => Some(Category::Sms),
     }

@@ -40,8 +40,8 @@ const LIFETIME: u64 = 900;
 
 /// Somebody who looks after their own factors.
 pub struct Oneself {
-    org: OrgId,
-    user: User,
+    pub org: OrgId,
+    pub user: User,
     by: By,
 }
 
@@ -87,8 +87,65 @@ impl Oneself {
         Ok(Self { org, user, by: By::Challenge(challenge) })
     }
 
+    /// Whoever bears the token of a challenge to set up a first factor, at a sign-in through that
+    /// application.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such challenge (any more).
+    pub async fn of_challenge(app: &App, token: &str, through: &AppId) -> Result<Self, Error> {
+        let (org, hash) = challenge::known(app, token)?;
+        let mut tx = app.store.read(&org).await?;
+        let challenge = challenge::find(&mut tx, &hash, Purpose::Enrol, app.clock.now()).await?;
+        if challenge.app != *through {
+            return Err(Error::InvalidChallenge);
+        }
+        let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
+        Ok(Self { org, user, by: By::Challenge(challenge) })
+    }
+
+    /// The challenge that a first factor was set up for, met by that.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the person or the application is gone by now.
+    pub async fn met(self, app: &App, by: challenge::Made) -> Result<challenge::Met, Error> {
+        let By::Challenge(challenge) = self.by else { return Err(Error::InvalidChallenge) };
+        challenge::met_by_set_up(app, &self.org, challenge, by).await
+    }
+
+    /// What a challenge of theirs is made for.
+    ///
+    /// # Errors
+    ///
+    /// For a token that is of no sign-in.
+    pub fn tie(&self) -> Result<String, Error> {
+        match &self.by {
+            By::Challenge(challenge) => Ok(challenge.id.clone()),
+            By::Token(bearer) => {
+                bearer.caller.session.as_ref().map(ToString::to_string).ok_or(Error::TokenInvalid)
+            }
+        }
+    }
+
+    /// Note that a first factor is in force, where that is what a sign-in waits for.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn set_up(&self, app: &App, tx: &mut Tx) -> Result<(), Error> {
+        match &self.by {
+            By::Challenge(challenge) => challenge::enrolled(app, tx, challenge).await,
+            By::Token(_) => Ok(()),
+        }
+    }
+
     /// Start to change one's factors, now that nobody else can.
-    async fn begin(&self, app: &App) -> Result<Tx, Error> {
+    ///
+    /// # Errors
+    ///
+    /// When the sign-in is not recent enough, or over.
+    pub async fn begin(&self, app: &App) -> Result<Tx, Error> {
         let now = app.clock.now();
         let mut tx = app.store.begin(&self.org).await?;
         match &self.by {
@@ -137,7 +194,11 @@ impl Oneself {
     }
 
     /// The same, to put a factor beside or in the place of others: one of those has been shown.
-    async fn begin_with_factor(&self, app: &App) -> Result<Tx, Error> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Oneself::begin`], and when none has been.
+    pub async fn begin_with_factor(&self, app: &App) -> Result<Tx, Error> {
         let mut tx = self.begin(app).await?;
         let shown = match &self.by {
             By::Token(bearer) => bearer.caller.authentication.mfa(),
@@ -163,11 +224,11 @@ pub struct SetUp {
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<String>,
+    pub url: Option<String>,
     /// The address as a picture, in SVG. An addition to the original.
     #[serde(skip_serializing_if = "Option::is_none")]
     qr_code: Option<String>,
-    recovery_codes: Vec<String>,
+    pub recovery_codes: Vec<String>,
     mfa_type: &'static str,
     enabled: bool,
 }
@@ -182,7 +243,7 @@ pub async fn set_up(
     let Some(category) = codes::category(kind) else { return set_up_app(app, me).await };
     let to = match kind {
         FactorKind::Sms => telephone(phone)?,
-        FactorKind::App | FactorKind::Email => me.user.email.as_str(),
+        FactorKind::App | FactorKind::Email | FactorKind::Passkey => me.user.email.as_str(),
     };
     let now = app.clock.now();
     let mut tx = me.begin_with_factor(app).await?;
@@ -300,9 +361,7 @@ pub async fn enable(
     tx.put_factor(&me.user.id, (kind, &enrolment.sealed), enrolment.verified, now).await?;
     tx.set_recovery_codes(&me.user.id, recovery::each(&enrolment.recovery)).await?;
     tx.remove_enrolment(&enrolment.id).await?;
-    if let By::Challenge(challenge) = &me.by {
-        challenge::enrolled(app, &mut tx, challenge).await?;
-    }
+    me.set_up(app, &mut tx).await?;
     let (by, change) = (&me.user.id, Change::made(&json!({"type": kind.as_str()})));
     app.audit(&mut tx, by, Event::FactorEnabled, by, change);
     app.commit(tx).await?;

@@ -54,6 +54,10 @@ pub struct Registration {
     pub post_logout_redirect_uris: Vec<String>,
     /// The resources (RFC 8707) that it may have tokens for, beside this installation.
     pub audiences: Vec<String>,
+    /// Where it is told that a sign-in has ended.
+    pub backchannel_logout_uri: Option<String>,
+    /// Whether it is to be told which.
+    pub backchannel_logout_session_required: bool,
     /// Whether it can keep no secret, as what runs in a browser cannot.
     pub public: bool,
     /// How long its tokens live, in seconds; `None` as long as the installation's.

@@ -53,6 +53,11 @@ events! {
     PasswordRefused = "user.password-refused",
     /// By an administrator.
     PasswordReset = "user.password-reset",
+    /// A link to set another one was sent: because somebody asked for it on the sign-in page, or by an
+    /// administrator.
+    PasswordLinkSent = "user.password-link-sent",
+    /// By such a link.
+    PasswordRecovered = "user.password-recovered",
 
     /// What is said of a person of another issuer, for the first time or anew.
     GuestChanged = "guest.changed",
@@ -64,6 +69,8 @@ events! {
     FactorsReset = "second-factor.reset",
     /// A second factor was wrong.
     FactorFailed = "second-factor.failed",
+    /// A passkey was refused: it counts its signatures as one with a copy would.
+    PasskeyCloned = "second-factor.passkey-cloned",
 
     GroupCreated = "group.created",
     GroupChanged = "group.changed",
@@ -120,6 +127,8 @@ events! {
     SessionEnded = "session.ended",
     /// Every sign-in of a person, or through an application.
     AllSessionsEnded = "session.all-ended",
+    /// An application was never told that a sign-in has ended, for it did not answer.
+    LogoutUntold = "session.log-out-untold",
     /// A sign-in was ended because a refresh token of it was used twice.
     RefreshReused = "session.refresh-token-reused",
     /// A sign-in was ended because the code that it came from was used twice.

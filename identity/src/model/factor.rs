@@ -13,10 +13,12 @@ pub enum FactorKind {
     Email,
     /// A code that is sent to a telephone.
     Sms,
+    /// Passkeys, of which there may be several. They have no code, and are kept apart.
+    Passkey,
 }
 
 impl FactorKind {
-    /// All of them.
+    /// Those that have codes.
     pub const ALL: [Self; 3] = [Self::App, Self::Email, Self::Sms];
 
     /// The name on the wire.
@@ -25,21 +27,13 @@ impl FactorKind {
             Self::App => "app",
             Self::Email => "email",
             Self::Sms => "sms",
+            Self::Passkey => "passkey",
         }
     }
 
-    /// The one of that name.
+    /// The one of those that have codes, of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
-    /// The name of RFC 8176; for e-mail, which has none there, its own.
-    pub fn method(self) -> &'static str {
-        match self {
-            Self::App => "otp",
-            Self::Email => "email",
-            Self::Sms => "sms",
-        }
     }
 }
 

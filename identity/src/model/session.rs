@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use policy::model::name::{AppId, SessionId, UserId};
+use policy::model::name::{AppId, OrgId, SessionId, UserId};
 
-use super::grant::Grant;
+use super::{factor::FactorKind, grant::Grant};
 
 /// How somebody proved who they are, in the words of RFC 8176.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,11 @@ impl Methods {
         Self(vec![Self::PASSWORD.to_owned()])
     }
 
+    /// By nothing yet.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// By a provider that people sign in through; how there, where it is trusted to tell of a second
     /// factor.
     pub fn federated(trusted: Option<&[String]>) -> Self {
@@ -36,10 +41,26 @@ impl Methods {
         Self(methods)
     }
 
-    /// By a second factor, too.
+    /// By a code of a factor, too. E-mail has no name in RFC 8176, and goes by its own; a passkey has no
+    /// code.
     #[must_use]
-    pub fn and(mut self, method: &str) -> Self {
-        self.0.extend([method.to_owned(), Self::SEVERAL.to_owned()]);
+    pub fn and_code(mut self, of: FactorKind) -> Self {
+        let method = match of {
+            FactorKind::App => "otp",
+            FactorKind::Email => "email",
+            FactorKind::Sms => "sms",
+            FactorKind::Passkey => return self,
+        };
+        self.0.extend([method, Self::SEVERAL].map(str::to_owned));
+        self
+    }
+
+    /// By the key of an authenticator that has its owner prove who they are: one that is bound to a
+    /// device, or one that is copied between devices.
+    #[must_use]
+    pub fn and_key(mut self, bound: bool) -> Self {
+        let key = if bound { "hwk" } else { "swk" };
+        self.0.extend([key, "user", Self::SEVERAL].map(str::to_owned));
         self
     }
 
@@ -60,7 +81,8 @@ impl Methods {
 
     /// `acr`: how sure that is, in the words of NIST SP 800-63B. E-mail is no factor there.
     pub fn acr(&self) -> &'static str {
-        let sure = self.0.iter().any(|method| matches!(method.as_str(), "otp" | "sms"));
+        let sure =
+            self.0.iter().any(|method| matches!(method.as_str(), "otp" | "sms" | "hwk" | "swk"));
         // A provider that is trusted says so itself; what is shown here comes behind its own name.
         let told = self.0.starts_with(&[Self::FEDERATED.to_owned(), Self::SEVERAL.to_owned()]);
         if told || sure && self.several() { "aal2" } else { "aal1" }
@@ -104,4 +126,19 @@ pub struct RefreshToken {
     pub consumed_at: Option<u64>,
     /// The token that was given for it.
     pub successor: Option<String>,
+}
+
+/// A sign-in that has ended, and whose application is yet to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub org: OrgId,
+    /// The sign-in, which may be gone.
+    pub session: String,
+    /// Whose it was, who may be gone.
+    pub user: String,
+    pub client_id: String,
+    /// Where the application is told.
+    pub to: String,
+    /// How often it was tried.
+    pub tries: u64,
 }

@@ -30,11 +30,14 @@ pub struct Password {
     /// How hard it must be to guess, as zxcvbn estimates: 2, a million guesses, to 4. Default: 3.
     #[schema(minimum = 2, maximum = 4)]
     pub strength: u8,
+    /// Whether somebody who has forgotten theirs may have a link mailed to set another one. Default:
+    /// true.
+    pub recovery: bool,
 }
 
 impl Default for Password {
     fn default() -> Self {
-        Self { min_length: None, composition: false, strength: 3 }
+        Self { min_length: None, composition: false, strength: 3, recovery: true }
     }
 }
 
@@ -62,7 +65,12 @@ const MOST_GROUPS: usize = 256;
 impl Settings {
     /// Those of the organization that a first start makes: the original's rules of passwords.
     pub fn seeded() -> Self {
-        let password = Password { min_length: Some(12), composition: true, strength: 2 };
+        let password = Password {
+            min_length: Some(12),
+            composition: true,
+            strength: 2,
+            ..Password::default()
+        };
         Self { password, ..Self::default() }
     }
 

@@ -18,6 +18,7 @@ use super::{
     factor,
     form::Form,
     page::{self, DEVICE, REMEMBERED, SIGNED_IN, SignIn, Tie},
+    passkey,
     refusal::Refusal,
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     codes::{self, Ask},
     devices,
     error::Error,
-    external, grants, login,
+    external, forgotten, grants, login,
     mfa::{self, Need, challenge},
     model::{
         app::{Client, GrantType},
@@ -267,11 +268,25 @@ pub async fn signed(
         let refusal = Refusal::of("login_required", "somebody else signed in");
         request.back().refuse(app, &refusal)
     };
-    page::set_cookie(&mut response, SIGNED_IN, &cookie);
-    let device = devices::make(app, &request.client.org, &browser.user);
-    let device = device.map_err(|error| page::fault(error.into()))?;
-    page::keep_cookie(&mut response, DEVICE, &device, Some(devices::LIFETIME));
+    hand(app, &mut response, (&browser, &cookie)).map_err(page::fault)?;
     Ok(response)
+}
+
+/// Hand the browser the cookies of somebody who has just signed in.
+///
+/// # Errors
+///
+/// When the system has no random bytes.
+pub fn hand(
+    app: &App,
+    response: &mut Response,
+    (browser, cookie): (&Browser, &str),
+) -> Result<(), Error> {
+    page::set_cookie(response, SIGNED_IN, cookie);
+    let org = browsers::org_of(cookie).ok_or(Error::InvalidCredentials)?;
+    let device = devices::make(app, &org, &browser.user)?;
+    page::keep_cookie(response, DEVICE, &device, Some(devices::LIFETIME));
+    Ok(())
 }
 
 /// Who is signed in here, if that is recent enough and whom the client means.
@@ -330,6 +345,9 @@ pub async fn show(
     (username, said): (&str, Option<&str>),
 ) -> Result<Response, Response> {
     let tie = Tie::of(headers).map_err(page::fault)?;
+    let passkey = passkey::form(app, (&tie, query), &request.client.org, (None, &[]), "");
+    let passkey = passkey.map_err(page::fault)?;
+    let asks = passkey.is_some();
     let page = SignIn {
         style: page::style(),
         application: &request.client.name,
@@ -337,10 +355,12 @@ pub async fn show(
         request: query,
         csrf: &tie.token(app, PURPOSE, query),
         username,
+        forgotten: forgotten::offered(app, &request.client).await.map_err(page::fault)?,
+        passkey,
         offers: &external::offers(app, &request.client.org).await.map_err(page::fault)?,
     };
     let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
-    let mut response = page::show(status, &page, Some(&request.redirect_uri));
+    let mut response = page::show_asking((status, asks), &page, Some(&request.redirect_uri));
     tie.hand(&mut response);
     Ok(response)
 }

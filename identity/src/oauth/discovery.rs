@@ -50,6 +50,8 @@ pub async fn metadata(State(app): State<App>) -> Response {
         "response_modes_supported": ["query"],
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
         "prompt_values_supported": ["none", "login", "select_account", "consent"],
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,

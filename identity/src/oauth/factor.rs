@@ -9,7 +9,9 @@ use super::{
     authorize::{self, Request},
     form::Form,
     page::{self, REMEMBERED, SIGNED_IN, SecondFactor, Tie},
+    passkey,
     refusal::Refusal,
+    set_up,
 };
 use crate::{
     app::App,
@@ -25,55 +27,73 @@ use crate::{
 
 /// What a form of the page is for.
 const PURPOSE: &str = "second-factor";
+pub const LATE: &str = "That took too long, or too many codes were wrong. Sign in again.";
 
 /// A challenge that the page is for.
-pub struct Open {
-    token: String,
-    /// Whether there is none to be shown, for none is set up.
-    enrol: bool,
+struct Open<'a> {
+    token: &'a str,
     /// The factor whose code is asked for.
     kind: FactorKind,
-}
-
-impl From<Asked> for Open {
-    fn from(asked: Asked) -> Self {
-        let kind = asked.preferred.unwrap_or(FactorKind::App);
-        Self { token: asked.token, enrol: asked.enrol.is_some(), kind }
-    }
+    /// Whether another code was sent.
+    again: bool,
 }
 
 /// Show the page.
 ///
 /// # Errors
 ///
-/// When the system has no random bytes.
-pub fn show(
+/// When the system has no random bytes, or the database fails.
+async fn show(
     app: &App,
     headers: &HeaderMap,
     (request, query): (&Request, &str),
-    (open, said): (&Open, Option<&str>),
+    (open, said): (&Open<'_>, Option<&str>),
 ) -> Result<Response, Response> {
-    if open.enrol {
-        let text = "Your organization asks for a second factor, and you have none yet. Set one up \
-                    where your account is managed, and sign in again.";
-        return Ok(page::notice(StatusCode::FORBIDDEN, "A second factor is needed", text));
-    }
     let tie = Tie::of(headers).map_err(page::fault)?;
+    let (kinds, theirs) = challenge::ways(app, open.token).await.map_err(page::fault)?;
+    let ways: Vec<_> = kinds.iter().filter_map(|kind| way(*kind, open.kind)).collect();
+    let passkey = match &theirs {
+        Some((user, held)) => {
+            let org = &request.client.org;
+            passkey::form(app, (&tie, query), org, (Some(user), held), open.token)
+        }
+        None => Ok(None),
+    };
+    let passkey = passkey.map_err(page::fault)?;
+    let asks = passkey.is_some();
     let page = SecondFactor {
         style: page::style(),
         said,
         request: query,
         csrf: &tie.token(app, PURPOSE, query),
-        challenge: &open.token,
+        challenge: open.token,
         kind: open.kind.as_str(),
+        again: open.again,
+        ways: &ways,
+        passkey,
     };
     let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
-    let mut response = page::show(status, &page, Some(&request.redirect_uri));
+    let mut response = page::show_asking((status, asks), &page, Some(&request.redirect_uri));
     tie.hand(&mut response);
     Ok(response)
 }
 
-/// Show the page for a sign-in that has just been challenged, with the code on its way.
+/// What a button that asks for a factor says, on the page that asks for `shown`.
+fn way(kind: FactorKind, shown: FactorKind) -> Option<(&'static str, &'static str)> {
+    let text = match kind {
+        // It has a form of its own.
+        FactorKind::Passkey => return None,
+        FactorKind::App if kind == shown => return None,
+        FactorKind::App => "Use the authenticator app",
+        FactorKind::Email | FactorKind::Sms if kind == shown => "Send another code",
+        FactorKind::Email => "Send a code by e-mail",
+        FactorKind::Sms => "Send a code by SMS",
+    };
+    Some((kind.as_str(), text))
+}
+
+/// Go on with a sign-in that has just been challenged: with the code on its way, or a factor to be set
+/// up.
 ///
 /// # Errors
 ///
@@ -84,16 +104,50 @@ pub async fn begin(
     request: (&Request, &str),
     asked: Asked,
 ) -> Result<Response, Response> {
-    let open = Open::from(asked);
-    let sent =
-        if open.enrol { Ok(()) } else { challenge::choose(app, &open.token, open.kind).await };
-    let said = match sent {
+    if asked.enrol.is_some() {
+        return set_up::begin(app, headers, request, &asked.token).await;
+    }
+    let kind = asked.preferred.unwrap_or(FactorKind::App);
+    let open = Open { token: &asked.token, kind, again: false };
+    choose(app, headers, request, open).await
+}
+
+/// Show the page once more to somebody whose passkey was refused.
+///
+/// # Errors
+///
+/// As [`show`].
+pub async fn again(
+    app: &App,
+    headers: &HeaderMap,
+    request: (&Request, &str),
+    (token, said): (&str, &str),
+) -> Result<Response, Response> {
+    let open = Open { token, kind: FactorKind::Passkey, again: false };
+    show(app, headers, request, (&open, Some(said))).await
+}
+
+/// Have a factor's code sent, and show the page that asks for it.
+async fn choose(
+    app: &App,
+    headers: &HeaderMap,
+    request: (&Request, &str),
+    mut open: Open<'_>,
+) -> Result<Response, Response> {
+    let said = match challenge::choose(app, open.token, open.kind).await {
         Ok(()) => None,
         Err(Error::NoDelivery) => Some("The code could not be sent. A recovery code will do."),
-        Err(Error::TooManyCodes) => Some("No more codes are sent today. A recovery code will do."),
+        Err(Error::TooManyCodes) => Some(
+            "No code is sent: the last one went out a moment ago, or there were several today. Wait a \
+             minute; a recovery code will do, too.",
+        ),
+        Err(Error::InvalidChallenge | Error::NoSuchFactor) => {
+            return authorize::show(app, headers, request, ("", Some(LATE))).await;
+        }
         Err(error) => return Err(page::fault(error)),
     };
-    show(app, headers, request, (&open, said))
+    open.again &= said.is_none() && open.kind != FactorKind::App;
+    show(app, headers, request, (&open, said)).await
 }
 
 /// What somebody typed on the second page.
@@ -108,6 +162,8 @@ struct SecondFactorForm {
     code: Option<String>,
     /// Whether to remember this device.
     remember: Option<String>,
+    /// A kind of factor, to have a code sent, once more or by another way.
+    send: Option<String>,
 }
 
 /// What somebody typed on it.
@@ -139,6 +195,9 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
     let request = authorize::read(app, &Form::of_query(query)).await?;
     let token = form.get("challenge").unwrap_or_default();
     let kind = form.get("kind").and_then(FactorKind::named).unwrap_or(FactorKind::App);
+    if let Some(kind) = form.get("send").and_then(FactorKind::named) {
+        return choose(app, headers, (&request, query), Open { token, kind, again: true }).await;
+    }
     let shown = shown(kind, form.get("code").unwrap_or_default());
     let remember = form.get("remember").is_some();
     let before = page::cookie(headers, SIGNED_IN);
@@ -162,18 +221,14 @@ async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, R
             Ok(response)
         }
         Err(Error::WrongPasscode | Error::NoSuchFactor) => {
-            let open = Open { token: token.to_owned(), enrol: false, kind };
+            let open = Open { token, kind, again: false };
             let said = Some("The code is wrong, or was used already.");
-            show(app, headers, (&request, query), (&open, said))
+            show(app, headers, (&request, query), (&open, said)).await
         }
         Err(Error::InvalidChallenge | Error::Conflict | Error::InvalidCredentials) => {
-            let said = Some("That took too long, or too many codes were wrong. Sign in again.");
-            authorize::show(app, headers, (&request, query), ("", said)).await
+            authorize::show(app, headers, (&request, query), ("", Some(LATE))).await
         }
-        Err(Error::TooManyTries) => {
-            let text = "Too many codes were wrong. Wait an hour, and sign in again.";
-            Ok(page::notice(StatusCode::TOO_MANY_REQUESTS, "Too many tries", text))
-        }
+        Err(Error::TooManyTries) => Ok(page::too_many_tries()),
         Err(error) => Err(page::fault(error)),
     }
 }

@@ -19,12 +19,17 @@ use http::{
 };
 
 use super::refusal::{Refusal, unkept};
-use crate::{app::App, clock, error::Error, external::Offer, problem::chain};
+use crate::{app::App, clock, error::Error, external::Offer, mfa::passkey::Asked, problem::chain};
 
 const STYLE: &str = include_str!("../../templates/page.css");
 /// The one style that the pages may have.
 static STYLE_SOURCE: LazyLock<String> =
     LazyLock::new(|| BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes())));
+
+/// What asks an authenticator. The one script that a page may have.
+const SCRIPT: &str = include_str!("../../templates/passkey.js");
+static SCRIPT_SOURCE: LazyLock<String> =
+    LazyLock::new(|| BASE64_STANDARD.encode(digest(&SHA256, SCRIPT.as_bytes())));
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Says who is signed in in this browser.
@@ -48,8 +53,40 @@ pub struct SignIn<'a> {
     pub request: &'a str,
     pub csrf: &'a str,
     pub username: &'a str,
+    /// Whether a link to set a password is offered.
+    pub forgotten: bool,
+    pub passkey: Option<Passkeys>,
     /// Providers that people sign in through.
     pub offers: &'a [Offer],
+}
+
+/// The form of a page that asks an authenticator.
+pub struct Passkeys {
+    /// What is asked, as JSON.
+    pub options: String,
+    /// The challenge, sealed.
+    pub state: String,
+    /// Whether a passkey is to be made, and not shown.
+    pub make: bool,
+    pub action: &'static str,
+    pub csrf: String,
+    /// What a sign-in goes on with, if it has begun.
+    pub challenge: String,
+    pub script: &'static str,
+}
+
+impl Passkeys {
+    /// The one for that question.
+    pub fn of(
+        asked: Asked,
+        (make, action): (bool, &'static str),
+        csrf: String,
+        challenge: &str,
+    ) -> Self {
+        let (options, state) = (asked.options.to_string(), asked.state);
+        let challenge = challenge.to_owned();
+        Self { options, state, make, action, csrf, challenge, script: SCRIPT }
+    }
 }
 
 #[derive(Template)]
@@ -63,6 +100,11 @@ pub struct SecondFactor<'a> {
     pub challenge: &'a str,
     /// The factor whose code is asked for.
     pub kind: &'a str,
+    /// Whether another code was sent.
+    pub again: bool,
+    /// What else may be asked for, and how that reads.
+    pub ways: &'a [(&'static str, &'static str)],
+    pub passkey: Option<Passkeys>,
 }
 
 #[derive(Template)]
@@ -89,14 +131,34 @@ pub fn style() -> &'static str {
 
 /// Answer with a page whose form may lead to `target`, beside this service.
 pub fn show(status: StatusCode, page: &impl Template, target: Option<&str>) -> Response {
+    answer(status, page, target, false)
+}
+
+/// The same, for a page that may ask an authenticator.
+pub fn show_asking(
+    (status, asks): (StatusCode, bool),
+    page: &impl Template,
+    target: Option<&str>,
+) -> Response {
+    answer(status, page, target, asks)
+}
+
+fn answer(
+    status: StatusCode,
+    page: &impl Template,
+    target: Option<&str>,
+    scripted: bool,
+) -> Response {
     let Ok(text) = page.render() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let mut response = unkept((status, Html(text)));
     // A browser follows a form's redirects only to where the form may lead.
     let target = target.map(origin).unwrap_or_default();
+    let script =
+        if scripted { format!("script-src 'sha256-{}'; ", *SCRIPT_SOURCE) } else { String::new() };
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{}'; form-action 'self' {target}; \
+        "default-src 'none'; {script}style-src 'sha256-{}'; form-action 'self' {target}; \
          frame-ancestors 'none'; base-uri 'none'",
         *STYLE_SOURCE
     );
@@ -120,6 +182,12 @@ pub fn refuse(what: &str) -> Response {
                 that does not help, tell its operators this:";
     let page = Notice { style: STYLE, title: "This does not work", text, error: Some(what) };
     show(StatusCode::BAD_REQUEST, &page, None)
+}
+
+/// Answer a person who has shown too many wrong codes.
+pub fn too_many_tries() -> Response {
+    let text = "Too many codes were wrong. Wait an hour, and sign in again.";
+    notice(StatusCode::TOO_MANY_REQUESTS, "Too many tries", text)
 }
 
 /// Answer a person when the fault is ours.

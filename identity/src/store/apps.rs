@@ -12,6 +12,8 @@ struct RegistrationRow {
     post_logout_redirect_uris: String,
     audiences: String,
     is_public: i64,
+    backchannel_logout_uri: String,
+    backchannel_session: i64,
     access_token_secs: Option<i64>,
     refresh_token_secs: Option<i64>,
 }
@@ -26,6 +28,8 @@ impl From<RegistrationRow> for Registration {
                 .collect(),
             audiences: list(&row.audiences).map(str::to_owned).collect(),
             public: row.is_public != 0,
+            backchannel_logout_uri: Some(row.backchannel_logout_uri).filter(|to| !to.is_empty()),
+            backchannel_logout_session_required: row.backchannel_session != 0,
             access_token_secs: row.access_token_secs.map(count),
             refresh_token_secs: row.refresh_token_secs.map(count),
         }
@@ -106,7 +110,7 @@ macro_rules! select {
             "SELECT ",
             $columns,
             ", grant_types, redirect_uris, post_logout_redirect_uris, audiences, is_public, ",
-            "access_token_secs, refresh_token_secs ",
+            "access_token_secs, refresh_token_secs, backchannel_logout_uri, backchannel_session ",
             "FROM applications ",
             $rest
         )
@@ -229,8 +233,9 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO applications (org_id, id, name, description, client_id, \
                            created_at, grant_types, redirect_uris, post_logout_redirect_uris, \
-                           audiences, is_public, access_token_secs, refresh_token_secs) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+                           audiences, is_public, access_token_secs, refresh_token_secs, \
+                           backchannel_logout_uri, backchannel_session) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -247,6 +252,8 @@ impl Tx {
                 .bind(i64::from(app.registration.public))
                 .bind(app.registration.access_token_secs.map(sql))
                 .bind(app.registration.refresh_token_secs.map(sql))
+                .bind(app.registration.backchannel_logout_uri.as_deref().unwrap_or_default())
+                .bind(i64::from(app.registration.backchannel_logout_session_required))
         );
         if !app.registration.public {
             let secret = (app.secret_hash.as_slice(), app.secret_sealed.as_ref());
@@ -264,7 +271,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         const SQL: &str = "UPDATE applications SET description = $3, grant_types = $4, \
                            redirect_uris = $5, post_logout_redirect_uris = $6, audiences = $7, \
-                           is_public = $8, access_token_secs = $9, refresh_token_secs = $10 \
+                           is_public = $8, access_token_secs = $9, refresh_token_secs = $10, \
+                           backchannel_logout_uri = $11, backchannel_session = $12 \
                            WHERE org_id = $1 AND id = $2";
         run!(
             self.conn,
@@ -279,6 +287,8 @@ impl Tx {
                 .bind(i64::from(registration.public))
                 .bind(registration.access_token_secs.map(sql))
                 .bind(registration.refresh_token_secs.map(sql))
+                .bind(registration.backchannel_logout_uri.as_deref().unwrap_or_default())
+                .bind(i64::from(registration.backchannel_logout_session_required))
         );
         Ok(())
     }

@@ -27,7 +27,7 @@ struct EnrolmentRow {
 }
 
 impl Tx {
-    /// A person's factors, in the order of their names.
+    /// A person's factors, in the order of their names; passkeys, however many, are one, and come last.
     pub async fn factors(&mut self, user: &UserId) -> Result<Vec<Factor>, StoreError> {
         const SQL: &str = "SELECT kind, sealed, is_preferred FROM factors \
                            WHERE org_id = $1 AND user_id = $2 ORDER BY kind";
@@ -41,7 +41,12 @@ impl Tx {
             let kind = FactorKind::named(&kind)?;
             Some(Factor { kind, sealed, preferred: is_preferred != 0 })
         };
-        Ok(rows.into_iter().filter_map(factor).collect())
+        let mut factors: Vec<_> = rows.into_iter().filter_map(factor).collect();
+        if !self.passkeys(user).await?.is_empty() {
+            let (kind, sealed) = (FactorKind::Passkey, Vec::new());
+            factors.push(Factor { kind, sealed, preferred: false });
+        }
+        Ok(factors)
     }
 
     /// Let a factor be in force, in the place of one of its kind. The first one is preferred.
@@ -114,6 +119,7 @@ impl Tx {
     pub async fn remove_factors(&mut self, user: &UserId) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM factors WHERE org_id = $1 AND user_id = $2",
+            "DELETE FROM passkeys WHERE org_id = $1 AND user_id = $2",
             "DELETE FROM recovery_codes WHERE org_id = $1 AND user_id = $2",
             "DELETE FROM enrolments WHERE org_id = $1 AND user_id = $2",
             "DELETE FROM challenges WHERE org_id = $1 AND user_id = $2",

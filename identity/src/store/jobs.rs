@@ -40,6 +40,8 @@ macro_rules! purges {
             purge!("devices", "id", "expires_at", $rest),
             purge!("external_sign_ins", "hash", "expires_at", $rest),
             purge!("familiar_networks", "hash", "expires_at", $rest),
+            purge!("spent_challenges", "hash", "forget_at", $rest),
+            purge!("password_links", "hash", "expires_at", $rest),
         ]
     };
 }

@@ -171,7 +171,7 @@ impl Tx {
         Ok(())
     }
 
-    /// End a sign-in; whether it was still going.
+    /// End a sign-in; whether it was still going. Its application is told, if it asked to be.
     pub async fn end_session(&mut self, id: &SessionId, now: u64) -> Result<bool, StoreError> {
         const SQL: &str = "UPDATE sessions SET ended_at = $3 \
                            WHERE org_id = $1 AND id = $2 AND ended_at IS NULL";
@@ -179,6 +179,9 @@ impl Tx {
             self.conn,
             sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(sql(now))
         );
+        if done > 0 {
+            self.tell_of_end(id.as_str(), now).await?;
+        }
         Ok(done > 0)
     }
 

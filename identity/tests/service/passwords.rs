@@ -21,7 +21,7 @@ async fn e_the_first_organization_has_the_originals_rules_and_decides_for_itself
     let service = Service::start().await;
     let admin = service.admin().await;
     let held = service.get("/v1/settings", &admin).await.expect(200);
-    let original = json!({"minLength": 12, "composition": true, "strength": 2});
+    let original = json!({"minLength": 12, "composition": true, "strength": 2, "recovery": true});
     assert_eq!(held["password"], original);
     let told = make(&service, &admin, "ana", "Sturdy-Hor5").await.refused(400, "IDE-0020");
     assert!(told["message"].as_str().unwrap().contains("12"), "{told}");

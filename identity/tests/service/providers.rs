@@ -17,14 +17,14 @@ use super::{
 };
 
 /// A server that takes whatever comes: the port, and what it was told.
-struct Sink {
+pub struct Sink {
     port: u16,
-    told: mpsc::UnboundedReceiver<String>,
+    pub told: mpsc::UnboundedReceiver<String>,
 }
 
 impl Sink {
     /// A mail server: what it is told is each letter.
-    async fn smtp() -> Self {
+    pub async fn smtp() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (tell, told) = mpsc::unbounded_channel();
@@ -68,7 +68,7 @@ impl Sink {
     }
 
     /// A gateway: what it is told is each request, head and body; it answers with `status`.
-    async fn http(status: &'static str) -> Self {
+    pub async fn http(status: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (tell, told) = mpsc::unbounded_channel();
@@ -99,23 +99,28 @@ impl Sink {
         Self { port, told }
     }
 
-    async fn next(&mut self) -> String {
+    pub async fn next(&mut self) -> String {
         self.told.recv().await.unwrap()
     }
 
-    fn at(&self, path: &str) -> String {
+    /// That it was told nothing more.
+    pub fn heard_all(&mut self) {
+        assert!(self.told.try_recv().is_err());
+    }
+
+    pub fn at(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 }
 
 /// A service that may send to this machine.
-async fn open() -> Service {
+pub async fn open() -> Service {
     let outbound_networks = serde_json::from_value(json!(["127.0.0.0/8"])).unwrap();
     Service::start_with(Config { outbound_networks, ..Config::default() }).await
 }
 
 /// The first eight digits in a row.
-fn code(text: &str) -> String {
+pub fn code(text: &str) -> String {
     let found = text.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 8);
     found.unwrap_or_else(|| panic!("no code in {text}")).to_owned()
 }
@@ -131,7 +136,7 @@ async fn provided(service: &Service, admin: &str, body: Value) -> (String, Strin
     (app, id)
 }
 
-fn smtp(sink: &Sink) -> Value {
+pub fn smtp(sink: &Sink) -> Value {
     json!({
         "name": "mail", "category": "Email", "type": "SMTP", "host": "127.0.0.1",
         "port": sink.port, "disableSsl": true, "clientId": "postern@example.com",
@@ -140,7 +145,7 @@ fn smtp(sink: &Sink) -> Value {
 }
 
 /// Set a factor up whose codes are sent.
-async fn enrol_sent(service: &Service, id: &str, token: &str, body: Value, sink: &mut Sink) {
+pub async fn enrol_sent(service: &Service, id: &str, token: &str, body: Value, sink: &mut Sink) {
     let at = |step: &str| format!("/v1/users/{id}/mfa/{step}");
     let kind = body["mfaType"].clone();
     let made = service.post(&at("setup"), token, body).await.expect(200);

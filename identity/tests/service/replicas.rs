@@ -12,18 +12,28 @@ use identity::{Clock, Config, Database};
 use policy::changes::Sequence;
 use serde_json::json;
 
-use super::harness::{
-    ADMIN_PASSWORD, NOW, PASSWORD, Service, access, catalog, config, on_server, open_with,
-    password_of,
+use super::{
+    code::{Browser, web_named},
+    harness::{
+        ADMIN_PASSWORD, NOW, PASSWORD, Service, access, catalog, config, database, on_server,
+        open_with, password_of,
+    },
+    issuer::near,
+    logouts::{all_told, next, out, signed_in},
+    providers::Sink,
 };
 use crate::server::Server;
 
 /// Another process on the same database, with a copy of the master key.
 async fn replica(service: &Service) -> Service {
+    replica_with(service, Config::default()).await
+}
+
+async fn replica_with(service: &Service, config: Config) -> Service {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let key = identity::MASTER_KEY;
     std::fs::copy(service.folder.path().join(key), folder.path().join(key)).unwrap();
-    let config = config(service.folder.path()).await;
+    let config = Config { database: database(service.folder.path()).await, ..config };
     Service::run(folder, service.clock.clone(), config, catalog()).await
 }
 
@@ -290,4 +300,22 @@ async fn nobody_who_does_anything_at_either_waits_for_somebody_who_waits_for_the
     }
     let query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(one.database().await.number(query).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_one_tells_an_application_that_a_sign_in_has_ended() {
+    let one = Service::start_with(near()).await;
+    let other = replica_with(&one, near()).await;
+    let admin = one.admin().await;
+    let mut sink = Sink::http("200 OK").await;
+    let app = web_named(&one, "Ledger", out(&sink)).await;
+    let id = one.person(&admin, "ana", &[]).await;
+    for service in [&one, &other] {
+        signed_in(service, &app, &Browser::default()).await;
+        let path = format!("/v1/users/{id}/sessions");
+        service.delete(&path, &admin).await.expect(204);
+        next(&mut sink).await;
+        all_told(service).await;
+    }
+    sink.heard_all();
 }

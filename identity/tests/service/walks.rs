@@ -27,17 +27,23 @@ const OPEN: &[&str] = &[
     "get /internal/idp-jwks-cache",
     "get /internal/v1/feed-key",
     "get /oauth2/authorize",
+    "get /oauth2/forgotten-password",
     "get /oauth2/logout",
+    "get /oauth2/new-password",
     "get /oauth2/sign-in/{provider}",
     "get /oauth2/sign-in/{provider}/callback",
     "get /openapi.json",
     "get /readyz",
     "get /version",
     "post /oauth2/authorize",
+    "post /oauth2/forgotten-password",
     "post /oauth2/introspect",
     "post /oauth2/logout",
+    "post /oauth2/new-password",
+    "post /oauth2/passkey",
     "post /oauth2/revoke",
     "post /oauth2/second-factor",
+    "post /oauth2/set-up",
     "post /oauth2/sign-in",
     "post /oauth2/token",
     "post /v1/login/mfa/challenge",
@@ -68,6 +74,8 @@ const PLAIN: &[&str] = &[
     "alertType",
     "appId",
     "audiences",
+    "backchannelLogoutSessionRequired",
+    "backchannelLogoutUri",
     "blocked",
     "canSignIn",
     "canSignUp",
@@ -113,6 +121,7 @@ const PLAIN: &[&str] = &[
     "prompted",
     "public",
     "receiver",
+    "recovery",
     "redirectUris",
     "refreshTokenSecs",
     "regionId",
@@ -249,7 +258,7 @@ fn unknown(template: &str) -> String {
         _ => "0191e1a0-0000-7000-8000-000000000000",
     };
     let mut path = template.replace("{id}", name).replace("{service}", "nothing");
-    for place in ["{credential}", "{sid}", "{providerId}", "{provider}"] {
+    for place in ["{credential}", "{sid}", "{providerId}", "{passkey}", "{provider}"] {
         path = path.replace(place, name);
     }
     assert!(!path.contains('{'), "{template}: tell `unknown` of walks.rs what else it takes");
@@ -351,6 +360,8 @@ impl Two {
             ("providers", provider.clone()),
             ("providerId", provider),
             ("declarations", "demo".to_owned()),
+            // Only oneself may look for one.
+            ("passkeys", uuid::Uuid::new_v4().to_string()),
         ]);
         let db = service.database().await;
         Self { service, admin, attacker, theirs, db }

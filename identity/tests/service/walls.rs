@@ -39,9 +39,13 @@ const TENANTS: &[&str] = &[
     "providers",
     "application_providers",
     "familiar_networks",
+    "password_links",
+    "passkeys",
+    "spent_challenges",
     "guests",
     "owned",
     "guest_groups",
+    "logouts",
     "identity_providers",
     "external_identities",
     "external_sign_ins",
@@ -88,6 +92,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              FROM users WHERE username = '{user}'; \
              INSERT INTO external_sign_ins VALUES \
              ('{org}'::bytea, '{org}', 'i-{org}', '{org}'::bytea, '', 9000000000); \
+             INSERT INTO logouts SELECT 'o-{org}', '{org}', id, 'u', 0, 0, 9000000000 \
+             FROM applications WHERE org_id = '{org}' AND name = '{app}'; \
              INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
              INSERT INTO codes SELECT '{org}'::bytea, '{org}', a.id, u.id, 'b-{org}', '', '', NULL, \
              '', '', 0, 9000000000, 9000000000 \
@@ -111,6 +117,11 @@ async fn two_tenants() -> (Service, PgConnection) {
              9000000000 FROM factors WHERE org_id = '{org}'; \
              INSERT INTO challenges SELECT 'c-{org}', '{org}', u.id, a.id, 'sign-in', '{org}'::bytea, 0, \
              NULL, NULL, 0, 0, 0, 9000000000 \
+             FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
+             INSERT INTO passkeys SELECT '{org}', 'k', id, '{org}'::bytea, '', '', 0, 0, NULL \
+             FROM users WHERE username = '{user}'; \
+             INSERT INTO spent_challenges VALUES ('{org}'::bytea, '{org}', 9000000000); \
+             INSERT INTO password_links SELECT '{org}'::bytea, '{org}', u.id, a.id, 9000000000 \
              FROM users u, applications a WHERE u.username = '{user}' AND a.name = '{app}'; \
              INSERT INTO devices SELECT 'd-{org}', org_id, user_id, '{org}'::bytea, 0, 9000000000 \
              FROM factors WHERE org_id = '{org}'; \

@@ -1,0 +1,21 @@
+-- Links by which somebody who has forgotten their password sets another one: one row a link that is under
+-- way. By its keyed hash alone.
+CREATE TABLE password_links (
+    hash       BYTEA PRIMARY KEY,
+    org_id     TEXT COLLATE "C" NOT NULL,
+    user_id    TEXT COLLATE "C" NOT NULL,
+    -- The application that it was asked for at, whose provider sends.
+    app_id     TEXT COLLATE "C" NOT NULL,
+    expires_at BIGINT NOT NULL,
+    FOREIGN KEY (org_id, user_id) REFERENCES users (org_id, id) ON DELETE CASCADE,
+    FOREIGN KEY (org_id, app_id) REFERENCES applications (org_id, id) ON DELETE CASCADE
+);
+CREATE INDEX password_links_of_user ON password_links (org_id, user_id);
+CREATE INDEX password_links_of_app ON password_links (org_id, app_id);
+CREATE INDEX password_links_by_expiry ON password_links (expires_at);
+
+ALTER TABLE password_links ENABLE ROW LEVEL SECURITY;
+ALTER TABLE password_links FORCE ROW LEVEL SECURITY;
+CREATE POLICY of_organization ON password_links
+    USING (current_setting('postern.org', true) IN (org_id, '*'))
+    WITH CHECK (current_setting('postern.org', true) IN (org_id, '*'));
