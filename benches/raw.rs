@@ -55,7 +55,7 @@ fn a_second(mut work: impl FnMut() -> Result<usize, Failure>) -> Result<f64, Fai
         hint::black_box(work()?);
         done += 1;
     }
-    Ok(f64::from(done) / (self::spent()? - spent).as_secs_f64())
+    Ok(f64::from(done) / self::spent()?.saturating_sub(spent).as_secs_f64())
 }
 
 /// The processor time of this process so far: proc(5), `/proc/pid/schedstat`.
