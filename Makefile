@@ -28,7 +28,7 @@ test-long: ## The tests again with CASES=20000: a million questions and more aga
 	@sh tools/setup.sh test
 	PATH="$$PATH:/usr/sbin" PROPTEST_CASES=$(CASES) cargo test --workspace --locked
 
-bench: ## Measure what a decision costs
+bench: ## Measure what a decision, a token and a sign-in cost
 	@sh tools/bench.sh
 
 audit: ## Licences, sources and known advisories of everything that is built in

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Measures what Postern costs, and prints ratios. docs/performance.md says what they mean.
 #
-#   tools/bench.sh            everything: Criterion's benches, then the whole process
-#   tools/bench.sh criterion  the first half alone
-#   tools/bench.sh process    the second half alone
+#   tools/bench.sh            everything: Criterion's benches, the whole process, then identity
+#   tools/bench.sh criterion  the first part alone
+#   tools/bench.sh process    the second part alone
+#   tools/bench.sh identity   tokens, sign-ins and lists alone
 #
-# Takes about four minutes once everything is built. Nothing is asserted about time. Everything it
+# Takes about six minutes once everything is built. Nothing is asserted about time. Everything it
 # starts listens on loopback and is ended with it; everything it writes goes with its folder.
 set -eu
 cd "$(dirname "$0")/.."
@@ -20,10 +21,10 @@ fail() {
     exit 1
 }
 
-halves="${1:-criterion process}"
-case "$halves" in
-    'criterion process' | criterion | process) ;;
-    *) fail "no such argument: $halves; there are criterion and process" ;;
+parts="${1:-criterion process identity}"
+case "$parts" in
+    'criterion process identity' | criterion | process | identity) ;;
+    *) fail "no such argument: $parts; there are criterion, process and identity" ;;
 esac
 
 [ ! -e tools/setup.sh ] || sh tools/setup.sh bench
@@ -41,8 +42,10 @@ if [ -z "$load_core" ]; then
 fi
 
 echo '== building'
-cargo build --release --locked --bin postern --example bare
-cargo bench --locked --no-run --bench decide --bench token --bench allocations
+cargo build --release --locked --bin postern --example bare --example raw
+case "$parts" in
+    *criterion*) cargo bench --locked --no-run --bench decide --bench token --bench allocations ;;
+esac
 
 criterion() {
     for bench in decide token allocations; do
@@ -219,6 +222,12 @@ process() {
     tell quiet 'Postern, decisions not logged'
 }
 
-for half in $halves; do
-    "$half"
+identity() {
+    echo
+    echo '== identity'
+    python3 tools/bench-identity.py "$target"
+}
+
+for part in $parts; do
+    "$part"
 done

@@ -172,8 +172,7 @@ pub async fn refresh(
     }
     if tx.consume_refresh_token(&hash, &next.id, now).await? {
         tx.add_refresh_token(&next, &tokens::refresh_hash(app, &next_text)).await?;
-        tx.note_session_use(&session.id, now).await?;
-        tx.extend_session(&session.id, lifetime(app, &next, &own)).await?;
+        tx.extend_session(&session.id, lifetime(app, &next, &own), now).await?;
         app.commit(tx).await?;
         return tokens::for_user(app, &user, &session, &own, told(next_text));
     }

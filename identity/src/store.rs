@@ -70,7 +70,7 @@ mod tests;
 mod usage;
 mod users;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, str::FromStr, time::Duration};
 
 use policy::{
     changes::Sequence,
@@ -368,6 +368,18 @@ impl Tx {
 /// A time or a count as the database keeps it. Nothing here comes near the limit.
 fn sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The names of a list in one column, with spaces between them: no name has one.
+fn names<T>(list: Option<&str>) -> Result<Vec<T>, StoreError>
+where
+    T: FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let all = list.unwrap_or_default().split(' ').filter(|name| !name.is_empty());
+    // Whose names cannot be read is nobody, rather than somebody else.
+    all.map(|name| Ok(name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?))
+        .collect()
 }
 
 /// A number of the database's own as we count.

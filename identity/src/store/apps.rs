@@ -2,7 +2,7 @@
 
 use policy::model::name::{AppId, OrgId, SessionId};
 
-use super::{Access, Conn, Store, StoreError, Tx, Window, app_grants, count, declarations, sql};
+use super::{Access, Conn, Store, StoreError, Tx, Window, app_grants, count, names, sql};
 use crate::model::app::{Application, Client, GrantType, NewApplication, Registration};
 
 #[derive(sqlx::FromRow)]
@@ -78,6 +78,8 @@ struct ClientRow {
     name: String,
     client_id: String,
     own_grants: i64,
+    /// The roles that its product has declared for machines.
+    declared: Option<String>,
     #[sqlx(flatten)]
     registration: RegistrationRow,
 }
@@ -85,15 +87,12 @@ struct ClientRow {
 impl ClientRow {
     /// The client, with what it was given.
     async fn client(self, conn: &mut Conn) -> Result<Client, StoreError> {
-        let Self { org_id: org, id, name, client_id, own_grants, registration } = self;
+        let Self { org_id: org, id, name, client_id, own_grants, declared, registration } = self;
         let registration = registration.into();
         let given =
             if own_grants != 0 { Some(app_grants::of(conn, &org, &id).await?) } else { None };
-        let declared = if given.is_none() {
-            declarations::machine_roles(conn, &org, &name).await?
-        } else {
-            Vec::new()
-        };
+        let declared = declared.filter(|_| given.is_none());
+        let declared = names(declared.as_deref())?;
         Ok(Client { org, id, name, client_id, registration, given, declared })
     }
 }
@@ -113,6 +112,19 @@ macro_rules! select {
             ", grant_types, redirect_uris, post_logout_redirect_uris, audiences, is_public, ",
             "access_token_secs, refresh_token_secs, backchannel_logout_uri, backchannel_session ",
             "FROM applications ",
+            $rest
+        )
+    };
+}
+
+/// A query for clients: with what their products have declared, so that a token needs no other question.
+macro_rules! client {
+    ($rest:literal) => {
+        select!(
+            "org_id, id, name, client_id, own_grants, \
+             (SELECT string_agg(r.name, ' ' ORDER BY r.name) FROM roles r \
+             WHERE r.org_id = applications.org_id AND r.service = applications.name \
+             AND r.machine = 1) AS declared",
             $rest
         )
     };
@@ -142,7 +154,7 @@ impl Store {
 
 /// The client of that id.
 pub(super) async fn client(conn: &mut Conn, client_id: &str) -> Result<Option<Client>, StoreError> {
-    const SQL: &str = select!("org_id, id, name, client_id, own_grants", "WHERE client_id = $1");
+    const SQL: &str = client!("WHERE client_id = $1");
     let row: Option<ClientRow> =
         on!(*conn, |c| sqlx::query_as(SQL).bind(client_id).fetch_optional(c).await?);
     match row {
@@ -154,8 +166,7 @@ pub(super) async fn client(conn: &mut Conn, client_id: &str) -> Result<Option<Cl
 impl Tx {
     /// An application as a client.
     pub async fn client_of(&mut self, id: &AppId) -> Result<Option<Client>, StoreError> {
-        const SQL: &str =
-            select!("org_id, id, name, client_id, own_grants", "WHERE org_id = $1 AND id = $2");
+        const SQL: &str = client!("WHERE org_id = $1 AND id = $2");
         let row: Option<ClientRow> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())

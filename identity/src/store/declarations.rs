@@ -71,24 +71,17 @@ pub(super) async fn grants(conn: &mut Conn) -> Result<Vec<DeclaredGrant>, StoreE
     Ok(rows.into_iter().map(DeclaredGrant::from).collect())
 }
 
-/// The declared roles that the applications of a service hold.
-pub(super) async fn machine_roles(
-    conn: &mut Conn,
-    org: &OrgId,
-    service: &str,
-) -> Result<Vec<RoleName>, StoreError> {
-    const SQL: &str = "SELECT name FROM roles WHERE org_id = $1 AND service = $2 AND machine = 1 \
-                       ORDER BY name";
-    let rows: Vec<NameRow> =
-        on!(*conn, |c| sqlx::query_as(SQL).bind(org.as_str()).bind(service).fetch_all(c).await?);
-    Ok(rows.into_iter().map(|row| row.name).collect())
-}
-
 impl Tx {
     /// The declared roles that the applications of a service hold.
     pub async fn machine_roles(&mut self, service: &str) -> Result<Vec<RoleName>, StoreError> {
-        let org = self.org.clone();
-        machine_roles(&mut self.conn, &org, service).await
+        const SQL: &str = "SELECT name FROM roles WHERE org_id = $1 AND service = $2 AND machine = 1 \
+                           ORDER BY name";
+        let rows: Vec<NameRow> = on!(self.conn, |c| sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(service)
+            .fetch_all(c)
+            .await?);
+        Ok(rows.into_iter().map(|row| row.name).collect())
     }
 
     /// The hash of what a service has declared.

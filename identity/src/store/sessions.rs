@@ -150,18 +150,23 @@ impl Tx {
         if done == 0 { Err(StoreError::Dangling(sqlx::Error::RowNotFound)) } else { Ok(()) }
     }
 
-    /// Let a sign-in last longer, and never shorter than it was promised.
+    /// Note that a sign-in went on, and let it last longer: never shorter than it was promised.
     pub async fn extend_session(
         &mut self,
         id: &SessionId,
         expires_at: u64,
+        now: u64,
     ) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE sessions SET expires_at = \
+        const SQL: &str = "UPDATE sessions SET last_used_at = $4, expires_at = \
                            CASE WHEN expires_at < $3 THEN $3 ELSE expires_at END \
                            WHERE org_id = $1 AND id = $2";
         run!(
             self.conn,
-            sqlx::query(SQL).bind(self.org.as_str()).bind(id.as_str()).bind(sql(expires_at))
+            sqlx::query(SQL)
+                .bind(self.org.as_str())
+                .bind(id.as_str())
+                .bind(sql(expires_at))
+                .bind(sql(now))
         );
         Ok(())
     }

@@ -113,20 +113,6 @@ impl Tx {
         Ok(())
     }
 
-    /// Note that a sign-in went on.
-    pub async fn note_session_use(
-        &mut self,
-        session: &SessionId,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE sessions SET last_used_at = $3 WHERE org_id = $1 AND id = $2";
-        run!(
-            self.conn,
-            sqlx::query(SQL).bind(self.org.as_str()).bind(session.as_str()).bind(sql(now))
-        );
-        Ok(())
-    }
-
     /// Note which browser somebody signed in in, and where it is.
     pub async fn note_browser(
         &mut self,

@@ -225,7 +225,7 @@ async fn a_sign_in_that_somebody_goes_on_with_is_ended_after_that() {
         };
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(!ending.is_finished());
-        held.extend_session(&session, NOW + 60).await.unwrap();
+        held.extend_session(&session, NOW + 60, NOW).await.unwrap();
         held.commit().await.unwrap();
         ending.await.unwrap();
         let mut tx = store.begin_beside(&acme).await.unwrap();
@@ -246,7 +246,7 @@ async fn clean_up_takes_what_has_expired_with_all_that_hangs_on_it_and_passes_ov
         if let Pools::Postgres(_) = store.0 {
             while store.purge(NOW + 10).await.unwrap() {}
         }
-        tx.extend_session(&session, NOW + 20).await.unwrap();
+        tx.extend_session(&session, NOW + 20, NOW).await.unwrap();
         tx.commit().await.unwrap();
         while store.purge(NOW + 19).await.unwrap() {}
         let held = store.read(&acme).await.unwrap().living_session(&session, NOW).await.unwrap();

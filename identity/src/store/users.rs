@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use policy::model::name::{GroupName, UserId};
 
-use super::{StoreError, Tx, Window, count, sql};
+use super::{StoreError, Tx, Window, count, names, sql};
 use crate::{
     model::user::{Credentials, NewUser, User},
     words::fold,
@@ -21,6 +21,14 @@ struct Row {
     disabled_at: Option<i64>,
     #[sqlx(try_from = "i64")]
     created_at: u64,
+}
+
+/// Somebody with their groups.
+#[derive(sqlx::FromRow)]
+struct Whole {
+    #[sqlx(flatten)]
+    row: Row,
+    group_names: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -64,16 +72,17 @@ impl Tx {
     /// A person.
     pub async fn user(&mut self, id: &UserId) -> Result<Option<User>, StoreError> {
         const SQL: &str = "SELECT id, username, email, first_name, last_name, disabled_at, \
-                           created_at FROM users WHERE org_id = $1 AND id = $2";
-        let row: Option<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
+                           created_at, (SELECT string_agg(m.group_name, ' ' ORDER BY m.group_name) \
+                           FROM memberships m WHERE m.org_id = users.org_id \
+                           AND m.user_id = users.id) AS group_names \
+                           FROM users WHERE org_id = $1 AND id = $2";
+        let row: Option<Whole> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
             .bind(id.as_str())
             .fetch_optional(c)
             .await?);
-        match row {
-            Some(row) => Ok(Some(row.with(self.groups_of(id).await?))),
-            None => Ok(None),
-        }
+        row.map(|Whole { row, group_names }| Ok(row.with(names(group_names.as_deref())?)))
+            .transpose()
     }
 
     /// People, in the order they were made.
