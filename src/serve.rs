@@ -151,27 +151,20 @@ pub fn run(args: &Args) -> Result<()> {
         };
         tracing::info!("stopping");
         stop.send_replace(true);
+        outcome?;
         let ends = async {
             // The proxy first: what it passes on, identity still answers.
-            let proxy = if outcome.is_ok() { Some(proxy.await) } else { None };
-            if outcome.is_ok() {
-                reporting.end().await;
-            }
+            let proxy = proxy.await;
+            reporting.end().await;
             stop_identity.send_replace(true);
-            let identity = if outcome.is_ok() { Some(identity.await) } else { None };
-            (proxy, identity)
+            (proxy, identity.await)
         };
-        let ended = tokio::select! {
+        let (proxy, identity) = tokio::select! {
             ended = ends => ended,
             () = signals.next() => return Err(anyhow!("stopped by a second signal")),
         };
-        outcome?;
-        if let Some(ended) = ended.0 {
-            ended.context("the proxy ended badly")?.context("the proxy ended badly")?;
-        }
-        if let Some(ended) = ended.1 {
-            ended.context("identity ended badly")?.context("identity ended badly")?;
-        }
+        proxy.context("the proxy ended badly")?.context("the proxy ended badly")?;
+        identity.context("identity ended badly")?.context("identity ended badly")?;
         Ok(())
     })
 }
