@@ -4,25 +4,21 @@
 //! made by hand, is left as it is; what is owned and no longer declared goes only with `prune`. The
 //! mark is set before the thing is made, so a run that is killed goes on where it stopped.
 
-use std::{collections::BTreeSet, fmt};
+mod application;
+mod group;
+mod role;
+mod user;
 
-use policy::{
-    complaint::{Complaint, Complaints},
-    model::{
-        grant::Permission,
-        name::{AppId, GroupName, OrgId, RoleName},
-    },
-};
+use std::fmt;
+
+use policy::{complaint::Complaints, model::name::OrgId};
 use secrecy::SecretString;
 
 use super::{
-    declared::{Application, Declared, Group, Organization, Role, User},
-    registry::{NewOrganization, NewPerson, Refusal, Registry, wanted},
+    declared::{Declared, Organization},
+    registry::{NewOrganization, Refusal, Registry},
 };
-use crate::{
-    admin::Admin, apps, error::Error, groups, model::user, passwords, registration::Asked, roles,
-    store::Window, users, words,
-};
+use crate::{model, store::Window};
 
 /// What kind of thing a step is about, in the order in which things are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,33 +116,16 @@ impl fmt::Debug for Told {
 
 /// What there is of one organization.
 struct Present {
-    roles: Vec<crate::model::role::Role>,
-    groups: Vec<crate::model::group::Group>,
-    users: Vec<user::User>,
-    applications: Vec<crate::model::app::Application>,
+    roles: Vec<model::role::Role>,
+    groups: Vec<model::group::Group>,
+    users: Vec<model::user::User>,
+    applications: Vec<model::app::Application>,
     owned: Vec<(String, String, String)>,
 }
 
 impl Present {
     fn owns(&self, kind: Kind, name: &str) -> bool {
         self.owned.iter().any(|(of, known, _)| of == kind.as_str() && known == name)
-    }
-
-    /// The application that is known by that name.
-    fn application(&self, declared: &Application) -> Option<&crate::model::app::Application> {
-        let mark = self
-            .owned
-            .iter()
-            .find(|(kind, name, _)| kind == Kind::Application.as_str() && *name == declared.name)?;
-        let known = |id: &AppId| self.applications.iter().find(|app| app.id == *id);
-        let by_id = mark.2.parse::<AppId>().ok().and_then(|id| known(&id));
-        // A run that was killed has made it and not noted which it is.
-        let marked = |app: &&crate::model::app::Application| {
-            app.name == declared.product
-                && app.description == declared.description
-                && !self.owned.iter().any(|(.., object)| *object == app.id.to_string())
-        };
-        by_id.or_else(|| mark.2.is_empty().then(|| self.applications.iter().find(marked)).flatten())
     }
 }
 
@@ -172,50 +151,13 @@ impl Registry {
     /// Everything, each with its place.
     pub async fn check(&self, declared: &Declared) -> Result<(), Complaints> {
         let catalog = self.app.catalog();
-        let mut complaints: Vec<Complaint> = Vec::new();
+        let mut complaints = Vec::new();
         for org in &declared.organizations {
             let present = self.present(&org.id).await.ok().flatten();
-            let own = present.as_ref();
-            for role in &org.roles {
-                let Some(product) = catalog.product(role.product.as_str()) else {
-                    let told = format!("`roles.product`: there is no product `{}`", role.product);
-                    complaints.push(role.place.complain(told));
-                    continue;
-                };
-                for name in &role.permissions {
-                    let known = name.parse::<Permission>().is_ok_and(|p| product.declares(&p));
-                    if !known {
-                        let told = format!(
-                            "`roles.permissions`: `{}` has no permission `{}`",
-                            role.product,
-                            clean(name)
-                        );
-                        complaints.push(role.place.complain(told));
-                    }
-                }
-            }
-            for group in &org.groups {
-                for role in &group.roles {
-                    let known = catalog.role(role).is_some()
-                        || org.roles.iter().any(|own| own.name == *role)
-                        || own.is_some_and(|own| own.roles.iter().any(|own| own.name == *role));
-                    if !known {
-                        let told = format!("`groups.roles`: there is no role `{role}`");
-                        complaints.push(group.place.complain(told));
-                    }
-                }
-            }
-            for user in &org.users {
-                for group in &user.groups {
-                    let known = catalog.group(group).is_some()
-                        || org.groups.iter().any(|own| own.name == *group)
-                        || own.is_some_and(|own| own.groups.iter().any(|own| own.name == *group));
-                    if !known {
-                        let told = format!("`users.groups`: there is no group `{group}`");
-                        complaints.push(user.place.complain(told));
-                    }
-                }
-            }
+            let there = (&catalog, present.as_ref());
+            role::check(org, &catalog, &mut complaints);
+            group::check(org, there, &mut complaints);
+            user::check(org, there, &mut complaints);
         }
         Complaints::unless(complaints, ())
     }
@@ -286,7 +228,13 @@ impl Registry {
         }
         let admin = self.admin(&org.id).await?;
         if step.act == Act::Remove {
-            self.remove(&admin, step).await?;
+            match step.kind {
+                Kind::Organization => {}
+                Kind::Role => self.remove_role(&admin, &step.name).await?,
+                Kind::Group => self.remove_group(&admin, &step.name).await?,
+                Kind::User => self.remove_person(&admin, &step.name).await?,
+                Kind::Application => self.remove_machine(&admin, &step.name).await?,
+            }
             self.disown(&org.id, step.kind, &step.name).await?;
             return Ok(Vec::new());
         }
@@ -318,127 +266,6 @@ impl Registry {
             self.disown(&org.id, step.kind, &step.name).await?;
         }
         made.map(|()| secrets)
-    }
-
-    async fn role(&self, by: &Admin, role: &Role, create: bool) -> Result<(), Refusal> {
-        let Role { name, product, title, permissions, .. } = role;
-        if create {
-            let (name, title) = (name.clone(), title.clone());
-            roles::create(&self.app, by, name, product.as_str(), title, permissions).await?;
-        } else {
-            let title = Some(title.clone());
-            roles::patch(&self.app, by, name, title, Some(permissions)).await?;
-        }
-        Ok(())
-    }
-
-    async fn group(&self, by: &Admin, group: &Group, create: bool) -> Result<(), Refusal> {
-        let Group { name, title, roles, .. } = group;
-        let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
-        if create {
-            groups::create(&self.app, by, name.clone(), title.clone(), &roles).await?;
-        } else {
-            let patch = groups::Patch { title: Some(title.clone()), roles: Some(roles) };
-            groups::patch(&self.app, by, name, patch).await?;
-        }
-        Ok(())
-    }
-
-    async fn person(&self, by: &Admin, user: &User, create: bool) -> Result<Option<Told>, Refusal> {
-        let User { username, email, first_name, last_name, groups, .. } = user;
-        if create {
-            let new = NewPerson {
-                username: username.clone(),
-                email: email.clone(),
-                first_name: first_name.clone(),
-                last_name: last_name.clone(),
-                groups: groups.clone(),
-            };
-            let password = passwords::make().map_err(Error::from)?;
-            users::create(&self.app, by, wanted(new, password.clone())).await?;
-            let of = format!("user {username} of organization {}", by.org());
-            return Ok(Some(Told { of, secret: password }));
-        }
-        let patch = users::Patch {
-            email: Some(email.clone()),
-            first_name: Some(first_name.clone()),
-            last_name: Some(last_name.clone()),
-            groups: Some(groups.iter().map(ToString::to_string).collect()),
-            disabled: None,
-        };
-        let id = self.named(by.org(), username).await?.id;
-        users::patch(&self.app, by, &id, patch).await?;
-        Ok(None)
-    }
-
-    async fn machine(
-        &self,
-        by: &Admin,
-        declared: &Application,
-        create: bool,
-    ) -> Result<Option<Told>, Refusal> {
-        let Application { name, product, description, .. } = declared;
-        if create {
-            let made =
-                apps::create(&self.app, by, product.clone(), description.clone(), Asked::default());
-            let (made, secret) = made.await?;
-            self.own(by.org(), Kind::Application, name, made.id.as_str()).await?;
-            let of = format!("client {} of application {}", made.client_id, clean(name));
-            return Ok(secret.map(|secret| Told { of, secret }));
-        }
-        let present = self.present(by.org()).await?;
-        if let Some(found) = present.as_ref().and_then(|present| present.application(declared)) {
-            let description = Some(description.clone());
-            apps::change(&self.app, by, &found.id, description, Asked::default()).await?;
-        }
-        Ok(None)
-    }
-
-    async fn remove(&self, by: &Admin, step: &Step) -> Result<(), Refusal> {
-        let unnamed = || Refusal("its name cannot be read".to_owned());
-        match step.kind {
-            Kind::Organization => {}
-            Kind::Role => {
-                let name: RoleName = step.name.parse().map_err(|_| unnamed())?;
-                let removed = roles::remove(&self.app, by, &name).await;
-                if !matches!(removed, Err(Error::NoSuchRole)) {
-                    removed?;
-                }
-            }
-            Kind::Group => {
-                let name: GroupName = step.name.parse().map_err(|_| unnamed())?;
-                let removed = groups::remove(&self.app, by, &name).await;
-                if !matches!(removed, Err(Error::NoSuchGroup)) {
-                    removed?;
-                }
-            }
-            Kind::User => {
-                if let Ok(user) = self.named(by.org(), &step.name).await {
-                    users::remove(&self.app, by, &user.id).await?;
-                }
-            }
-            Kind::Application => {
-                let present = self.present(by.org()).await?;
-                let owned = present.iter().flat_map(|present| &present.owned);
-                let id = owned
-                    .filter(|(kind, name, _)| kind == "application" && *name == step.name)
-                    .find_map(|(.., object)| object.parse::<AppId>().ok());
-                if let Some(id) = id {
-                    let removed = apps::remove(&self.app, by, &id).await;
-                    if !matches!(removed, Err(Error::NoSuchApplication)) {
-                        removed?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn named(&self, org: &OrgId, username: &str) -> Result<user::User, Refusal> {
-        let present = self.present(org).await?;
-        let mut users = present.into_iter().flat_map(|present| present.users);
-        let found = users.find(|user| words::fold(&user.username) == words::fold(username));
-        found.ok_or_else(|| Refusal("the person is gone".to_owned()))
     }
 
     async fn own(&self, org: &OrgId, kind: Kind, name: &str, object: &str) -> Result<(), Refusal> {
@@ -489,72 +316,6 @@ impl Found<'_> {
         };
         let (org, name) = (self.org.id.clone(), name.to_owned());
         self.plan.steps.push(Step { org, kind, name, act });
-    }
-
-    fn roles(&mut self) {
-        let (org, present) = (self.org, self.present);
-        for role in &org.roles {
-            let found = present.and_then(|p| p.roles.iter().find(|is| is.name == role.name));
-            let fields = found.map(|is| {
-                let permissions: BTreeSet<_> =
-                    is.permissions.iter().map(ToString::to_string).collect();
-                let wanted: BTreeSet<_> = role.permissions.iter().cloned().collect();
-                vec![
-                    ("title", is.title.clone(), role.title.clone()),
-                    ("permissions", list(&permissions), list(&wanted)),
-                ]
-            });
-            self.thing(Kind::Role, role.name.as_str(), fields);
-        }
-    }
-
-    fn groups(&mut self) {
-        let (org, present) = (self.org, self.present);
-        for group in &org.groups {
-            let found = present.and_then(|p| p.groups.iter().find(|is| is.name == group.name));
-            let fields = found.map(|is| {
-                vec![
-                    ("title", is.title.clone(), group.title.clone()),
-                    ("roles", list(&is.roles), list(&group.roles)),
-                ]
-            });
-            self.thing(Kind::Group, group.name.as_str(), fields);
-        }
-    }
-
-    fn users(&mut self) {
-        let (org, present) = (self.org, self.present);
-        for user in &org.users {
-            let key = words::fold(&user.username);
-            let found =
-                present.and_then(|p| p.users.iter().find(|is| words::fold(&is.username) == key));
-            let fields = found.map(|is| {
-                vec![
-                    ("email", is.email.clone(), user.email.clone()),
-                    ("first_name", is.first_name.clone(), user.first_name.clone()),
-                    ("last_name", is.last_name.clone(), user.last_name.clone()),
-                    ("groups", list(&is.groups), list(&user.groups)),
-                ]
-            });
-            self.thing(Kind::User, &user.username, fields);
-        }
-    }
-
-    fn applications(&mut self) {
-        let (org, present) = (self.org, self.present);
-        for application in &org.applications {
-            let found = present.and_then(|present| present.application(application));
-            if let Some(is) = found.filter(|is| is.name != application.product) {
-                let name = clean(&application.name);
-                let told = format!("{}: application {name} is of product {}", org.id, is.name);
-                self.plan.foreign.push(told);
-                continue;
-            }
-            let fields = found.map(|is| {
-                vec![("description", is.description.clone(), application.description.clone())]
-            });
-            self.thing(Kind::Application, &application.name, fields);
-        }
     }
 
     /// What is owned and not declared.
