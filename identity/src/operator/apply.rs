@@ -7,9 +7,10 @@
 mod application;
 mod group;
 mod role;
+mod setting;
 mod user;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use policy::{complaint::Complaints, model::name::OrgId};
 use secrecy::SecretString;
@@ -26,6 +27,7 @@ pub enum Kind {
     Organization,
     Role,
     Group,
+    Settings,
     User,
     Application,
 }
@@ -37,6 +39,7 @@ impl Kind {
             Self::Organization => "organization",
             Self::Role => "role",
             Self::Group => "group",
+            Self::Settings => "settings",
             Self::User => "user",
             Self::Application => "application",
         }
@@ -48,7 +51,7 @@ impl Kind {
 pub enum Act {
     Create,
     /// Each field, as it is and as it is to be.
-    Change(Vec<(&'static str, String, String)>),
+    Change(Vec<(Cow<'static, str>, String, String)>),
     Remove,
 }
 
@@ -69,7 +72,11 @@ impl fmt::Display for Step {
             Act::Change(_) => '~',
             Act::Remove => '-',
         };
-        write!(f, "{mark} {org}: {} {}", kind.as_str(), clean(name))?;
+        write!(f, "{mark} {org}: {}", kind.as_str())?;
+        // An organization has its settings once.
+        if !name.is_empty() {
+            write!(f, " {}", clean(name))?;
+        }
         if let Act::Change(fields) = act {
             for (field, is, to_be) in fields {
                 write!(f, "\n    {field}: {} -> {}", clean(is), clean(to_be))?;
@@ -100,6 +107,13 @@ impl Plan {
     pub fn holds(&self) -> bool {
         self.steps.is_empty() && self.foreign.is_empty() && self.stale.is_empty()
     }
+
+    /// Of how many things a secret is made on the way, which somebody has to keep.
+    pub fn secrets(&self) -> usize {
+        let kept = [Kind::Organization, Kind::User, Kind::Application];
+        let makes = |step: &&Step| step.act == Act::Create && kept.contains(&step.kind);
+        self.steps.iter().filter(makes).count()
+    }
 }
 
 /// A secret that was made on the way, told once.
@@ -120,6 +134,9 @@ struct Present {
     groups: Vec<model::group::Group>,
     users: Vec<model::user::User>,
     applications: Vec<model::app::Application>,
+    /// The applications that are owned, as clients.
+    clients: Vec<model::app::Client>,
+    settings: model::settings::Settings,
     owned: Vec<(String, String, String)>,
 }
 
@@ -135,12 +152,24 @@ impl Registry {
         if tx.organization().await?.is_none() {
             return Ok(None);
         }
+        let owned = tx.owned().await?;
+        let mut clients = Vec::new();
+        for (kind, _, object) in &owned {
+            let id = object.parse().ok().filter(|_| kind == Kind::Application.as_str());
+            let client = match id {
+                Some(id) => tx.client_of(&id).await?,
+                None => None,
+            };
+            clients.extend(client);
+        }
         Ok(Some(Present {
             roles: tx.own_roles().await?,
             groups: tx.own_groups().await?,
             users: tx.users(Window::ALL).await?,
             applications: tx.applications(Window::ALL).await?,
-            owned: tx.owned().await?,
+            clients,
+            settings: tx.settings().await?,
+            owned,
         }))
     }
 
@@ -157,7 +186,9 @@ impl Registry {
             let there = (&catalog, present.as_ref());
             role::check(org, &catalog, &mut complaints);
             group::check(org, there, &mut complaints);
+            setting::check(org, there, &mut complaints);
             user::check(org, there, &mut complaints);
+            application::check(&self.app, org, there, &mut complaints);
         }
         Complaints::unless(complaints, ())
     }
@@ -179,8 +210,9 @@ impl Registry {
             let mut found = Found { org, plan: &mut plan, present: present.as_ref() };
             found.roles();
             found.groups();
+            found.settings()?;
             found.users();
-            found.applications();
+            found.applications(&self.app)?;
             removals.extend(found.stale());
         }
         removals.sort_by_key(|step: &Step| std::cmp::Reverse(step.kind));
@@ -209,13 +241,20 @@ impl Registry {
         for (n, step) in plan.steps.iter().enumerate() {
             let org = declared.organizations.iter().find(|org| org.id == step.org);
             let Some(org) = org else { continue };
-            let secrets = self.step(org, step).await;
-            told(n + 1, secrets.map_err(|Refusal(why)| Refusal(format!("{step}: {why}")))?);
+            let mut secrets = Vec::new();
+            let done = self.step(org, step, &mut secrets).await;
+            told(n + 1, secrets);
+            done.map_err(|Refusal(why)| Refusal(format!("{step}: {why}")))?;
         }
         Ok(())
     }
 
-    async fn step(&self, org: &Organization, step: &Step) -> Result<Vec<Told>, Refusal> {
+    async fn step(
+        &self,
+        org: &Organization,
+        step: &Step,
+        secrets: &mut Vec<Told>,
+    ) -> Result<(), Refusal> {
         if step.kind == Kind::Organization {
             let new = NewOrganization {
                 id: org.id.clone(),
@@ -224,25 +263,26 @@ impl Registry {
             };
             let made = self.create_organization(new).await?;
             let of = format!("client {} of organization {}", made.client_id, org.id);
-            return Ok(vec![Told { of, secret: made.client_secret }]);
+            secrets.push(Told { of, secret: made.client_secret });
+            return Ok(());
         }
         let admin = self.admin(&org.id).await?;
         if step.act == Act::Remove {
             match step.kind {
-                Kind::Organization => {}
+                Kind::Organization | Kind::Settings => {}
                 Kind::Role => self.remove_role(&admin, &step.name).await?,
                 Kind::Group => self.remove_group(&admin, &step.name).await?,
                 Kind::User => self.remove_person(&admin, &step.name).await?,
                 Kind::Application => self.remove_machine(&admin, &step.name).await?,
             }
-            self.disown(&org.id, step.kind, &step.name).await?;
-            return Ok(Vec::new());
+            return self.disown(&org.id, step.kind, &step.name).await;
         }
         let create = step.act == Act::Create;
+        // An application is its id's, which is noted once it is made: what comes after that may fail.
+        let marked = step.kind != Kind::Application;
         if create {
             self.own(&org.id, step.kind, &step.name, "").await?;
         }
-        let mut secrets = Vec::new();
         let made = match step.kind {
             Kind::Organization => Ok(()),
             Kind::Role => match org.roles.iter().find(|role| role.name.as_str() == step.name) {
@@ -253,19 +293,20 @@ impl Registry {
                 Some(group) => self.group(&admin, group, create).await,
                 None => Ok(()),
             },
+            Kind::Settings => self.settings(&admin, org).await,
             Kind::User => match org.users.iter().find(|user| user.username == step.name) {
-                Some(user) => self.person(&admin, user, create).await.map(|t| secrets.extend(t)),
+                Some(user) => self.person(&admin, user, create, secrets).await,
                 None => Ok(()),
             },
             Kind::Application => match org.applications.iter().find(|a| a.name == step.name) {
-                Some(one) => self.machine(&admin, one, create).await.map(|t| secrets.extend(t)),
+                Some(one) => self.machine(&admin, one, create, secrets).await,
                 None => Ok(()),
             },
         };
-        if made.is_err() && create {
+        if made.is_err() && create && marked {
             self.disown(&org.id, step.kind, &step.name).await?;
         }
-        made.map(|()| secrets)
+        made
     }
 
     async fn own(&self, org: &OrgId, kind: Kind, name: &str, object: &str) -> Result<(), Refusal> {
@@ -283,6 +324,9 @@ impl Registry {
     }
 }
 
+/// The fields of a thing, each as it is and as it is to be.
+type Fields = Vec<(&'static str, String, String)>;
+
 /// What is found of one organization while a plan is made.
 struct Found<'a> {
     org: &'a Organization,
@@ -293,12 +337,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     /// Compare a thing with what is declared of it: what it is, where it is there.
-    fn thing(
-        &mut self,
-        kind: Kind,
-        name: &str,
-        fields: Option<Vec<(&'static str, String, String)>>,
-    ) {
+    fn thing(&mut self, kind: Kind, name: &str, fields: Option<Fields>) {
         let owned = self.present.is_some_and(|present| present.owns(kind, name));
         let act = match fields {
             None => Act::Create,
@@ -311,7 +350,8 @@ impl Found<'_> {
                 if fields.is_empty() {
                     return;
                 }
-                Act::Change(fields)
+                let fields = fields.into_iter().map(|(name, is, to_be)| (name.into(), is, to_be));
+                Act::Change(fields.collect())
             }
         };
         let (org, name) = (self.org.id.clone(), name.to_owned());

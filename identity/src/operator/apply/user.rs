@@ -56,7 +56,8 @@ impl Registry {
         by: &Admin,
         user: &User,
         create: bool,
-    ) -> Result<Option<Told>, Refusal> {
+        secrets: &mut Vec<Told>,
+    ) -> Result<(), Refusal> {
         let User { username, email, first_name, last_name, groups, .. } = user;
         if create {
             let new = NewPerson {
@@ -69,7 +70,8 @@ impl Registry {
             let password = passwords::make().map_err(Error::from)?;
             users::create(&self.app, by, wanted(new, password.clone())).await?;
             let of = format!("user {username} of organization {}", by.org());
-            return Ok(Some(Told { of, secret: password }));
+            secrets.push(Told { of, secret: password });
+            return Ok(());
         }
         let patch = users::Patch {
             email: Some(email.clone()),
@@ -80,7 +82,7 @@ impl Registry {
         };
         let id = self.named(by.org(), username).await?.id;
         users::patch(&self.app, by, &id, patch).await?;
-        Ok(None)
+        Ok(())
     }
 
     pub(super) async fn remove_person(&self, by: &Admin, username: &str) -> Result<(), Refusal> {
