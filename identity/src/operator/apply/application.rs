@@ -48,9 +48,8 @@ pub(super) fn check(
         let made = held.is_none();
         let held = held.map_or_else(apps::machine, |held| held.registration.clone());
         let wanted = declared.asked.clone().onto(held, &app.config);
-        let named = |wanted: Registration| match made {
-            true => apps::named(app, &declared.product, &wanted),
-            false => Ok(()),
+        let named = |wanted: Registration| {
+            if made { apps::named(app, &declared.product, &wanted) } else { Ok(()) }
         };
         if let Err(error) = wanted.and_then(named) {
             let (field, told) = match error {
