@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use policy::{
     batch::Batch,
     changes::{Change, Fact, Sequence},
@@ -264,6 +265,70 @@ async fn d_what_is_slow_large_forged_or_out_of_order_puts_nothing_in_force() {
         assert_eq!((&told["decides"], &told["revision"]), (&json!(false), &json!(null)), "{told}");
         assert_eq!(proxy.health("/readyz").await, 503);
     }
+}
+
+/// Passes everything on to identity but what is asked for snapshots, once there has been one.
+async fn without_new_snapshots(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(pass_on(stream, to));
+        }
+    });
+    address
+}
+
+async fn pass_on(mut stream: TcpStream, to: SocketAddr) {
+    let mut request = vec![0; 16384];
+    let Ok(length) = stream.read(&mut request).await else { return };
+    let head = String::from_utf8_lossy(&request[..length]).into_owned();
+    if head.contains("/internal/v1/snapshot?after=") && !head.contains("?after=0") {
+        let _ = stream.write_all(b"HTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n").await;
+        return;
+    }
+    // One request a connection, so that each is looked at.
+    let head = request[..length].to_vec();
+    let text = String::from_utf8_lossy(&head).replacen("\r\n", "\r\nconnection: close\r\n", 1);
+    let mut identity = TcpStream::connect(to).await.unwrap();
+    if identity.write_all(text.as_bytes()).await.is_ok() {
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut identity).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r_what_a_dropped_key_has_signed_is_refused_by_proxies_before_any_policy_is_compiled() {
+    let identity = Identity::start().await;
+    let at = without_new_snapshots(identity.address).await;
+    let told = identity.followed().replace(&identity.address.to_string(), &at.to_string());
+    let proxies = [Follower::start(&told).await, Follower::start(&identity.followed()).await];
+    let admin = identity.admin().await;
+    let (_, password) = identity.person(&admin, "ana", &[VIEWER]).await;
+    let token = identity.sign_in(identity.address, "ana", &password).await;
+    everywhere(&proxies, &token, 200).await;
+    let before = proxies[0].status().await["revision"].clone();
+    let since = std::time::Instant::now();
+    let revoked = identity.operated(&["keys", "revoke", &kid(&token)]);
+    let since_committed = std::time::Instant::now();
+    assert!(revoked.contains("what it signed is refused"), "{revoked}");
+    for proxy in &proxies {
+        until("refused", || async { proxy.ask(&token).await.0 == 401 }).await;
+    }
+    let took = since_committed.elapsed();
+    assert!(took.as_secs_f64() < 1.0, "{took:?} after the commit, {:?} in all", since.elapsed());
+    // The one that gets no snapshot has the engine that it had, and knows all the same.
+    assert_eq!(proxies[0].ask(&token).await, (401, "revoked-token".to_owned()));
+    assert_eq!(proxies[0].status().await["revision"], before);
+    // It does not know the new key, and says so; the other one does.
+    let token = identity.sign_in(identity.address, "ana", &password).await;
+    until("admitted by the new key", || async { proxies[1].ask(&token).await.0 == 200 }).await;
+    assert_eq!(proxies[0].ask(&token).await.0, 401);
+}
+
+fn kid(token: &str) -> String {
+    let header = token.split('.').next().unwrap();
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
+    text(&serde_json::from_slice(&header).unwrap(), "kid")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -283,9 +283,10 @@ impl Past {
     fn touched<'a>(&'a self) -> impl Iterator<Item = &'a Principal> {
         let of = |fact: &'a Fact| match fact {
             Fact::Holds { principal, .. } | Fact::Gone { principal } => Some(principal),
-            Fact::SessionEnded { .. } | Fact::TokenRevoked { .. } | Fact::TokensEnded { .. } => {
-                None
-            }
+            Fact::SessionEnded { .. }
+            | Fact::TokenRevoked { .. }
+            | Fact::TokensEnded { .. }
+            | Fact::KeyRevoked { .. } => None,
         };
         let mut touched: Vec<_> = self.told.iter().filter_map(of).collect();
         touched.sort_by_key(ToString::to_string);

@@ -14,7 +14,7 @@ use std::{
 
 use policy::{
     catalog::Catalog,
-    changes::Sequence,
+    changes::{Fact, Sequence},
     complaint::Complaints,
     engine::Engine,
     feed::{Gone, News, Publisher},
@@ -27,7 +27,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::{
     app::App,
     declared,
-    keys::{self, KeyError, Ring},
+    keys::{self, KeyError, Ring, SealedKey},
     problem::chain,
     store::{Additions, Committed, Marks, Store, StoreError},
 };
@@ -323,7 +323,12 @@ async fn tell_changes(
         let page = app.store.changes_after(told, app.clock.now(), PAGE).await?;
         let Some(last) = page.last().map(|change| change.sequence) else { break };
         for change in page {
+            let dropped = matches!(change.fact, Fact::KeyRevoked { .. });
             app.changes.apply(change.clone());
+            // Refresh and id tokens are asked of the ring alone.
+            if dropped {
+                follow_keys(app).await?;
+            }
             publisher.send(News::Change(change)).await?;
         }
         told = last;
@@ -332,6 +337,40 @@ async fn tell_changes(
     // Those in between have run out: nobody needs them any more.
     app.progress.reach(|marks| marks.sequence = marks.sequence.max(newest));
     Ok(())
+}
+
+/// Verify with the keys of the database from now on: one that was dropped is refused here before
+/// anything is compiled. Those keys, and whether they are others than before.
+async fn follow_keys(app: &App) -> Result<(Vec<SealedKey>, bool), PublishError> {
+    let keys = app.store.keys().await?;
+    let other = !app.ring.load().is_of(&keys);
+    if other {
+        let ring = app.ring.load().following(&app.master, &app.config, &keys)?;
+        app.ring.store(Arc::new(ring));
+    }
+    Ok((keys, other))
+}
+
+/// Wait for work that takes a while, and tell changes meanwhile: a revocation waits for no compilation.
+async fn beside<T>(app: &App, publisher: &Publisher, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut woken = false;
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            () = app.progress.wake.notified() => woken = true,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        // What fails here fails again where it is looked at next, and is told of there.
+        if let Ok(marks) = app.store.marks().await {
+            let told = app.progress.marks().sequence;
+            let _ = tell_changes(app, publisher, told, marks.sequence).await;
+        }
+    };
+    if woken {
+        app.progress.wake.notify_one();
+    }
+    done
 }
 
 async fn tell_policy(
@@ -344,13 +383,7 @@ async fn tell_policy(
     if told >= newest && app.progress.compiles() {
         return Ok(());
     }
-    // A key that was dropped is refused here before anything is compiled.
-    let keys = app.store.keys().await?;
-    let other = !app.ring.load().is_of(&keys);
-    if other {
-        let ring = app.ring.load().following(&app.master, &app.config, &keys)?;
-        app.ring.store(Arc::new(ring));
-    }
+    let (keys, other) = follow_keys(app).await?;
     let in_force = app.live.load_full();
     let mut adopted = None;
     let engine = if in_force.revision() >= newest {
@@ -362,7 +395,7 @@ async fn tell_policy(
             let again = if engine.revision() == newest {
                 Ok(engine)
             } else {
-                compile(app, &folder, &in_force).await?
+                beside(app, publisher, compile(app, &folder, &in_force)).await?
             };
             match again {
                 Ok(engine) => {
@@ -375,7 +408,10 @@ async fn tell_policy(
         }
         let compiled = match compiled {
             Some(compiled) => compiled,
-            None => compile(app, &app.folder.load_full(), &in_force).await?,
+            None => {
+                let folder = app.folder.load_full();
+                beside(app, publisher, compile(app, &folder, &in_force)).await?
+            }
         };
         match compiled {
             Ok(engine) => engine,
@@ -396,9 +432,15 @@ async fn tell_policy(
     });
     app.live.store(Arc::clone(&engine));
     app.progress.compiled();
-    publisher.send(News::Engine(Arc::clone(&engine))).await?;
+    let sent = publisher.send(News::Engine(Arc::clone(&engine)));
+    beside(app, publisher, sent).await?;
     if other {
-        app.ring.store(Arc::new(Ring::open(&app.master, &app.config, &keys)?));
+        // What was dropped meanwhile stays so.
+        let now = app.store.keys().await?;
+        let told = Ring::open(&app.master, &app.config, &keys)?;
+        let ring =
+            if told.is_of(&now) { told } else { told.following(&app.master, &app.config, &now)? };
+        app.ring.store(Arc::new(ring));
         tracing::info!(revision = %engine.revision(), "the signing keys are others");
     }
     app.progress.reach(|marks| marks.revision = engine.revision());

@@ -277,5 +277,6 @@ fn base(app: &App, client: &Client, now: u64) -> Result<Claims, Error> {
         acr: None,
         amr: Vec::new(),
         auth_time: None,
+        key: None,
     })
 }

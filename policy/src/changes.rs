@@ -6,7 +6,7 @@
 //! twice, or an older one after a newer one, leaves the newer one standing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -50,6 +50,8 @@ pub enum Fact {
     TokenRevoked { token_id: String },
     /// Every token of a principal that was made up to then was revoked; seconds since the epoch.
     TokensEnded { principal: Principal, made_through: u64 },
+    /// A signing key of ours was dropped: nothing that it has signed stands for anybody.
+    KeyRevoked { kid: String },
 }
 
 /// What the changes say of a caller.
@@ -80,6 +82,8 @@ struct Facts {
     tokens: HashMap<String, Held<()>>,
     /// Through when a principal's tokens have ended.
     ended: HashMap<Principal, Held<u64>>,
+    /// Kept for good: whoever has such a key makes tokens that run out when they like.
+    keys: HashSet<String>,
 }
 
 /// The changes of the last token lifetime.
@@ -116,6 +120,9 @@ impl Changes {
                 held.until = held.until.max(until);
                 held.sequence = held.sequence.max(sequence);
             }
+            Fact::KeyRevoked { kid } => {
+                facts.keys.insert(kid);
+            }
         }
         drop(facts);
         self.newest.fetch_max(sequence.0, Ordering::AcqRel);
@@ -126,8 +133,9 @@ impl Changes {
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
         let ended = caller.session.as_ref().is_some_and(|s| facts.sessions.contains_key(s));
         let revoked = caller.token_id.as_ref().is_some_and(|t| facts.tokens.contains_key(t));
+        let forged = caller.key.as_ref().is_some_and(|kid| facts.keys.contains(kid));
         let over = facts.ended.get(&caller.subject.principal);
-        if ended || revoked || over.is_some_and(|held| caller.not_before <= held.what) {
+        if ended || revoked || forged || over.is_some_and(|held| caller.not_before <= held.what) {
             return Standing::Revoked;
         }
         match facts.principals.get(&caller.subject.principal).map(|held| &held.what) {
@@ -158,7 +166,8 @@ impl Changes {
     /// How many changes are held.
     pub fn len(&self) -> usize {
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-        facts.principals.len() + facts.sessions.len() + facts.tokens.len() + facts.ended.len()
+        let tokens = facts.tokens.len() + facts.ended.len() + facts.keys.len();
+        facts.principals.len() + facts.sessions.len() + tokens
     }
 
     /// Whether none is held.
@@ -198,6 +207,7 @@ mod tests {
             name: None,
             session: Some("s1".parse().unwrap()),
             token_id: Some("t1".to_owned()),
+            key: Some("k1".to_owned()),
             not_before: 0,
             expires_at: 100,
         }
@@ -226,6 +236,18 @@ mod tests {
             assert_eq!(changes.standing(&caller()), Standing::Revoked);
             changes.forget(100);
             assert!(changes.is_empty());
+        }
+    }
+
+    #[test]
+    fn r_what_a_dropped_key_has_signed_is_refused_for_good() {
+        let changes = Changes::default();
+        let fact = Fact::KeyRevoked { kid: "k1".to_owned() };
+        changes.apply(Change { sequence: Sequence(1), until: 100, fact });
+        changes.forget(u64::MAX);
+        assert_eq!(changes.standing(&caller()), Standing::Revoked);
+        for key in [None, Some("k2".to_owned())] {
+            assert_eq!(changes.standing(&Caller { key, ..caller() }), Standing::Unchanged);
         }
     }
 

@@ -118,7 +118,7 @@ impl Rules {
         }
         self.check_required(claims)?;
         let key = keys.of(&parts.header)?;
-        if !key.signed(parts) {
+        if !key.1.signed(parts) {
             return Err(TokenError::Signature);
         }
         self.caller(claims, not_before, expires_at)
@@ -254,6 +254,8 @@ impl Rules {
             // Sessions are ended by name, and other issuers' names are not ours.
             session: None,
             token_id: text(claims, "jti").map(|id| self.ours(id)),
+            // Nor are their keys.
+            key: None,
             not_before,
             expires_at,
         })

@@ -164,8 +164,11 @@ impl Verifier {
     /// The first thing that does not hold.
     pub fn verify(&self, token: &str, kind: Kind, now: u64) -> Result<Claims, TokenError> {
         let parts = Parts::of(token)?;
-        let key = self.keys.of(&parts.header)?;
-        let claims: Claims = strict::from_slice(&parts.payload).map_err(|_| TokenError::Claims)?;
+        let (kid, key) = self.keys.of(&parts.header)?;
+        let mut claims: Claims =
+            strict::from_slice(&parts.payload).map_err(|_| TokenError::Claims)?;
+        // Of the key, not of the header, which may leave it out.
+        claims.key = Some(kid.to_owned());
         self.check(&parts.header, &claims, kind, now)?;
         if key.signed(&parts) { Ok(claims) } else { Err(TokenError::Signature) }
     }
@@ -247,6 +250,7 @@ pub fn caller(claims: &Claims) -> Result<Caller, TokenError> {
         name: claims.name.clone(),
         session: claims.sid.clone(),
         token_id: claims.jti.clone(),
+        key: claims.key.clone(),
         not_before: claims.nbf.max(claims.iat),
         expires_at: claims.exp,
     })

@@ -8,7 +8,7 @@ pub mod report;
 mod spool;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use policy::feed::{News, Subscription};
 
@@ -26,12 +26,29 @@ pub async fn follow(
 ) {
     let mut forget = tokio::time::interval(FORGET_EVERY);
     let certain = clock::Certain::new();
+    // What is being compiled: whoever was revoked meanwhile does not wait for it.
+    let mut installing: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     loop {
         tokio::select! {
+            () = async { if let Some(installing) = &mut installing { installing.await } },
+                if installing.is_some() => installing = None,
             delivery = feed.next() => {
                 let Some(delivery) = delivery else { return };
-                take(&live, &metrics, &policies, delivery.news.clone()).await;
-                delivery.done();
+                if let News::Change(change) = &delivery.news {
+                    live.changes.apply(change.clone());
+                    delivery.done();
+                } else {
+                    // One after the other: the newer one goes last.
+                    if let Some(earlier) = installing.take() {
+                        earlier.await;
+                    }
+                    let (live, metrics) = (Arc::clone(&live), metrics.clone());
+                    let policies = Arc::clone(&policies);
+                    installing = Some(Box::pin(async move {
+                        take(&live, &metrics, &policies, delivery.news.clone()).await;
+                        delivery.done();
+                    }));
+                }
             }
             _ = forget.tick() => live.changes.forget(certain.now()),
         }

@@ -209,6 +209,15 @@ impl Identity {
         (self.process, self.log) = (process, log);
     }
 
+    /// What `postern admin` says of it.
+    pub fn operated(&self, arguments: &[&str]) -> String {
+        let mut command = postern("admin", &self.folder, "");
+        let output = command.args(arguments).env("POSTERN_POLICIES", policies()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The configuration of a proxy that follows it.
     pub fn followed(&self) -> String {
         followed(&self.address.to_string(), &self.client_id, &self.client_secret, &self.key)

@@ -5,12 +5,13 @@
 //! one finds it done: everything happens in a transaction that holds the counter of revisions. Each
 //! step moves the revision, for the key set is part of every snapshot.
 
+use policy::changes::Fact;
 use serde_json::json;
 use thiserror::Error;
 
 use super::{Algorithm, SealedKey, State};
 use crate::{
-    app::App,
+    app::{App, MARGIN},
     audit,
     master::Hasher,
     model::event::{Actor, Change, Event},
@@ -231,6 +232,10 @@ impl Rule {
         spare: SealedKey,
         kid: &str,
     ) -> Result<Vec<Happened>, Refused> {
+        // Told by itself, for the key set waits for the policy that it comes with. First of all: whoever
+        // moves both counters takes them in this order.
+        let fact = Fact::KeyRevoked { kid: kid.to_owned() };
+        tx.record(&fact, (self.now, self.longest_secs, MARGIN)).await?;
         let keys = tx.hold_keys().await?;
         let mut happened = match named(&keys, kid)?.state {
             State::Signing => self.replace(tx, &keys, spare).await?,

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use identity::{Algorithm, Clock, Config, Happened, Operator};
+use policy::changes::Fact;
 use serde_json::{Value, json};
 
 use super::harness::{ADMIN_PASSWORD, NOW, Service, access, catalog, config};
@@ -118,6 +119,13 @@ async fn what_an_operator_does_is_in_force_in_a_service_that_runs() {
     // Dropped: everything that it signed is refused, here and at the proxies, and nothing else.
     let revoked = kid(&old);
     operator.revoke(&revoked).await.unwrap();
+    let told = async {
+        let key = Fact::KeyRevoked { kid: revoked.clone() };
+        while !service.facts().contains(&key) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("proxies are not told");
     shows(&service, 1).await;
     service.get("/v1/userinfo", &old).await.refused(401, "AUT-0007");
     service.refresh(tokens["refreshToken"].as_str().unwrap()).await.refused(400, "AUT-1005");

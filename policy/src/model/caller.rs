@@ -103,6 +103,8 @@ pub struct Caller {
     pub name: Option<String>,
     pub session: Option<SessionId>,
     pub token_id: Option<String>,
+    /// The key of ours that signed the token; `None` where another issuer has.
+    pub key: Option<String>,
     /// Seconds since the epoch.
     pub not_before: u64,
     pub expires_at: u64,

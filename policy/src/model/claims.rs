@@ -75,6 +75,9 @@ pub struct Claims {
     /// When the person last proved who they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<u64>,
+    /// The key that signed them: found when they are verified, and no part of them.
+    #[serde(skip)]
+    pub key: Option<String>,
 }
 
 /// `aud`: one audience as text, or several as a list (RFC 7519, section 4.1.3).

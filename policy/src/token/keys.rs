@@ -95,7 +95,7 @@ impl Keys {
     /// When none has, or it is no signed JWT.
     pub fn open(&self, token: &str) -> Result<Opened, TokenError> {
         let parts = Parts::of(token)?;
-        if !self.of(&parts.header)?.signed(&parts) {
+        if !self.of(&parts.header)?.1.signed(&parts) {
             return Err(TokenError::Signature);
         }
         Ok(Opened { typ: parts.header.typ, payload: parts.payload })
@@ -107,20 +107,20 @@ impl Keys {
         earlier.0.iter().all(same)
     }
 
-    /// The key that a token is to be verified with.
-    pub(crate) fn of(&self, header: &Header) -> Result<&Key, TokenError> {
+    /// The key that a token is to be verified with, and its id.
+    pub(crate) fn of(&self, header: &Header) -> Result<(&str, &Key), TokenError> {
         // An extension that must be understood, or a token in a token: neither is.
         if header.crit.is_some() || header.cty.is_some() {
             return Err(TokenError::Header);
         }
         let key = match &header.kid {
-            Some(kid) => self.0.get(kid.as_str()),
-            None if self.0.len() == 1 => self.0.values().next(),
+            Some(kid) => self.0.get_key_value(kid.as_str()),
+            None if self.0.len() == 1 => self.0.iter().next(),
             None => None,
         };
-        let key = key.ok_or(TokenError::UnknownKey)?;
+        let (kid, key) = key.ok_or(TokenError::UnknownKey)?;
         match header.alg.parse::<Algorithm>() {
-            Ok(algorithm) if algorithm == key.algorithm => Ok(key),
+            Ok(algorithm) if algorithm == key.algorithm => Ok((kid, key)),
             _ => Err(TokenError::Algorithm),
         }
     }
