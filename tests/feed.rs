@@ -325,10 +325,34 @@ async fn r_what_a_dropped_key_has_signed_is_refused_by_proxies_before_any_policy
     assert_eq!(proxies[0].ask(&token).await.0, 401);
 }
 
-fn kid(token: &str) -> String {
+fn header(token: &str) -> serde_json::Value {
     let header = token.split('.').next().unwrap();
-    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
-    text(&serde_json::from_slice(&header).unwrap(), "kid")
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
+}
+
+fn kid(token: &str) -> String {
+    text(&header(token), "kid")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_an_application_s_own_algorithm_opens_the_same_doors() {
+    let identity = Identity::start().await;
+    let proxy = Follower::start(&identity.followed()).await;
+    let admin = identity.admin().await;
+    let made = identity.application(&admin, "midaz").await;
+    let path = format!("/v1/applications/{}", text(&made, "id"));
+    let body = json!({"signingAlgorithm": "ES256"});
+    identity.manage(&admin, Method::PATCH, &path, Some(body), 200).await;
+    let told = identity.operated(&["keys", "rotate", "--now", "--algorithm", "ES256"]);
+    assert!(told.contains("signs from now on"), "{told}");
+    until("its key signs", || async {
+        let token = identity.machine(&text(&made, "clientId"), &text(&made, "clientSecret")).await;
+        header(&token)["alg"] == "ES256"
+    })
+    .await;
+    let token = identity.machine(&text(&made, "clientId"), &text(&made, "clientSecret")).await;
+    until("it opens doors", || async { proxy.ask(&token).await.0 == 200 }).await;
+    assert_eq!(header(&admin)["alg"], "RS256");
 }
 
 #[tokio::test(flavor = "multi_thread")]

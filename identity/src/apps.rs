@@ -16,11 +16,13 @@ use crate::{
     clock::{self, NoRandom},
     error::Error,
     holdings::Holdings,
+    keys::{Algorithm, life},
     master::{Hasher, MasterKey, Purpose},
     model::{
         app::{Application, GrantType, NewApplication, Registration},
         event::{Change, Event},
     },
+    problem::chain,
     registration::Asked,
     store::{Tx, Window},
     words,
@@ -150,6 +152,7 @@ pub async fn adopt(
     app.audit(&mut tx, by, Event::ApplicationCreated, &made.id, Change::made(&made));
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %made.id, "made application {}", made.id);
+    key_for(app, None, made.registration.signing_algorithm).await;
     Ok(made)
 }
 
@@ -206,11 +209,25 @@ pub async fn change(
     }
     let description = description.unwrap_or_else(|| held.description.clone());
     tx.change_application(id, &description, &registration).await?;
+    let algorithms = (held.registration.signing_algorithm, registration.signing_algorithm);
     let change = Change::between(&held, &Application { description, registration, ..held.clone() });
     app.audit(&mut tx, by, Event::ApplicationChanged, id, change);
     app.commit(tx).await?;
     tracing::info!(by = %by.principal(), app.id = %id, "changed application {id}");
+    key_for(app, algorithms.0, algorithms.1).await;
     get(app, by, id).await
+}
+
+/// Publish a key of an algorithm that is asked for from now on, so that verifiers know it by the time it
+/// signs.
+async fn key_for(app: &App, before: Option<Algorithm>, asked: Option<Algorithm>) {
+    if asked.is_some()
+        && asked != before
+        && let Err(error) = life::tend(app).await
+    {
+        let error = chain(&error);
+        tracing::warn!(%error, "no signing key was published; it is tried again in a minute");
+    }
 }
 
 /// Check a name. An application that acts for itself is made for a product, whose name it has; one

@@ -180,6 +180,13 @@ impl Fields {
         }
     }
 
+    /// A text, if something is said; `null` says that there is none, as an empty text does.
+    pub fn text_or_none(&mut self, name: &str) -> Option<String> {
+        let none = self.members.get(name).is_some_and(Value::is_null);
+        let text = self.text(name);
+        if none { Some(String::new()) } else { text }
+    }
+
     /// A text that must be there and not be empty. Where it is not, the fault is noted for
     /// [`Fields::finish`] and the text is empty.
     pub fn need_text(&mut self, name: &str) -> String {

@@ -12,19 +12,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{
-    app::App,
-    audit,
-    error::Error,
-    keys::{
-        self, State,
-        life::{Rule, Step},
-    },
-    logouts,
-    model::event::Actor,
-    problem::chain,
-    usage,
-};
+use crate::{app::App, audit, error::Error, keys::life, logouts, problem::chain, usage};
 
 /// How often it is looked who leads, and what is due.
 const TICK: Duration = Duration::from_secs(2);
@@ -58,7 +46,7 @@ const JOBS: &[Job] = &[
         name: "the life of signing keys",
         by: By::Each,
         every: MINUTE,
-        work: |app| Box::pin(tend(app)),
+        work: |app| Box::pin(life::tend(app)),
     },
     Job {
         name: "keeping what was used",
@@ -152,33 +140,6 @@ async fn forget(app: &App) -> Result<(), Error> {
 /// Bring the audit log up to the minute.
 async fn note(app: &App) -> Result<(), Error> {
     audit::sweep(app, app.clock.now() / 60).await
-}
-
-/// Publish, exchange and forget signing keys when it is time to.
-async fn tend(app: &App) -> Result<(), Error> {
-    let rule = Rule::of(app);
-    let due = rule.due(&app.store.keys().await?);
-    if due.is_empty() {
-        return Ok(());
-    }
-    let spare = if due.contains(&Step::Publish) {
-        let sealing = app.master.again();
-        let make = move || keys::make(&sealing, rule.algorithm, State::Published, rule.now);
-        let made = tokio::task::spawn_blocking(make).await;
-        Some(made.map_err(|error| Error::Fault(Box::new(error)))??)
-    } else {
-        None
-    };
-    let mut tx = app.store.begin_installation(&app.home).await?;
-    let happened = rule.tend(&mut tx, spare).await?;
-    for what in &happened {
-        what.record(&mut tx, (&Actor::System, app.clock.now()), &app.audit_hasher);
-    }
-    app.commit(tx).await?;
-    for what in happened {
-        tracing::info!("signing key {what}");
-    }
-    Ok(())
 }
 
 /// Remove what has expired, a batch at a time.

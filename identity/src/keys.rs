@@ -17,7 +17,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use policy::token::BadKeys;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What tokens are signed with (RFC 7518, section 3.1; RFC 8037).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {
     /// RSA of 2048 bits: what the original's clients verify.
     #[default]
@@ -67,7 +67,7 @@ impl Algorithm {
 pub enum State {
     /// In the key set, so that verifiers know it by the time it signs.
     Published,
-    /// The one that signs.
+    /// The one that signs, of its algorithm.
     Signing,
     /// It signs no more; what it signed still verifies.
     Retired,

@@ -88,7 +88,7 @@ async fn tell(app: &App, ended: &Ended) -> Result<(), Error> {
 /// Post the token to the application (section 2.5).
 async fn send(app: &App, ended: &Ended) -> Result<Result<(), Fault>, Error> {
     let claims = claims(app, ended)?;
-    let token = app.ring.load().sign(Typ::LogoutJwt, &claims)?;
+    let token = app.ring.load().sign(ended.algorithm, Typ::LogoutJwt, &claims)?;
     let request = Url::parse(&ended.to).ok().and_then(|to| app.egress.request(Method::POST, to));
     let request = request.and_then(|request| {
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");

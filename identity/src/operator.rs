@@ -18,8 +18,8 @@ use crate::{
     config::Config,
     hold::Hold,
     keys::{
-        self, Ring, SealedKey, State,
-        life::{Happened, Refused, Rule},
+        self, Algorithm, Ring, SealedKey, State,
+        life::{self, Happened, Refused, Rule},
     },
     master::{Hasher, MasterKey},
     model::event::Actor,
@@ -97,8 +97,8 @@ impl Operator {
     pub async fn keys(&self) -> Result<Vec<ShownKey>, KeysError> {
         let shown = |SealedKey { kid, algorithm, state, since, until, .. }: SealedKey| {
             let until = match state {
-                State::Published => since + keys::life::LEAD,
-                State::Signing => since + keys::life::TERM,
+                State::Published => since + life::LEAD,
+                State::Signing => since + life::TERM,
                 State::Retired => until.unwrap_or(since),
             };
             ShownKey {
@@ -112,15 +112,21 @@ impl Operator {
         Ok(self.store.keys().await?.into_iter().map(shown).collect())
     }
 
-    /// Publish the next key, or with `at_once` let it sign from now on.
+    /// Publish the next key of that algorithm, or with `at_once` let it sign from now on; the service's
+    /// where none is named.
     ///
     /// # Errors
     ///
     /// Why nothing was changed.
-    pub async fn rotate(&self, at_once: bool) -> Result<Vec<Happened>, KeysError> {
-        let (rule, spare) = self.spare().await?;
+    pub async fn rotate(
+        &self,
+        algorithm: Option<Algorithm>,
+        at_once: bool,
+    ) -> Result<Vec<Happened>, KeysError> {
+        let (rule, spares) = self.spares().await?;
         let mut tx = self.store.begin_installation(&self.home).await?;
-        let happened = rule.rotate(&mut tx, spare, at_once).await?;
+        let which = (algorithm.unwrap_or(rule.algorithm), at_once);
+        let happened = rule.rotate(&mut tx, spares, which).await?;
         self.done(tx, happened).await
     }
 
@@ -130,9 +136,9 @@ impl Operator {
     ///
     /// Why nothing was changed.
     pub async fn retire(&self, kid: &str) -> Result<Vec<Happened>, KeysError> {
-        let (rule, spare) = self.spare().await?;
+        let (rule, spares) = self.spares().await?;
         let mut tx = self.store.begin_installation(&self.home).await?;
-        let happened = rule.retire(&mut tx, spare, kid).await?;
+        let happened = rule.retire(&mut tx, spares, kid).await?;
         self.done(tx, happened).await
     }
 
@@ -142,9 +148,9 @@ impl Operator {
     ///
     /// Why nothing was changed.
     pub async fn revoke(&self, kid: &str) -> Result<Vec<Happened>, KeysError> {
-        let (rule, spare) = self.spare().await?;
+        let (rule, spares) = self.spares().await?;
         let mut tx = self.store.begin_installation(&self.home).await?;
-        let happened = rule.revoke(&mut tx, spare, kid).await?;
+        let happened = rule.revoke(&mut tx, spares, kid).await?;
         self.done(tx, happened).await
     }
 
@@ -163,15 +169,17 @@ impl Operator {
         Ok(happened)
     }
 
-    async fn spare(&self) -> Result<(Rule, SealedKey), KeysError> {
+    async fn spares(&self) -> Result<(Rule, Vec<SealedKey>), KeysError> {
         let (sealing, now) = (self.master.again(), self.clock.now());
         let algorithm = self.config.signing_algorithm;
         let longest = self.config.longest_access_secs().max(self.config.longest_refresh_secs());
         // A service may have been started with longer lifetimes than this command knows of.
         let kept = self.store.kept_longest_token().await?;
         let longest_secs = kept.max(longest);
-        let rule = Rule { algorithm, longest_secs, now };
-        let make = move || keys::make(&sealing, algorithm, State::Published, now);
+        let named = self.store.signing_algorithms().await?;
+        let rule = Rule { algorithm, named, longest_secs, now };
+        let wanted: Vec<_> = rule.wanted().collect();
+        let make = move || life::spares(&sealing, wanted, now);
         Ok((rule, tokio::task::spawn_blocking(make).await??))
     }
 }

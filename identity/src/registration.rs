@@ -6,6 +6,7 @@ use http::Uri;
 use crate::{
     config::Config,
     error::Error,
+    keys::Algorithm,
     model::app::{GrantType, Registration},
 };
 
@@ -28,6 +29,8 @@ pub struct Asked {
     /// In seconds; 0 for the installation's.
     pub access_token_secs: Option<u64>,
     pub refresh_token_secs: Option<u64>,
+    /// An empty one for the installation's.
+    pub signing_algorithm: Option<String>,
 }
 
 impl Asked {
@@ -42,6 +45,7 @@ impl Asked {
             && self.public.is_none()
             && self.access_token_secs.is_none()
             && self.refresh_token_secs.is_none()
+            && self.signing_algorithm.is_none()
     }
 
     /// The registration once this is done.
@@ -73,6 +77,9 @@ impl Asked {
                 return Err(Error::rule(field, format!("this installation allows at most {most}")));
             }
             *held = Some(asked).filter(|secs| *secs > 0);
+        }
+        if let Some(name) = self.signing_algorithm {
+            registration.signing_algorithm = signing_algorithm(&name)?;
         }
         if let Some(names) = self.grant_types {
             registration.grant_types = grant_types(&names)?;
@@ -122,6 +129,14 @@ impl Asked {
         }
         Ok(registration)
     }
+}
+
+fn signing_algorithm(name: &str) -> Result<Option<Algorithm>, Error> {
+    let known = || {
+        let names = Algorithm::ALL.map(Algorithm::as_str).join("`, `");
+        Error::rule("signingAlgorithm", format!("there are `{names}`"))
+    };
+    if name.is_empty() { Ok(None) } else { Algorithm::named(name).map(Some).ok_or_else(known) }
 }
 
 fn grant_types(names: &[String]) -> Result<Vec<GrantType>, Error> {

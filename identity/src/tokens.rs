@@ -113,11 +113,11 @@ fn in_dialect(
     refresh: Option<String>,
 ) -> Result<Issued, Error> {
     claims.scope = Some(SCOPE.to_owned());
-    let access = app.ring.load().sign(Typ::Jwt, &claims)?;
+    let access = app.ring.load().sign(client.registration.signing_algorithm, Typ::Jwt, &claims)?;
     let id = of_id(app, client, claims)?;
     Ok(Issued {
         access,
-        id: Some(app.ring.load().sign(Typ::Jwt, &id)?),
+        id: Some(app.ring.load().sign(client.registration.signing_algorithm, Typ::Jwt, &id)?),
         refresh,
         expires_in: app.access_secs(client),
         scope: Some(SCOPE.to_owned()),
@@ -145,7 +145,7 @@ fn as_granted(
         }
         claims.nonce = told.nonce.map(str::to_owned);
         let token = IdToken { at_hash: at_hash(&access), claims: &claims };
-        Some(app.ring.load().sign(Typ::Jwt, &token)?)
+        Some(app.ring.load().sign(client.registration.signing_algorithm, Typ::Jwt, &token)?)
     } else {
         None
     };
@@ -167,7 +167,7 @@ fn of_id(app: &App, client: &Client, claims: Claims) -> Result<Claims, Error> {
 
 fn sign_access(app: &App, client: &Client, claims: &Claims) -> Result<String, Error> {
     let token = AccessToken { client_id: &client.client_id, claims };
-    Ok(app.ring.load().sign(Typ::AtJwt, &token)?)
+    Ok(app.ring.load().sign(client.registration.signing_algorithm, Typ::AtJwt, &token)?)
 }
 
 /// Which access token an ID token came with (OpenID Connect Core, section 3.1.3.6).
@@ -202,7 +202,7 @@ pub fn for_application(
     claims.roles = app.roles_of(client);
     let expires_in = app.access_secs(client);
     let access = match audiences {
-        None => app.ring.load().sign(Typ::Jwt, &claims)?,
+        None => app.ring.load().sign(client.registration.signing_algorithm, Typ::Jwt, &claims)?,
         Some(audiences) => {
             claims.aud = Audience::Many(audiences);
             sign_access(app, client, &claims)?
@@ -241,7 +241,7 @@ pub fn refresh(
     claims.jti = Some(jti(&token.id));
     claims.sid = Some(session.id.clone());
     claims.auth_time = Some(session.auth_time);
-    Ok(app.ring.load().sign(Typ::Jwt, &claims)?)
+    Ok(app.ring.load().sign(client.registration.signing_algorithm, Typ::Jwt, &claims)?)
 }
 
 fn jti(id: &str) -> String {

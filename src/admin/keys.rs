@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Error, Result};
 use clap::{Args as ClapArgs, Subcommand};
-use identity::{Clock, Happened, rekey};
+use identity::{Algorithm, Clock, Happened, rekey};
 
 use crate::process;
 
@@ -28,6 +28,9 @@ enum Command {
         /// again
         #[arg(long)]
         now: bool,
+        /// Of which algorithm: that of `identity.signing_algorithm`, or one that applications name
+        #[arg(long, value_name = "NAME", value_parser = algorithm)]
+        algorithm: Option<Algorithm>,
     },
     /// Let a key sign no more; the next one does, and what it signed goes on verifying
     Retire {
@@ -78,7 +81,7 @@ pub fn run(admin: &super::Installation, args: &Args) -> Result<ExitCode> {
             let happened: Vec<Happened> = admin.operate(async |operator| {
                 let happened = match command {
                     Command::List | Command::ReEncrypt { .. } => Vec::new(),
-                    Command::Rotate { now } => operator.rotate(*now).await?,
+                    Command::Rotate { now, algorithm } => operator.rotate(*algorithm, *now).await?,
                     Command::Retire { kid } => operator.retire(kid).await?,
                     Command::Revoke { kid } => operator.revoke(kid).await?,
                 };
@@ -91,6 +94,11 @@ pub fn run(admin: &super::Installation, args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    let known = Algorithm::ALL.map(Algorithm::as_str).join("`, `");
+    Algorithm::named(name).ok_or_else(|| format!("there are `{known}`"))
 }
 
 /// Exchange the master key, or finish that.

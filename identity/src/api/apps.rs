@@ -24,6 +24,7 @@ use crate::{
     body::Fields,
     clock::rfc3339,
     error::Error,
+    keys::Algorithm,
     model::app::GrantType,
     problem::Wrong,
     registration::Asked,
@@ -73,6 +74,10 @@ struct Wire {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     refresh_token_secs: Option<u64>,
+    /// What its tokens are signed with, where it says: `RS256`, `ES256` or `EdDSA`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    signing_algorithm: Option<&'static str>,
     #[schema(format = DateTime)]
     created_at: String,
 }
@@ -106,6 +111,9 @@ struct NewApplication {
     access_token_secs: Option<u64>,
     /// The lifetime of its refresh tokens; seconds.
     refresh_token_secs: Option<u64>,
+    /// What its tokens are signed with: `RS256`, `ES256` or `EdDSA`; `null` as the installation's. A key of
+    /// another algorithm is published at once, and signs a day later.
+    signing_algorithm: Option<String>,
 }
 
 /// What is to be changed of an application: at least one of these. What is left out stays as it is.
@@ -132,6 +140,9 @@ struct ApplicationChange {
     access_token_secs: Option<u64>,
     /// The lifetime of its refresh tokens; seconds.
     refresh_token_secs: Option<u64>,
+    /// What its tokens are signed with: `RS256`, `ES256` or `EdDSA`; `null` as the installation's. A key of
+    /// another algorithm is published at once, and signs a day later.
+    signing_algorithm: Option<String>,
 }
 
 /// The one place where a secret is written out: to whoever may see it.
@@ -158,6 +169,7 @@ impl From<Shown> for Wire {
             public: registration.public,
             access_token_secs: registration.access_token_secs,
             refresh_token_secs: registration.refresh_token_secs,
+            signing_algorithm: registration.signing_algorithm.map(Algorithm::as_str),
             created_at: rfc3339(app.created_at),
         }
     }
@@ -175,6 +187,7 @@ fn asked(fields: &mut Fields) -> Asked {
         public: fields.flag("public"),
         access_token_secs: fields.number("accessTokenSecs"),
         refresh_token_secs: fields.number("refreshTokenSecs"),
+        signing_algorithm: fields.text_or_none("signingAlgorithm"),
     }
 }
 

@@ -3,17 +3,18 @@
 //!
 //! What is due is found from the rows alone, so whichever process looks first does it, and the next
 //! one finds it done: everything happens in a transaction that holds the counter of revisions. Each
-//! step moves the revision, for the key set is part of every snapshot.
+//! step moves the revision, for the key set is part of every snapshot. Keys of each algorithm that is asked
+//! for live by themselves; those of one that nobody asks for any more retire.
 
 use policy::changes::Fact;
 use serde_json::json;
-use thiserror::Error;
 
-use super::{Algorithm, SealedKey, State};
+use super::{Algorithm, KeyError, SealedKey, State};
 use crate::{
     app::{App, MARGIN},
     audit,
-    master::Hasher,
+    error::Error,
+    master::{Hasher, MasterKey},
     model::event::{Actor, Change, Event},
     store::{StoreError, Tx},
 };
@@ -26,10 +27,12 @@ pub const TERM: u64 = 30 * 86_400;
 const GRACE: u64 = 3600;
 
 /// What keys are measured by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rule {
-    /// What tokens are to be signed with.
+    /// What tokens are to be signed with where their application does not say.
     pub algorithm: Algorithm,
+    /// What applications say.
+    pub named: Vec<Algorithm>,
     /// The lifetime of the longest token that is made now, in seconds.
     pub longest_secs: u64,
     /// Seconds since the epoch.
@@ -37,10 +40,14 @@ pub struct Rule {
 }
 
 /// Why an operator's wish is not carried out. Nothing was changed.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error("there is no key `{0}`; `postern admin keys list` shows those there are")]
     NoSuchKey(String),
+    #[error(
+        "no tokens are signed with `{0}`: neither `identity.signing_algorithm` nor an application says so"
+    )]
+    Unused(&'static str),
     #[error("the key `{0}` is retired already")]
     Retired(String),
     #[error("the key `{0}` is published already and signs in time; `--now` lets it sign at once")]
@@ -52,10 +59,12 @@ pub enum Refused {
 /// Something that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// A key for the time after this one.
-    Publish,
+    /// A key of that algorithm, for the time after this one.
+    Publish(Algorithm),
     /// This key signs from now on.
     Sign(String),
+    /// Nobody asks for this key's algorithm any more.
+    Retire(String),
     /// This key goes.
     Forget(String),
 }
@@ -106,28 +115,58 @@ impl std::fmt::Display for Happened {
 
 impl Rule {
     /// That of a running service.
-    pub fn of(app: &App) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn of(app: &App) -> Result<Self, StoreError> {
         let longest = app.config.longest_access_secs().max(app.config.longest_refresh_secs());
-        Self {
+        Ok(Self {
             algorithm: app.config.signing_algorithm,
+            named: app.store.signing_algorithms().await?,
             longest_secs: app.longest_token_secs.max(longest),
             // Not what the clock says after somebody put it forward: what is gone stays gone.
             now: app.clock.certain(),
-        }
+        })
+    }
+
+    /// What there are to be keys of.
+    pub fn wanted(&self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL.into_iter().filter(|algorithm| self.wants(*algorithm))
+    }
+
+    fn wants(&self, algorithm: Algorithm) -> bool {
+        algorithm == self.algorithm || self.named.contains(&algorithm)
     }
 
     /// What is due of these keys.
     pub fn due(&self, keys: &[SealedKey]) -> Vec<Step> {
         let since = |key: &SealedKey, age: u64| self.now >= key.since.saturating_add(age);
+        let signs = |algorithm| {
+            keys.iter().find(|key| key.state == State::Signing && key.algorithm == algorithm)
+        };
+        let none_signs = keys.iter().all(|key| key.state != State::Signing);
         let mut steps = Vec::new();
-        let next = keys.iter().filter(|key| key.state == State::Published);
-        let next = next.min_by_key(|key| (key.since, &key.kid));
-        match (next, signing(keys)) {
-            (Some(next), Some(_)) if since(next, LEAD) => steps.push(Step::Sign(next.kid.clone())),
-            (Some(_), Some(_)) => {}
-            (Some(next), None) => steps.push(Step::Sign(next.kid.clone())),
-            (None, Some(now)) if now.algorithm == self.algorithm && !since(now, TERM - LEAD) => {}
-            (None, _) => steps.push(Step::Publish),
+        for algorithm in self.wanted() {
+            match (published(keys, algorithm), signs(algorithm)) {
+                (Some(next), _) if none_signs || since(next, LEAD) => {
+                    steps.push(Step::Sign(next.kid.clone()));
+                }
+                (Some(_), _) => {}
+                (None, Some(now)) if !since(now, TERM - LEAD) => {}
+                (None, _) => steps.push(Step::Publish(algorithm)),
+            }
+        }
+        for key in keys.iter().filter(|key| !self.wants(key.algorithm)) {
+            match key.state {
+                // Until the one that takes its place does, it signs.
+                State::Signing if signs(self.algorithm).is_some() => {
+                    steps.push(Step::Retire(key.kid.clone()));
+                }
+                // It has signed nothing.
+                State::Published => steps.push(Step::Forget(key.kid.clone())),
+                State::Signing | State::Retired => {}
+            }
         }
         let over = |key: &&SealedKey| {
             key.state == State::Retired && key.until.is_some_and(|until| until <= self.now)
@@ -136,8 +175,8 @@ impl Rule {
         steps
     }
 
-    /// Do what is due. `spare` is a new key of the rule's algorithm, for where one is published; without
-    /// it, that waits.
+    /// Do what is due. `spares` are new keys, for where one is published; without one of its algorithm,
+    /// that waits.
     ///
     /// # Errors
     ///
@@ -145,19 +184,19 @@ impl Rule {
     pub async fn tend(
         &self,
         tx: &mut Tx,
-        mut spare: Option<SealedKey>,
+        mut spares: Vec<SealedKey>,
     ) -> Result<Vec<Happened>, StoreError> {
         let mut happened = Vec::new();
         for step in self.due(&tx.hold_keys().await?) {
             match step {
-                Step::Publish => {
-                    if let Some(key) = spare.take() {
-                        let key = SealedKey { state: State::Published, ..key };
+                Step::Publish(algorithm) => {
+                    if let Some(key) = spare(&mut spares, algorithm) {
                         tx.add_key(&key, self.now).await?;
                         happened.push(Happened::Published(key.kid));
                     }
                 }
                 Step::Sign(kid) => happened.extend(self.sign(tx, &kid).await?),
+                Step::Retire(kid) => happened.push(self.put_out(tx, &kid).await?),
                 Step::Forget(kid) => {
                     tx.remove_key(&kid).await?;
                     happened.push(Happened::Gone(kid));
@@ -170,27 +209,32 @@ impl Rule {
         Ok(happened)
     }
 
-    /// Begin the exchange of the key that signs: publish the next one, or with `at_once` let it sign.
+    /// Begin the exchange of the key that signs with that algorithm: publish the next one, or with
+    /// `at_once` let it sign.
     ///
     /// # Errors
     ///
-    /// When one is published already.
+    /// When one is published already, or nobody asks for one.
     pub async fn rotate(
         &self,
         tx: &mut Tx,
-        spare: SealedKey,
-        at_once: bool,
+        mut spares: Vec<SealedKey>,
+        (algorithm, at_once): (Algorithm, bool),
     ) -> Result<Vec<Happened>, Refused> {
         let keys = tx.hold_keys().await?;
         let happened = if at_once {
-            self.replace(tx, &keys, spare).await?
-        } else if let Some(next) = keys.iter().find(|key| key.state == State::Published) {
+            self.replace(tx, &keys, spares, algorithm).await?
+        } else if let Some(next) = published(&keys, algorithm) {
             return Err(Refused::Published(next.kid.clone()));
-        } else {
-            let key = SealedKey { state: State::Published, ..spare };
+        } else if let Some(key) = spare(&mut spares, algorithm) {
             tx.add_key(&key, self.now).await?;
             vec![Happened::Published(key.kid)]
+        } else {
+            Vec::new()
         };
+        if happened.is_empty() {
+            return Err(Refused::Unused(algorithm.as_str()));
+        }
         tx.move_revision().await?;
         Ok(happened)
     }
@@ -204,13 +248,14 @@ impl Rule {
     pub async fn retire(
         &self,
         tx: &mut Tx,
-        spare: SealedKey,
+        spares: Vec<SealedKey>,
         kid: &str,
     ) -> Result<Vec<Happened>, Refused> {
         let keys = tx.hold_keys().await?;
-        let happened = match named(&keys, kid)?.state {
+        let key = named(&keys, kid)?;
+        let happened = match key.state {
             State::Retired => return Err(Refused::Retired(kid.to_owned())),
-            State::Signing => self.replace(tx, &keys, spare).await?,
+            State::Signing => self.succeed(tx, &keys, spares, key).await?,
             // It has signed nothing.
             State::Published => {
                 tx.remove_key(kid).await?;
@@ -229,7 +274,7 @@ impl Rule {
     pub async fn revoke(
         &self,
         tx: &mut Tx,
-        spare: SealedKey,
+        spares: Vec<SealedKey>,
         kid: &str,
     ) -> Result<Vec<Happened>, Refused> {
         // Told by itself, for the key set waits for the policy that it comes with. First of all: whoever
@@ -237,8 +282,9 @@ impl Rule {
         let fact = Fact::KeyRevoked { kid: kid.to_owned() };
         tx.record(&fact, (self.now, self.longest_secs, MARGIN)).await?;
         let keys = tx.hold_keys().await?;
-        let mut happened = match named(&keys, kid)?.state {
-            State::Signing => self.replace(tx, &keys, spare).await?,
+        let key = named(&keys, kid)?;
+        let mut happened = match key.state {
+            State::Signing => self.succeed(tx, &keys, spares, key).await?,
             State::Published | State::Retired => Vec::new(),
         };
         happened.retain(|what| !matches!(what, Happened::Retired(..)));
@@ -248,20 +294,41 @@ impl Rule {
         Ok(happened)
     }
 
-    /// Let the published key sign, or the spare one where none is.
+    /// Let another key sign in the place of one that does: of its algorithm, or of the service's where
+    /// nobody asks for its own any more.
+    async fn succeed(
+        &self,
+        tx: &mut Tx,
+        keys: &[SealedKey],
+        spares: Vec<SealedKey>,
+        key: &SealedKey,
+    ) -> Result<Vec<Happened>, StoreError> {
+        let signs =
+            |key: &SealedKey| key.state == State::Signing && key.algorithm == self.algorithm;
+        if self.wants(key.algorithm) {
+            self.replace(tx, keys, spares, key.algorithm).await
+        } else if keys.iter().any(signs) {
+            Ok(vec![self.put_out(tx, &key.kid).await?])
+        } else {
+            self.replace(tx, keys, spares, self.algorithm).await
+        }
+    }
+
+    /// Let the published key of that algorithm sign, or the spare one where none is.
     async fn replace(
         &self,
         tx: &mut Tx,
         keys: &[SealedKey],
-        spare: SealedKey,
+        mut spares: Vec<SealedKey>,
+        algorithm: Algorithm,
     ) -> Result<Vec<Happened>, StoreError> {
-        let next = keys.iter().find(|key| key.state == State::Published);
-        let kid = if let Some(next) = next {
+        let kid = if let Some(next) = published(keys, algorithm) {
             next.kid.clone()
-        } else {
-            let key = SealedKey { state: State::Published, ..spare };
+        } else if let Some(key) = spare(&mut spares, algorithm) {
             tx.add_key(&key, self.now).await?;
             key.kid
+        } else {
+            return Ok(Vec::new());
         };
         self.sign(tx, &kid).await
     }
@@ -269,20 +336,83 @@ impl Rule {
     /// Let a published key sign, and retire the one that did.
     async fn sign(&self, tx: &mut Tx, kid: &str) -> Result<Vec<Happened>, StoreError> {
         let mut happened = Vec::new();
-        let last = tx.last_expiry().await?.max(self.now.saturating_add(self.longest_secs));
-        let until = last.saturating_add(GRACE);
-        for old in tx.keys().await?.into_iter().filter(|key| key.state == State::Signing) {
-            tx.move_key(&old.kid, State::Retired, self.now, Some(until)).await?;
-            happened.push(Happened::Retired(old.kid, until));
+        let keys = tx.keys().await?;
+        let algorithm = keys.iter().find(|key| key.kid == kid).map(|key| key.algorithm);
+        let over = |key: &&SealedKey| {
+            let unasked = !self.wants(key.algorithm) && algorithm == Some(self.algorithm);
+            key.state == State::Signing && (Some(key.algorithm) == algorithm || unasked)
+        };
+        for old in keys.iter().filter(over) {
+            happened.push(self.put_out(tx, &old.kid).await?);
         }
         tx.move_key(kid, State::Signing, self.now, None).await?;
         happened.push(Happened::Signs(kid.to_owned()));
         Ok(happened)
     }
+
+    /// Let a key sign no more.
+    async fn put_out(&self, tx: &mut Tx, kid: &str) -> Result<Happened, StoreError> {
+        let last = tx.last_expiry().await?.max(self.now.saturating_add(self.longest_secs));
+        let until = last.saturating_add(GRACE);
+        tx.move_key(kid, State::Retired, self.now, Some(until)).await?;
+        Ok(Happened::Retired(kid.to_owned(), until))
+    }
 }
 
-fn signing(keys: &[SealedKey]) -> Option<&SealedKey> {
-    keys.iter().find(|key| key.state == State::Signing)
+/// Publish, exchange and forget signing keys when it is time to.
+///
+/// # Errors
+///
+/// When the database fails, or no key can be made.
+pub async fn tend(app: &App) -> Result<(), Error> {
+    let rule = Rule::of(app).await?;
+    let due = rule.due(&app.store.keys().await?);
+    if due.is_empty() {
+        return Ok(());
+    }
+    let publish = |step: &Step| match step {
+        Step::Publish(algorithm) => Some(*algorithm),
+        _ => None,
+    };
+    let wanted: Vec<_> = due.iter().filter_map(publish).collect();
+    let (sealing, now) = (app.master.again(), rule.now);
+    let made = tokio::task::spawn_blocking(move || spares(&sealing, wanted, now)).await;
+    let spares = made.map_err(|error| Error::Fault(Box::new(error)))??;
+    let mut tx = app.store.begin_installation(&app.home).await?;
+    let happened = rule.tend(&mut tx, spares).await?;
+    for what in &happened {
+        what.record(&mut tx, (&Actor::System, app.clock.now()), &app.audit_hasher);
+    }
+    app.commit(tx).await?;
+    for what in happened {
+        tracing::info!("signing key {what}");
+    }
+    Ok(())
+}
+
+/// Keys to be published, one of each algorithm. An RSA key takes a while.
+///
+/// # Errors
+///
+/// When the system has no random bytes.
+pub fn spares(
+    master: &MasterKey,
+    algorithms: impl IntoIterator<Item = Algorithm>,
+    now: u64,
+) -> Result<Vec<SealedKey>, KeyError> {
+    let make = |algorithm| super::make(master, algorithm, State::Published, now);
+    algorithms.into_iter().map(make).collect()
+}
+
+fn spare(spares: &mut Vec<SealedKey>, algorithm: Algorithm) -> Option<SealedKey> {
+    let at = spares.iter().position(|key| key.algorithm == algorithm)?;
+    Some(spares.swap_remove(at))
+}
+
+/// The key of that algorithm that signs next.
+fn published(keys: &[SealedKey], algorithm: Algorithm) -> Option<&SealedKey> {
+    let next = |key: &&SealedKey| key.state == State::Published && key.algorithm == algorithm;
+    keys.iter().filter(next).min_by_key(|key| (key.since, &key.kid))
 }
 
 fn named<'a>(keys: &'a [SealedKey], kid: &str) -> Result<&'a SealedKey, Refused> {
@@ -307,7 +437,7 @@ mod tests {
     }
 
     fn due(now: u64, algorithm: Algorithm, keys: &[SealedKey]) -> Vec<Step> {
-        Rule { algorithm, longest_secs: 60, now }.due(keys)
+        Rule { algorithm, named: Vec::new(), longest_secs: 60, now }.due(keys)
     }
 
     #[test]
@@ -315,7 +445,7 @@ mod tests {
         let old = key("a", State::Signing, 0);
         let rs256 = Algorithm::Rs256;
         assert_eq!(due(TERM - LEAD - 1, rs256, std::slice::from_ref(&old)), []);
-        assert_eq!(due(TERM - LEAD, rs256, std::slice::from_ref(&old)), [Step::Publish]);
+        assert_eq!(due(TERM - LEAD, rs256, std::slice::from_ref(&old)), [Step::Publish(rs256)]);
         let next = key("b", State::Published, TERM - LEAD);
         let both = [old, next];
         assert_eq!(due(TERM - 1, rs256, &both), []);
@@ -329,9 +459,36 @@ mod tests {
     #[test]
     fn another_algorithm_is_begun_with_at_once_and_used_a_day_later() {
         let old = key("a", State::Signing, 0);
-        assert_eq!(due(1, Algorithm::Es256, std::slice::from_ref(&old)), [Step::Publish]);
+        let es256 = Algorithm::Es256;
+        assert_eq!(due(1, es256, std::slice::from_ref(&old)), [Step::Publish(es256)]);
         let next = SealedKey { algorithm: Algorithm::Es256, ..key("b", State::Published, 1) };
-        assert_eq!(due(2, Algorithm::Es256, &[old, next]), []);
+        assert_eq!(due(2, Algorithm::Es256, &[old.clone(), next.clone()]), []);
+        assert_eq!(due(1 + LEAD, es256, &[old.clone(), next]), [Step::Sign("b".to_owned())]);
+        // Where both do, the one that nobody asks for retires.
+        let signs = SealedKey { algorithm: es256, ..key("b", State::Signing, 1) };
+        assert_eq!(due(2, es256, &[old, signs]), [Step::Retire("a".to_owned())]);
+    }
+
+    #[test]
+    fn keys_of_each_algorithm_that_is_asked_for_live_by_themselves() {
+        let (rs256, es256) = (Algorithm::Rs256, Algorithm::Es256);
+        let rule = |named: &[Algorithm], now| Rule {
+            algorithm: rs256,
+            named: named.to_vec(),
+            longest_secs: 60,
+            now,
+        };
+        let own = key("a", State::Signing, 0);
+        assert_eq!(rule(&[es256], 1).due(std::slice::from_ref(&own)), [Step::Publish(es256)]);
+        let next = SealedKey { algorithm: es256, ..key("b", State::Published, 1) };
+        let both = [own.clone(), next.clone()];
+        assert_eq!(rule(&[es256], 2).due(&both), []);
+        assert_eq!(rule(&[es256], 1 + LEAD).due(&both), [Step::Sign("b".to_owned())]);
+        // Asked for no more before it signed anything, and after.
+        assert_eq!(rule(&[], 2).due(&both), [Step::Forget("b".to_owned())]);
+        let signs = [own, SealedKey { state: State::Signing, ..next }];
+        assert_eq!(rule(&[es256], 2).due(&signs), []);
+        assert_eq!(rule(&[], 2).due(&signs), [Step::Retire("b".to_owned())]);
     }
 
     #[test]

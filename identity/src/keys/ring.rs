@@ -1,6 +1,6 @@
-//! The keys in use here: one signs, all verify. Made from what the database holds, and exchanged whole.
+//! The keys in use here: one of each algorithm signs, all verify. Made from what the database holds, and exchanged whole.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -32,7 +32,10 @@ pub enum Typ {
 
 /// The keys of this installation, open.
 pub struct Ring {
-    signer: Arc<Signer>,
+    /// Those that sign, one of an algorithm.
+    signers: Vec<Arc<Signer>>,
+    /// What is signed with where nobody says.
+    algorithm: Algorithm,
     pub verifier: Verifier,
     /// As verifiers elsewhere are shown them.
     pub jwks: Value,
@@ -47,6 +50,7 @@ impl std::fmt::Debug for Ring {
 /// Signs tokens. The key is parsed once, for a parse costs as much as a signature.
 struct Signer {
     kid: String,
+    algorithm: Algorithm,
     /// The first segment of a token, which is the same for every one of its type.
     jwt: String,
     at_jwt: String,
@@ -67,15 +71,26 @@ impl Ring {
     ///
     /// When there is no key that signs, or the master key is not the one it was sealed with.
     pub fn open(master: &MasterKey, config: &Config, keys: &[SealedKey]) -> Result<Self, KeyError> {
-        let signing = keys.iter().find(|key| key.state == State::Signing);
-        let signer = Arc::new(Signer::open(master, signing.ok_or(KeyError::None)?)?);
-        let jwks = jwks(keys);
-        let verifier = Verifier::new(&config.issuer, &config.audience, &jwks)?;
-        Ok(Self { signer, verifier, jwks })
+        let open = |key| Signer::open(master, key).map(Arc::new);
+        let signers = signing(keys).map(open).collect::<Result<Vec<_>, _>>()?;
+        if signers.is_empty() {
+            return Err(KeyError::None);
+        }
+        Self::of(signers, config, keys)
     }
 
-    /// Verify with these keys, and go on signing with the same one until verifiers elsewhere have been
-    /// told of another; unless it is gone, when nothing it signs is of use to anybody.
+    fn of(
+        signers: Vec<Arc<Signer>>,
+        config: &Config,
+        keys: &[SealedKey],
+    ) -> Result<Self, KeyError> {
+        let jwks = jwks(keys);
+        let verifier = Verifier::new(&config.issuer, &config.audience, &jwks)?;
+        Ok(Self { signers, algorithm: config.signing_algorithm, verifier, jwks })
+    }
+
+    /// Verify with these keys, and go on signing with the same ones until verifiers elsewhere have been
+    /// told of others; unless one is gone, when nothing it signs is of use to anybody.
     ///
     /// # Errors
     ///
@@ -86,19 +101,31 @@ impl Ring {
         config: &Config,
         keys: &[SealedKey],
     ) -> Result<Self, KeyError> {
-        let jwks = jwks(keys);
-        let verifier = Verifier::new(&config.issuer, &config.audience, &jwks)?;
-        let stays = keys.iter().any(|key| key.kid == self.signer.kid);
-        let next = keys.iter().find(|key| key.state == State::Signing && !stays);
         // A key that does not open is told of when it is to sign; what is gone is refused before that.
-        let signer = next.and_then(|key| Signer::open(master, key).ok()).map(Arc::new);
-        Ok(Self { signer: signer.unwrap_or_else(|| Arc::clone(&self.signer)), verifier, jwks })
+        let open = |key: &SealedKey| Signer::open(master, key).ok().map(Arc::new);
+        let mut signers = Vec::new();
+        for held in &self.signers {
+            if keys.iter().any(|key| key.kid == held.kid) {
+                signers.push(Arc::clone(held));
+            } else {
+                let next = signing(keys).find(|key| key.algorithm == held.algorithm);
+                signers.extend(next.and_then(open));
+            }
+        }
+        if signers.is_empty() {
+            signers.extend(signing(keys).filter_map(open));
+        }
+        if signers.is_empty() {
+            signers.clone_from(&self.signers);
+        }
+        Self::of(signers, config, keys)
     }
 
     /// Whether these keys are the ones in use here.
     pub fn is_of(&self, keys: &[SealedKey]) -> bool {
-        let signing = keys.iter().find(|key| key.state == State::Signing);
-        signing.is_some_and(|key| key.kid == self.signer.kid) && self.jwks == jwks(keys)
+        let signing: BTreeSet<_> = signing(keys).map(|key| &key.kid).collect();
+        let ours: BTreeSet<_> = self.signers.iter().map(|signer| &signer.kid).collect();
+        !signing.is_empty() && signing == ours && self.jwks == jwks(keys)
     }
 
     /// What proxies are told of them.
@@ -106,14 +133,27 @@ impl Ring {
         Issuer { issuer: config.issuer.clone(), jwks: self.jwks.clone() }
     }
 
-    /// A token of these claims.
+    /// A token of these claims, signed with that algorithm; as the service's are where none is named, or
+    /// none of its keys signs yet.
     ///
     /// # Errors
     ///
     /// When the cryptographic library fails.
-    pub fn sign(&self, typ: Typ, claims: &impl Serialize) -> Result<String, KeyError> {
-        self.signer.sign(typ, claims)
+    pub fn sign(
+        &self,
+        algorithm: Option<Algorithm>,
+        typ: Typ,
+        claims: &impl Serialize,
+    ) -> Result<String, KeyError> {
+        let of = |wanted| self.signers.iter().find(|signer| signer.algorithm == wanted);
+        let own = algorithm.and_then(of).or_else(|| of(self.algorithm));
+        own.or(self.signers.first()).ok_or(KeyError::None)?.sign(typ, claims)
     }
+}
+
+/// Those that sign, one of an algorithm.
+fn signing(keys: &[SealedKey]) -> impl Iterator<Item = &SealedKey> {
+    keys.iter().filter(|key| key.state == State::Signing)
 }
 
 impl Signer {
@@ -136,7 +176,8 @@ impl Signer {
             BASE64_URL_SAFE_NO_PAD.encode(header)
         };
         let (jwt, at_jwt, logout_jwt) = (header("JWT"), header("at+jwt"), header("logout+jwt"));
-        Ok(Self { kid: key.kid.clone(), jwt, at_jwt, logout_jwt, pair })
+        let (kid, algorithm) = (key.kid.clone(), key.algorithm);
+        Ok(Self { kid, algorithm, jwt, at_jwt, logout_jwt, pair })
     }
 
     fn sign(&self, typ: Typ, claims: &impl Serialize) -> Result<String, KeyError> {

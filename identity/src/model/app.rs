@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use policy::model::name::{AppId, OrgId, ProductName, RoleName};
 use serde::{Serialize, Serializer};
 
-use crate::holdings::Power;
+use crate::{holdings::Power, keys::Algorithm};
 
 /// How a token may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct Registration {
     /// How long its tokens live, in seconds; `None` as long as the installation's.
     pub access_token_secs: Option<u64>,
     pub refresh_token_secs: Option<u64>,
+    /// What its tokens are signed with; `None` as the installation's.
+    pub signing_algorithm: Option<Algorithm>,
 }
 
 /// An application of one organization. As JSON, which is how it is recorded, without its secret.

@@ -5,6 +5,7 @@ use std::fmt;
 use policy::model::name::{AppId, OrgId, SessionId, UserId};
 
 use super::{factor::FactorKind, grant::Grant};
+use crate::keys::Algorithm;
 
 /// How somebody proved who they are, in the words of RFC 8176.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +138,8 @@ pub struct Ended {
     /// Whose it was, who may be gone.
     pub user: String,
     pub client_id: String,
+    /// What its tokens are signed with, where it says.
+    pub algorithm: Option<Algorithm>,
     /// Where the application is told.
     pub to: String,
     /// How often it was tried.

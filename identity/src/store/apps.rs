@@ -3,7 +3,10 @@
 use policy::model::name::{AppId, OrgId, SessionId};
 
 use super::{Access, Conn, Store, StoreError, Tx, Window, app_grants, count, names, sql};
-use crate::model::app::{Application, Client, GrantType, NewApplication, Registration};
+use crate::{
+    keys::Algorithm,
+    model::app::{Application, Client, GrantType, NewApplication, Registration},
+};
 
 #[derive(sqlx::FromRow)]
 struct RegistrationRow {
@@ -16,6 +19,7 @@ struct RegistrationRow {
     backchannel_session: i64,
     access_token_secs: Option<i64>,
     refresh_token_secs: Option<i64>,
+    signing_algorithm: Option<String>,
 }
 
 impl From<RegistrationRow> for Registration {
@@ -32,6 +36,7 @@ impl From<RegistrationRow> for Registration {
             backchannel_logout_session_required: row.backchannel_session != 0,
             access_token_secs: row.access_token_secs.map(count),
             refresh_token_secs: row.refresh_token_secs.map(count),
+            signing_algorithm: row.signing_algorithm.as_deref().and_then(Algorithm::named),
         }
     }
 }
@@ -110,7 +115,8 @@ macro_rules! select {
             "SELECT ",
             $columns,
             ", grant_types, redirect_uris, post_logout_redirect_uris, audiences, is_public, ",
-            "access_token_secs, refresh_token_secs, backchannel_logout_uri, backchannel_session ",
+            "access_token_secs, refresh_token_secs, signing_algorithm, backchannel_logout_uri, ",
+            "backchannel_session ",
             "FROM applications ",
             $rest
         )
@@ -131,6 +137,15 @@ macro_rules! client {
 }
 
 impl Store {
+    /// What applications ask their tokens to be signed with, of every organization.
+    pub async fn signing_algorithms(&self) -> Result<Vec<Algorithm>, StoreError> {
+        const SQL: &str = "SELECT DISTINCT signing_algorithm FROM applications \
+                           WHERE signing_algorithm IS NOT NULL";
+        let mut conn = self.whole(Access::Read).await?;
+        let names: Vec<String> = on!(conn, |c| sqlx::query_scalar(SQL).fetch_all(c).await?);
+        Ok(names.iter().filter_map(|name| Algorithm::named(name)).collect())
+    }
+
     /// Where public clients send people back to, one list a client, of those in which this text stands.
     /// Asked, as [`Store::client`] is, before any organization is known.
     pub async fn public_redirects(&self, text: &str) -> Result<Vec<String>, StoreError> {
@@ -234,8 +249,9 @@ impl Tx {
         const SQL: &str = "INSERT INTO applications (org_id, id, name, description, client_id, \
                            created_at, grant_types, redirect_uris, post_logout_redirect_uris, \
                            audiences, is_public, access_token_secs, refresh_token_secs, \
-                           backchannel_logout_uri, backchannel_session) \
-                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+                           backchannel_logout_uri, backchannel_session, signing_algorithm) \
+                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+                           $16)";
         run!(
             self.conn,
             sqlx::query(SQL)
@@ -254,6 +270,7 @@ impl Tx {
                 .bind(app.registration.refresh_token_secs.map(sql))
                 .bind(app.registration.backchannel_logout_uri.as_deref().unwrap_or_default())
                 .bind(i64::from(app.registration.backchannel_logout_session_required))
+                .bind(app.registration.signing_algorithm.map(Algorithm::as_str))
         );
         if !app.registration.public {
             let secret = (app.secret_hash.as_slice(), app.secret_sealed.as_ref());
@@ -272,7 +289,8 @@ impl Tx {
         const SQL: &str = "UPDATE applications SET description = $3, grant_types = $4, \
                            redirect_uris = $5, post_logout_redirect_uris = $6, audiences = $7, \
                            is_public = $8, access_token_secs = $9, refresh_token_secs = $10, \
-                           backchannel_logout_uri = $11, backchannel_session = $12 \
+                           backchannel_logout_uri = $11, backchannel_session = $12, \
+                           signing_algorithm = $13 \
                            WHERE org_id = $1 AND id = $2";
         run!(
             self.conn,
@@ -289,6 +307,7 @@ impl Tx {
                 .bind(registration.refresh_token_secs.map(sql))
                 .bind(registration.backchannel_logout_uri.as_deref().unwrap_or_default())
                 .bind(i64::from(registration.backchannel_logout_session_required))
+                .bind(registration.signing_algorithm.map(Algorithm::as_str))
         );
         Ok(())
     }

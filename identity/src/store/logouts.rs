@@ -4,7 +4,7 @@
 use policy::model::name::{OrgId, UserId};
 
 use super::{Access, Store, StoreError, Tx, sql};
-use crate::model::session::Ended;
+use crate::{keys::Algorithm, model::session::Ended};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -13,6 +13,7 @@ struct Row {
     session_id: String,
     user_id: String,
     client_id: String,
+    signing_algorithm: Option<String>,
     backchannel_logout_uri: String,
     #[sqlx(try_from = "i64")]
     tries: u64,
@@ -25,6 +26,7 @@ impl From<Row> for Ended {
             session: row.session_id,
             user: row.user_id,
             client_id: row.client_id,
+            algorithm: row.signing_algorithm.as_deref().and_then(Algorithm::named),
             to: row.backchannel_logout_uri,
             tries: row.tries,
         }
@@ -36,6 +38,7 @@ impl Store {
     pub async fn due_logouts(&self, now: u64, most: u32) -> Result<Vec<Ended>, StoreError> {
         const SQL: &str = "SELECT l.org_id AS org_id, l.session_id AS session_id, \
                            l.user_id AS user_id, a.client_id AS client_id, \
+                           a.signing_algorithm AS signing_algorithm, \
                            a.backchannel_logout_uri AS backchannel_logout_uri, \
                            l.tries AS tries FROM logouts l \
                            JOIN applications a ON a.org_id = l.org_id AND a.id = l.app_id \

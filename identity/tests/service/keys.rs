@@ -106,13 +106,13 @@ async fn what_an_operator_does_is_in_force_in_a_service_that_runs() {
     let tokens = service.sign_in("admin", ADMIN_PASSWORD).await;
     let old = access(&tokens);
     let operator = operator(&service).await;
-    let happened = operator.rotate(false).await.unwrap();
+    let happened = operator.rotate(None, false).await.unwrap();
     let [Happened::Published(next)] = &happened[..] else { panic!("{happened:?}") };
     assert!(shows(&service, 2).await.contains(next));
-    let told = operator.rotate(false).await.unwrap_err().to_string();
+    let told = operator.rotate(None, false).await.unwrap_err().to_string();
     assert!(told.contains("published already"), "{told}");
     // At once: the published one signs, and the old one still verifies.
-    operator.rotate(true).await.unwrap();
+    operator.rotate(None, true).await.unwrap();
     let new = signs_with_another(&service, &kid(&old)).await;
     assert_eq!(kid(&new), *next);
     service.get("/v1/userinfo", &old).await.expect(200);
@@ -157,7 +157,7 @@ async fn of_operators_at_once_one_publishes_the_next_key() {
             tokio::spawn(async move {
                 let config = config(folder.path()).await;
                 let operator = Operator::open(config, folder.path(), clock).await.unwrap();
-                operator.rotate(false).await.is_ok()
+                operator.rotate(None, false).await.is_ok()
             })
         })
         .collect();
@@ -209,4 +209,80 @@ async fn an_operator_with_another_master_key_or_without_a_database_is_told_so() 
     std::fs::set_permissions(&key, mode).unwrap();
     let told = Operator::open(config, elsewhere.path(), clock).await.map(drop).unwrap_err();
     assert!(told.to_string().contains("sealed with another key"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_has_its_tokens_signed_with_an_algorithm_of_its_own() {
+    let service = Service::start().await;
+    let admin = service.admin().await;
+    let body = json!({
+        "name": "demo", "description": "its own", "signingAlgorithm": "HS256",
+        "grantTypes": ["password", "refresh_token", "client_credentials"],
+    });
+    for bad in ["HS256", "none", "es256", "RS256 "] {
+        let mut body = body.clone();
+        body["signingAlgorithm"] = json!(bad);
+        service.post("/v1/applications", &admin, body).await.refused(400, "IDE-0007");
+    }
+    let mut body = body;
+    body["signingAlgorithm"] = json!("ES256");
+    let made = service.post("/v1/applications", &admin, body).await.expect(201);
+    assert_eq!(made["signingAlgorithm"], "ES256");
+    let path = format!("/v1/applications/{}", made["id"].as_str().unwrap());
+    // Published by the time that is answered, and told of; it signs a day later.
+    assert_eq!(jwks(&service).await.len(), 2);
+    let metadata = service.get("/.well-known/openid-configuration", "").await.expect(200);
+    assert_eq!(metadata["id_token_signing_alg_values_supported"], json!(["ES256", "RS256"]));
+    let sign_in = async |service: &Service| {
+        let body = json!({
+            "grantType": "password", "username": "admin", "password": ADMIN_PASSWORD,
+            "clientId": made["clientId"], "clientSecret": made["clientSecret"],
+        });
+        service.token(body).await.expect(200)
+    };
+    assert_eq!(header(&access(&sign_in(&service).await))["alg"], "RS256");
+    service.clock.advance(DAY);
+    let service = service.restart().await;
+    let until = async {
+        while header(&access(&sign_in(&service).await))["alg"] != "ES256" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), until).await.expect("it never signs");
+    let tokens = sign_in(&service).await;
+    for token in ["accessToken", "idToken", "refreshToken"] {
+        assert_eq!(header(tokens[token].as_str().unwrap())["alg"], "ES256", "{token}");
+    }
+    // Everybody else's are what they were.
+    let admin = service.admin().await;
+    assert_eq!(header(&admin)["alg"], "RS256");
+    let refresh = async |tokens: &Value| {
+        let body = json!({
+            "grantType": "refresh_token", "refreshToken": tokens["refreshToken"],
+            "clientId": made["clientId"], "clientSecret": made["clientSecret"],
+        });
+        service.token(body).await.expect(200)
+    };
+    let kept = refresh(&tokens).await;
+    assert_eq!(header(&access(&kept))["alg"], "ES256");
+    service.get("/v1/userinfo", &access(&kept)).await.expect(200);
+    // As the service's again: what it has goes on, and is refreshed with the other key.
+    let changed = service.patch(&path, &admin, json!({"signingAlgorithm": null})).await.expect(200);
+    assert_eq!(changed["signingAlgorithm"], Value::Null);
+    let next = refresh(&kept).await;
+    assert_eq!(header(&access(&next))["alg"], "RS256");
+    let service = service.restart().await;
+    let operator = operator(&service).await;
+    let until = async {
+        while operator.keys().await.unwrap().iter().filter(|key| key.state == "retired").count()
+            != 1
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), until).await.expect("it never retires");
+    service.get("/v1/userinfo", &access(&kept)).await.expect(200);
+    let told = operator.rotate(Some(Algorithm::Es256), true).await.unwrap_err().to_string();
+    assert!(told.contains("no tokens are signed with `ES256`"), "{told}");
+    operator.close().await;
 }

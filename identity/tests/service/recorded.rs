@@ -33,8 +33,8 @@ async fn what_is_done_to_signing_keys_is_recorded_by_whom() {
     let folder = service.folder.path();
     let config = config(folder).await;
     let operator = Operator::open(config, folder, service.clock.clone()).await.unwrap();
-    operator.rotate(false).await.unwrap();
-    operator.rotate(true).await.unwrap();
+    operator.rotate(None, false).await.unwrap();
+    operator.rotate(None, true).await.unwrap();
     let keys = operator.keys().await.unwrap();
     let old = keys.iter().find(|key| key.state == "retired").unwrap().kid.clone();
     operator.revoke(&old).await.unwrap();

@@ -10,6 +10,7 @@ use crate::{
     app::App,
     app_grants, apps,
     error::Error,
+    keys::Algorithm,
     model::{
         self,
         app::{Client, Registration},
@@ -130,10 +131,11 @@ fn grants(client: &Client, said: &Said<Grants>) -> Option<((String, String), (St
 }
 
 /// What an application has registered, in the file's words.
-fn told(of: &Registration) -> [(&'static str, String); 9] {
+fn told(of: &Registration) -> [(&'static str, String); 10] {
     let secs = |secs: Option<u64>| {
         secs.map_or_else(|| "the installation's".to_owned(), |secs| secs.to_string())
     };
+    let algorithm = of.signing_algorithm.map(Algorithm::as_str);
     let logout = of.backchannel_logout_uri.as_deref().unwrap_or("none");
     [
         ("grant_types", list(of.grant_types.iter().map(|grant| grant.as_str()))),
@@ -145,6 +147,7 @@ fn told(of: &Registration) -> [(&'static str, String); 9] {
         ("public", of.public.to_string()),
         ("access_token_secs", secs(of.access_token_secs)),
         ("refresh_token_secs", secs(of.refresh_token_secs)),
+        ("signing_algorithm", algorithm.unwrap_or("the installation's").to_owned()),
     ]
 }
 

@@ -81,6 +81,8 @@ pub(super) struct Raw {
     #[serde(default)]
     refresh_token_secs: Said<Spanned<u64>>,
     #[serde(default)]
+    signing_algorithm: Said<Spanned<String>>,
+    #[serde(default)]
     grants: Said<Spanned<RawGrants>>,
 }
 
@@ -140,6 +142,7 @@ impl Reader<'_> {
             public: self.said(raw.public, "public", &mut note),
             access_token_secs: self.said(raw.access_token_secs, "access_token_secs", &mut note),
             refresh_token_secs: self.said(raw.refresh_token_secs, "refresh_token_secs", &mut note),
+            signing_algorithm: self.said(raw.signing_algorithm, "signing_algorithm", &mut note),
         };
         let (name, product) = (raw.name.value, raw.product.value);
         Application { name, product, description: raw.description, asked, grants, place, said_at }
