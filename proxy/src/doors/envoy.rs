@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
 
 use super::{
-    answer::{passed, three_ways, told},
+    answer::{three_ways, told},
     forwarded::{self, Heard, Original},
 };
 use crate::{canonical, forward, gate, refusal::Why};
@@ -58,10 +58,12 @@ pub fn about<'a>(
     };
     match heard.admit("envoy", read) {
         Ok(permit) => {
-            let mut response = passed(heard.identity, &permit);
+            let mut response = heard.passed(&permit);
             let set = response.headers();
             let absent = heard.identity.all().filter(|name| !set.contains_key(*name));
-            let absent = absent.chain(forward::OVERRIDES).collect::<Vec<_>>().join(",");
+            let cookies = heard.hidden(&permit, set).then_some(header::COOKIE.as_str());
+            let absent = absent.chain(forward::OVERRIDES).chain(cookies);
+            let absent = absent.collect::<Vec<_>>().join(",");
             if let Ok(absent) = HeaderValue::from_str(&absent) {
                 response.headers_mut().insert(TO_REMOVE, absent);
             }
