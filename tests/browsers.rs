@@ -6,7 +6,7 @@ use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Postern, Setup,
+    PATIENCE, Postern, Setup,
     browser::{Browser, ISSUER, PERSON, Page},
     front::{Front, Kind},
     raw, status, text,
@@ -231,7 +231,7 @@ async fn begun(browser: &mut Browser, query: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn w_a_sign_in_is_finished_once_where_it_began_and_leads_nowhere_else() {
+async fn w_a_sign_in_leads_to_the_product_and_nowhere_else() {
     let scene = Scene::set().await;
     let gateway = scene.postern.gateway;
     let (mut browser, _) = scene.signed_in(gateway, "admin", &scene.postern.password.clone()).await;
@@ -272,6 +272,13 @@ async fn w_a_sign_in_is_finished_once_where_it_began_and_leads_nowhere_else() {
     let (_, sealed) = away.split_once('?').unwrap();
     let page = browser.open(&format!("{ORIGIN}/.postern/sign-in?{sealed}")).await;
     assert_eq!(page.url.as_str(), format!("{ORIGIN}/"), "{page:?}");
+}
+
+#[tokio::test]
+async fn w_a_sign_in_is_finished_once_by_whoever_began_it() {
+    let scene = Scene::set().await;
+    let gateway = scene.postern.gateway;
+    let (mut browser, _) = scene.signed_in(gateway, "admin", &scene.postern.password.clone()).await;
     browser.jar.retain(|(origin, _), _| origin == ISSUER);
 
     // To the code, and no further.
@@ -354,4 +361,51 @@ async fn w_a_sign_in_is_finished_once_where_it_began_and_leads_nowhere_else() {
     let page = browser.open(refused.as_str()).await;
     assert_eq!((page.status, page.way.len()), (403, 1));
     assert!(page.html.contains("PST-0022") && !page.html.contains("script"), "{}", page.html);
+}
+
+#[tokio::test]
+async fn w_a_session_is_of_one_place_unchanged_and_of_a_key_that_counts() {
+    let scene = Scene::set().await;
+    let gateway = scene.postern.gateway;
+    let (browser, page) = scene.signed_in(gateway, "admin", &scene.postern.password).await;
+    assert_eq!(page.status, 200);
+    let session = browser.cookie(ORIGIN, SESSION).unwrap().to_owned();
+    let ask = async |origin: &str, path: &str, session: &str| {
+        let mut browser = Browser::new(&[(origin, gateway)]);
+        browser.keep(origin, SESSION, session);
+        let url = Url::parse(&format!("{origin}{path}")).unwrap();
+        browser.send(Method::GET, &url, &[], None).await.status().as_u16()
+    };
+    assert_eq!(ask(ORIGIN, PATH, &session).await, 200);
+    // Another origin of the product, another product, one that nobody signs in at.
+    assert_eq!(ask("https://other.example", PATH, &session).await, 401);
+    assert_eq!(ask("https://tracer.example", "/v1/rules", &session).await, 401);
+    assert_eq!(ask("https://else.example", PATH, &session).await, 401);
+    for n in [0, 1, 20, session.len() / 2, session.len() - 1] {
+        let mut changed = session.clone();
+        changed.replace_range(n..=n, if &session[n..=n] == "A" { "B" } else { "A" });
+        assert_eq!(ask(ORIGIN, PATH, &changed).await, 401, "{n}");
+        assert_eq!(ask(ORIGIN, PATH, &session[..n]).await, 401, "{n}");
+    }
+    // What it holds opens nothing by itself.
+    let bare = scene.postern.get(PATH).bearer_auth(&session[1..]);
+    assert_eq!(bare.send().await.unwrap().status(), 401);
+
+    // A new key seals, and the old one goes on until it is taken away.
+    let (old, new) = (std::fs::read_to_string(scene.keys.path()).unwrap(), key());
+    std::fs::write(scene.keys.path(), format!("{new}\n{old}\n")).unwrap();
+    scene.postern.logged("the keys of sessions are read again").await;
+    assert_eq!(ask(ORIGIN, PATH, &session).await, 200);
+    let (newer, _) = scene.signed_in(gateway, "admin", &scene.postern.password).await;
+    let newer = newer.cookie(ORIGIN, SESSION).unwrap().to_owned();
+    std::fs::write(scene.keys.path(), "no key").unwrap();
+    scene.postern.logged("those before stay").await;
+    assert_eq!(ask(ORIGIN, PATH, &session).await, 200);
+    std::fs::write(scene.keys.path(), format!("{new}\n")).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while ask(ORIGIN, PATH, &session).await != 401 {
+        assert!(std::time::Instant::now() < deadline, "the old key still opens");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(ask(ORIGIN, PATH, &newer).await, 200);
 }

@@ -375,21 +375,13 @@ impl Server {
         let slots = config.max_connections;
         let at_doors = accepting.with_slots(slots).with_tls(tls_on(Listener::Doors));
         let doors = serve(listeners.doors, at_doors, in_flight.clone(), answer)?;
-        let ext_authz = {
-            let max_header_bytes = config.max_header_bytes;
-            let door = ExtAuthz {
-                gate: Arc::clone(&gate),
-                identity: Arc::clone(&identity),
-                max_header_bytes,
-            };
-            let door = Arc::new(door);
-            let answer = move |peer, request| {
-                let door = Arc::clone(&door);
-                async move { door.answer(peer, request).await }
-            };
-            let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
-            serve(listeners.ext_authz, accepting, in_flight.clone(), answer)?
+        let door = ExtAuthz {
+            gate: Arc::clone(&gate),
+            identity: Arc::clone(&identity),
+            max_header_bytes: config.max_header_bytes,
         };
+        let at_ext_authz = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
+        let ext_authz = serve_ext_authz(listeners.ext_authz, at_ext_authz, door, &in_flight)?;
         let app = gateway(
             &config,
             (gate, desk, identity),
@@ -584,6 +576,21 @@ where
             }
         }
     })))
+}
+
+/// Serve a listener with Envoy's gRPC door.
+fn serve_ext_authz(
+    listener: std::net::TcpListener,
+    accepting: Accepting,
+    door: ExtAuthz,
+    in_flight: &mpsc::Sender<()>,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    let door = Arc::new(door);
+    let answer = move |peer, request| {
+        let door = Arc::clone(&door);
+        async move { door.answer(peer, request).await }
+    };
+    serve(listener, accepting, in_flight.clone(), answer)
 }
 
 /// Serve a listener with the gateway.

@@ -59,10 +59,13 @@ pub fn about<'a>(
     match heard.admit("envoy", read) {
         Ok(permit) => {
             let mut response = heard.passed(&permit);
-            let set = response.headers();
+            // What is empty is removed, and not passed on so.
+            let set = response.headers_mut();
+            let hidden = set.get(header::COOKIE).is_some_and(HeaderValue::is_empty);
+            let hidden =
+                hidden.then(|| set.remove(header::COOKIE)).map(|_| header::COOKIE.as_str());
             let absent = heard.identity.all().filter(|name| !set.contains_key(*name));
-            let cookies = heard.hidden(&permit, set).then_some(header::COOKIE.as_str());
-            let absent = absent.chain(forward::OVERRIDES).chain(cookies);
+            let absent = absent.chain(forward::OVERRIDES).chain(hidden);
             let absent = absent.collect::<Vec<_>>().join(",");
             if let Ok(absent) = HeaderValue::from_str(&absent) {
                 response.headers_mut().insert(TO_REMOVE, absent);

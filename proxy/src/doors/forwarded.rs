@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 
 use super::answer::passed;
 use crate::{
@@ -67,22 +67,16 @@ impl<'a> Heard<'a> {
     }
 
     /// An allow. Where people sign in with browsers, it has the cookies that are the product's business,
-    /// for the server to pass on in place of all.
+    /// for the server to pass on in place of all; an empty line where there are none.
     pub fn passed(&self, permit: &Permit) -> Response<Bytes> {
         let mut response = passed(self.identity, permit);
-        if self.gate.sign_ins.has(permit.product())
-            && let Some(others) = cookie::others(self.headers)
-        {
-            response.headers_mut().insert(header::COOKIE, others);
+        if self.gate.sign_ins.has(permit.product()) {
+            let none = || cookie::has_ours(self.headers).then(|| HeaderValue::from_static(""));
+            if let Some(others) = cookie::others(self.headers).or_else(none) {
+                response.headers_mut().insert(header::COOKIE, others);
+            }
         }
         response
-    }
-
-    /// Whether the client's cookies are all Postern's, so that none goes on.
-    pub fn hidden(&self, permit: &Permit, set: &HeaderMap) -> bool {
-        self.gate.sign_ins.has(permit.product())
-            && cookie::has_ours(self.headers)
-            && !set.contains_key(header::COOKIE)
     }
 
     /// Refuse what a careless product behind the server may take for another header than the server

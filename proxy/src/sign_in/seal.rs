@@ -84,11 +84,8 @@ impl Sealer {
     /// Read the file again, if there is one. What does not hold is told, and what was before stays.
     pub fn look(&self) {
         let Some(file) = &self.file else { return };
-        let text = match read(file) {
-            Ok(text) => text,
-            // It may be on its way to be replaced; it is looked at again.
-            Err(_) => return,
-        };
+        // It may be on its way to be replaced; it is looked at again.
+        let Ok(text) = read(file) else { return };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if *seen == text {
             return;
@@ -99,7 +96,7 @@ impl Sealer {
                 self.keys.store(keys.into());
             }
             Err(error) => {
-                tracing::error!(%error, "the keys of sessions do not hold; those before stay")
+                tracing::error!(%error, "the keys of sessions do not hold; those before stay");
             }
         }
         *seen = text;
