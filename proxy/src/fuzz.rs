@@ -113,6 +113,7 @@ impl World {
             metrics: metrics.clone(),
             policies: Arc::new(Policies::new(metrics.clone())),
             usage: Arc::new(Usage::new(metrics)),
+            sign_ins: Arc::default(),
         });
         let identity = Arc::new(Identity::new(&[Names::Postern, Names::Remote], &[]));
         let now = clock::now();

@@ -33,6 +33,10 @@ use crate::{
     rates::{Asker, TooOften},
     refusal::{Refusal, Why},
     request_id,
+    sign_in::{
+        self, Session as Signed, cookie,
+        desk::{Desk, Visit},
+    },
     upstreams::{Endpoint, Pool, Upstreams},
 };
 
@@ -55,6 +59,7 @@ pub struct Gateway {
     pub gate: Arc<Gate>,
     pub identity: Arc<Identity>,
     pub upstreams: Arc<Upstreams>,
+    pub desk: Arc<Desk>,
     pub max_header_bytes: usize,
     /// Held by each request in flight; a stop waits until all are dropped.
     pub in_flight: mpsc::Sender<()>,
@@ -78,6 +83,8 @@ pub struct Ctx {
     /// As the client names it.
     host: Option<HeaderValue>,
     scheme: &'static str,
+    /// What a browser whose session was renewed is to keep.
+    cookies: Vec<HeaderValue>,
     _in_flight: mpsc::Sender<()>,
 }
 
@@ -106,6 +113,7 @@ impl ProxyHttp for Gateway {
             client: None,
             host: None,
             scheme: "http",
+            cookies: Vec::new(),
             _in_flight: self.in_flight.clone(),
         }
     }
@@ -138,8 +146,12 @@ impl ProxyHttp for Gateway {
         let admitted = match named {
             Ok((host, target)) => {
                 ctx.host = asked::as_value(host, &request.headers);
+                if let Some(response) = self.visit(request, (host, target), ctx).await {
+                    return self.end(session, ctx, response).await;
+                }
                 self.gate.ask_ahead(&request.headers).await;
-                self.admit(request, host, target, ctx)
+                let renewed = self.renewed(request, host, ctx).await;
+                self.admit(request, (host, target, renewed.as_ref()), ctx)
             }
             Err(why) => Err(self.unreadable(ctx, why)),
         };
@@ -250,6 +262,13 @@ impl ProxyHttp for Gateway {
             // HTTP/2 names the host in the target, which is replaced below.
             headers.insert(header::HOST, host.clone());
         }
+        if cookie::has_ours(headers) {
+            let others = cookie::others(headers);
+            headers.remove(header::COOKIE);
+            if let Some(others) = others {
+                headers.insert(header::COOKIE, others);
+            }
+        }
         let decision = permit.id().header();
         ctx.decision = Some(decision.clone());
         self.identity.set(permit, decision, headers);
@@ -276,6 +295,9 @@ impl ProxyHttp for Gateway {
         }
         if let Some(decision) = ctx.decision.take() {
             response.insert_header(DECISION, decision)?;
+        }
+        for cookie in ctx.cookies.drain(..) {
+            response.append_header(header::SET_COOKIE, cookie)?;
         }
         response.insert_header(REQUEST, ctx.request_id.clone())
     }
@@ -314,8 +336,7 @@ impl Gateway {
     fn admit(
         &self,
         request: &RequestHeader,
-        host: &str,
-        target: &[u8],
+        (host, target, session): (&str, &[u8], Option<&Signed>),
         ctx: &Ctx,
     ) -> std::result::Result<Permit, Refusal> {
         let ask = Ask {
@@ -327,9 +348,33 @@ impl Gateway {
             target,
             client: ctx.client,
             headers: &request.headers,
+            session,
             request_id: ctx.request_name(),
         };
         self.gate.admit(&ask)
+    }
+
+    /// Somebody on their way to sign in, or back from it.
+    async fn visit(
+        &self,
+        request: &RequestHeader,
+        (host, target): (&str, &[u8]),
+        ctx: &Ctx,
+    ) -> Option<Response<Bytes>> {
+        let target = str::from_utf8(target).ok().filter(|t| t.starts_with(sign_in::BELOW))?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (method, headers) = (request.method.as_str(), &request.headers);
+        let (client, request_id) = (ctx.client?, ctx.request_name());
+        let visit = Visit { host, method, path, query, headers, client, request_id };
+        self.desk.answer(visit).await
+    }
+
+    /// The session of a browser, if it was renewed.
+    async fn renewed(&self, request: &RequestHeader, host: &str, ctx: &mut Ctx) -> Option<Signed> {
+        let asker = (ctx.client?, ctx.request_name());
+        let (session, cookies) = self.desk.renewed(host, &request.headers, asker).await?;
+        ctx.cookies = cookies;
+        Some(session)
     }
 
     /// A request that could not be turned into a question is refused and recorded like any other.
@@ -430,7 +475,10 @@ async fn write(session: &mut Session, ctx: &Ctx, response: Response<Bytes>) -> R
     let (parts, body) = response.into_parts();
     let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
     for (name, value) in &parts.headers {
-        header.insert_header(name.clone(), value.clone())?;
+        header.append_header(name.clone(), value.clone())?;
+    }
+    for cookie in &ctx.cookies {
+        header.append_header(header::SET_COOKIE, cookie.clone())?;
     }
     header.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
     header.insert_header(REQUEST, ctx.request_id.clone())?;
