@@ -16,6 +16,8 @@ mod connection;
 pub mod doors;
 mod forward;
 mod fresh;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gate;
 mod gateway;
 mod health;
@@ -30,6 +32,7 @@ mod relay;
 mod request_id;
 mod route;
 pub mod server;
+mod sign_in;
 pub mod sync;
 mod tls;
 mod upgrade;
