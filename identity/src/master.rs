@@ -8,7 +8,10 @@
 
 mod source;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, RandomizedNonceKey},
@@ -47,6 +50,8 @@ pub enum Purpose {
     ClientSecrets,
     /// Seeds of second factors, secrets of providers.
     Secrets,
+    /// What passwords are hashed with, from the second on: the first hangs from the root.
+    Pepper,
 }
 
 impl Purpose {
@@ -60,11 +65,15 @@ impl Purpose {
             Self::SigningKeys => "signing-keys",
             Self::ClientSecrets => "client-secrets",
             Self::Secrets => "secrets",
+            Self::Pepper => "pepper",
         }
     }
 
     fn named(name: &str) -> Option<Self> {
-        [Self::Root].into_iter().chain(Self::SEALING).find(|purpose| purpose.as_str() == name)
+        [Self::Root, Self::Pepper]
+            .into_iter()
+            .chain(Self::SEALING)
+            .find(|purpose| purpose.as_str() == name)
     }
 }
 
@@ -158,6 +167,16 @@ impl Master {
             self.wrap(purpose, generation + 1, clock::random()?, &key)
         };
         Purpose::SEALING.into_iter().map(make).collect()
+    }
+
+    /// Another pepper, of that generation, under this key.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub fn pepper(&self, generation: u64) -> Result<SealedDataKey, NoRandom> {
+        let key = Zeroizing::new(clock::random()?);
+        self.wrap(Purpose::Pepper, generation, clock::random()?, &key)
     }
 
     /// The same data keys under this key.
@@ -266,6 +285,17 @@ impl MasterKey {
     /// The newest generation of data keys.
     pub fn generation(&self) -> u64 {
         self.0.data.values().map(|(_, generation, _)| *generation).max().unwrap_or(0)
+    }
+
+    /// What passwords are hashed with, by generation: the last one today's.
+    pub fn peppers(&self) -> BTreeMap<u64, Zeroizing<[u8; BYTES]>> {
+        let mut peppers = BTreeMap::from([(1, self.derive("password-pepper/1"))]);
+        for (purpose, generation, key) in self.0.data.values() {
+            if *purpose == Purpose::Pepper {
+                peppers.insert(*generation, key.clone());
+            }
+        }
+        peppers
     }
 }
 
@@ -377,15 +407,29 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_is_the_hmac_of_rfc_4231() {
+        // Section 4.3: made by others, with a key that is shorter than ours.
+        let hasher = Hasher(hmac::Key::new(hmac::HMAC_SHA256, b"Jefe"));
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        let expected = hex::decode(expected).unwrap();
+        assert_eq!(hasher.hash("what do ya want for nothing?"), expected);
+        assert!(hasher.fits("what do ya want for nothing?", &expected));
+        assert!(!hasher.fits("what do ya want for nothing!", &expected));
+    }
+
+    #[test]
     fn another_master_key_takes_over_what_there_is() {
         let (old, new) = (master(), master());
         let mut rows = old.adopt(None).unwrap();
+        rows.push(old.pepper(2).unwrap());
         let keys = old.unlock(&rows).unwrap();
         let sealed = keys.seal("a", b"secret").unwrap();
         rows.extend(new.take_over(&keys, &rows).unwrap());
         let taken = new.unlock(&rows).unwrap();
         assert_eq!(taken.open("a", &sealed).unwrap().as_slice(), b"secret");
         assert_eq!(*taken.derive("x"), *keys.derive("x"));
+        assert_eq!(taken.peppers(), keys.peppers());
+        assert_eq!(taken.peppers().into_keys().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(old.unlock(&rows).unwrap().generation(), 1);
     }
 }

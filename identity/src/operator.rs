@@ -5,6 +5,7 @@ pub mod apply;
 pub mod declared;
 pub mod export;
 pub mod import;
+pub mod pepper;
 pub mod registry;
 
 use std::path::Path;

@@ -8,7 +8,10 @@ mod breached;
 pub mod foreign;
 mod rules;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
@@ -30,8 +33,8 @@ use crate::{
 
 /// How many may wait for a core.
 const QUEUE: usize = 64;
-/// Stands before every hash: by which pepper, so that it can be changed one day.
-const PEPPER: &str = "p1";
+/// Stands before every hash, with the generation of its pepper after it.
+pub const PEPPER: char = 'p';
 /// Characters of made passwords, by class. None looks like another.
 const CLASSES: [&[u8]; 4] =
     [b"abcdefghijkmnpqrstuvwxyz", b"ABCDEFGHJKLMNPQRSTUVWXYZ", b"23456789", b"#%+-=?@_"];
@@ -57,7 +60,8 @@ pub enum PasswordError {
 pub enum Match {
     No,
     Yes,
-    /// It fits, but the hash was made elsewhere, or with less work than is asked for now.
+    /// It fits, but the hash was made elsewhere, with another pepper, or with less work than is asked for
+    /// now.
     Outdated,
 }
 
@@ -84,14 +88,18 @@ impl std::fmt::Debug for Passwords {
 
 struct Kitchen {
     breached: Option<Breached>,
-    pepper: Zeroizing<[u8; 32]>,
+    /// By generation: the last one is today's.
+    peppers: BTreeMap<u64, Zeroizing<[u8; 32]>>,
     params: Params,
 }
 
 impl Kitchen {
-    fn argon2(&self) -> Result<Argon2<'_>, argon2::password_hash::Error> {
+    fn argon2<'a>(
+        &self,
+        pepper: &'a Zeroizing<[u8; 32]>,
+    ) -> Result<Argon2<'a>, argon2::password_hash::Error> {
         let made = Argon2::new_with_secret(
-            self.pepper.as_ref(),
+            pepper.as_ref(),
             Algorithm::Argon2id,
             Version::V0x13,
             self.params.clone(),
@@ -100,8 +108,10 @@ impl Kitchen {
     }
 
     fn hash(&self, password: &[u8], salt: [u8; 16]) -> Result<String, PasswordError> {
-        let hash: PasswordHash = self.argon2()?.hash_password_with_salt(password, &salt)?;
-        Ok(format!("{PEPPER}{hash}"))
+        let newest = self.peppers.last_key_value();
+        let (generation, pepper) = newest.ok_or(argon2::password_hash::Error::Crypto)?;
+        let hash: PasswordHash = self.argon2(pepper)?.hash_password_with_salt(password, &salt)?;
+        Ok(format!("{PEPPER}{generation}{hash}"))
     }
 
     fn verify(&self, password: &[u8], hash: &str) -> Result<Match, PasswordError> {
@@ -109,15 +119,25 @@ impl Kitchen {
             let fits = foreign::fits(foreign, password)?;
             return Ok(if fits { Match::Outdated } else { Match::No });
         }
-        let text = hash.strip_prefix(PEPPER).ok_or(argon2::password_hash::Error::Algorithm)?;
+        let unknown = argon2::password_hash::Error::Algorithm;
+        let (generation, pepper, text) = self.pepper_of(hash).ok_or(unknown)?;
         let hash =
             PasswordHash::new(text).map_err(|_| argon2::password_hash::Error::EncodingInvalid)?;
-        match self.argon2()?.verify_password(password, &hash) {
-            Ok(()) if self.current(&hash) => Ok(Match::Yes),
+        let newest = self.peppers.last_key_value().is_some_and(|(newest, _)| *newest == generation);
+        match self.argon2(pepper)?.verify_password(password, &hash) {
+            Ok(()) if newest && self.current(&hash) => Ok(Match::Yes),
             Ok(()) => Ok(Match::Outdated),
             Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Match::No),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The pepper that a hash was made with, its generation, and the rest of the hash.
+    fn pepper_of<'a>(&'a self, hash: &'a str) -> Option<(u64, &'a Zeroizing<[u8; 32]>, &'a str)> {
+        let marked = hash.strip_prefix(PEPPER)?;
+        let (generation, text) = marked.split_at(marked.find('$')?);
+        let generation = generation.parse().ok()?;
+        Some((generation, self.peppers.get(&generation)?, text))
     }
 
     fn current(&self, hash: &PasswordHash) -> bool {
@@ -143,11 +163,7 @@ impl Passwords {
             .map_err(|_| argon2::password_hash::Error::ParamsInvalid)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut passwords = Self {
-            kitchen: Arc::new(Kitchen {
-                breached,
-                pepper: master.derive("password-pepper/1"),
-                params,
-            }),
+            kitchen: Arc::new(Kitchen { breached, peppers: master.peppers(), params }),
             admitted: Arc::new(Semaphore::new(cores + QUEUE)),
             cores: Arc::new(Semaphore::new(cores)),
             nobody: "".into(),
@@ -296,7 +312,8 @@ impl Passwords {
     /// A hash as less demanding times made it.
     pub fn outdated(&self, password: &SecretString) -> String {
         let params = Params::new(8_192, 1, 1, None).unwrap();
-        let weak = Kitchen { breached: None, pepper: self.kitchen.pepper.clone(), params };
+        let peppers = self.kitchen.peppers.clone();
+        let weak = Kitchen { breached: None, peppers, params };
         weak.hash(password.expose_secret().as_bytes(), [7; 16]).unwrap()
     }
 }
@@ -335,6 +352,55 @@ mod tests {
         let password = make().unwrap();
         let hash = passwords.outdated(&password);
         assert_eq!(passwords.verify(&password, Some(&hash)).await.unwrap(), Match::Outdated);
+    }
+
+    fn kitchen(peppers: &[(u64, u8)]) -> Kitchen {
+        let peppers = peppers.iter().map(|(n, byte)| (*n, Zeroizing::new([*byte; 32]))).collect();
+        let params = Params::new(19_456, 2, 1, None).unwrap();
+        Kitchen { breached: None, peppers, params }
+    }
+
+    #[test]
+    fn a_hash_is_that_of_the_reference_implementation() {
+        // Made by libargon2 (the C of its authors), with a secret of 32 times 7.
+        let salt = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        let expected = "p1$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$\
+                        F3J/OC2QCzkPYwExCqbpaxKy1ldWEP9HWIa0afCpyZ4";
+        let kitchen = kitchen(&[(1, 7)]);
+        assert_eq!(kitchen.hash(b"Sturdy-Horse-1", salt).unwrap(), expected);
+        assert_eq!(kitchen.verify(b"Sturdy-Horse-1", expected).unwrap(), Match::Yes);
+        assert_eq!(kitchen.verify(b"Sturdy-Horse-2", expected).unwrap(), Match::No);
+    }
+
+    #[test]
+    fn argon2_is_that_of_rfc_9106() {
+        // Section 5.3: a secret and associated data among the inputs.
+        let data = argon2::AssociatedData::new(&[4; 12]).unwrap();
+        let params = argon2::ParamsBuilder::new().m_cost(32).t_cost(3).p_cost(4).data(data).build();
+        let argon2 =
+            Argon2::new_with_secret(&[3; 8], Algorithm::Argon2id, Version::V0x13, params.unwrap());
+        let mut tag = [0; 32];
+        argon2.unwrap().hash_password_into(&[1; 32], &[2; 16], &mut tag).unwrap();
+        let expected = "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659";
+        assert_eq!(hex::encode(tag), expected);
+    }
+
+    #[test]
+    fn a_hash_of_an_earlier_pepper_fits_and_is_outdated_and_of_none_it_fits_nothing() {
+        let before = kitchen(&[(1, 7)]).hash(b"x", [1; 16]).unwrap();
+        let both = kitchen(&[(1, 7), (2, 8)]);
+        assert_eq!(both.verify(b"x", &before).unwrap(), Match::Outdated);
+        assert_eq!(both.verify(b"y", &before).unwrap(), Match::No);
+        let after = both.hash(b"x", [1; 16]).unwrap();
+        assert!(after.starts_with("p2$argon2id$"), "{after}");
+        assert_eq!(both.verify(b"x", &after).unwrap(), Match::Yes);
+        // Under another one's name it is not the hash that it was.
+        let renamed = after.replacen("p2", "p1", 1);
+        assert_eq!(both.verify(b"x", &renamed).unwrap(), Match::No);
+        assert!(kitchen(&[(2, 8)]).verify(b"x", &before).is_err());
+        for bad in ["", "p", "p$", "p01x$", "p-1$", "2$"] {
+            assert!(both.verify(b"x", bad).is_err(), "{bad}");
+        }
     }
 
     #[tokio::test]

@@ -73,14 +73,17 @@ impl From<Held> for RekeyError {
 }
 
 /// An installation that nobody uses meanwhile.
-struct Alone {
-    store: Store,
+pub(crate) struct Alone {
+    pub(crate) store: Store,
     /// Held to the end.
     _hold: Option<Hold>,
 }
 
 impl Alone {
-    async fn open(config: &Config, data_dir: &Path) -> Result<Self, RekeyError> {
+    /// # Errors
+    ///
+    /// When somebody does.
+    pub(crate) async fn open(config: &Config, data_dir: &Path) -> Result<Self, RekeyError> {
         let _turn = database::turn(data_dir).await?;
         let file = config.database.file(data_dir);
         let hold = file.as_deref().map(Hold::alone).transpose()?;
@@ -91,6 +94,24 @@ impl Alone {
             return Err(RekeyError::Served(config.database.place(data_dir), others));
         }
         Ok(Self { store, _hold: hold })
+    }
+
+    /// Its first organization, its master key, and the data keys that this opens.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, or the master key is another one.
+    pub(crate) async fn unlocked(
+        &self,
+        config: &Config,
+        data_dir: &Path,
+    ) -> Result<(OrgId, Master, MasterKey), RekeyError> {
+        let place = || config.database.place(data_dir);
+        let home = self.store.first_org().await?.ok_or_else(|| OpenError::Empty(place()))?;
+        let (master, keys) = boot::unlocked(&self.store, config, data_dir).await?;
+        Ring::open(&keys, config, &self.store.keys().await?)
+            .map_err(|error| OpenError::keys(error, config, data_dir))?;
+        Ok((home, master, keys))
     }
 }
 
@@ -107,11 +128,7 @@ pub async fn re_encrypt(
 ) -> Result<Rekeyed, RekeyError> {
     let alone = Alone::open(config, data_dir).await?;
     let store = &alone.store;
-    let place = || config.database.place(data_dir);
-    let home = store.first_org().await?.ok_or_else(|| OpenError::Empty(place()))?;
-    let (old, keys) = boot::unlocked(store, config, data_dir).await?;
-    Ring::open(&keys, config, &store.keys().await?)
-        .map_err(|error| OpenError::keys(error, config, data_dir))?;
+    let (home, old, keys) = alone.unlocked(config, data_dir).await?;
     let new = load_or_make(new)?;
     if new.id() == old.id() {
         return Err(RekeyError::Same);

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Error, Result};
 use clap::{Args as ClapArgs, Subcommand};
-use identity::{Algorithm, Clock, Happened, rekey};
+use identity::{Algorithm, Clock, Happened, operator::pepper, rekey};
 
 use crate::process;
 
@@ -42,6 +42,9 @@ enum Command {
         /// The key's id
         kid: String,
     },
+    /// The pepper: what passwords are hashed with beside their salt
+    #[command(subcommand)]
+    Pepper(Pepper),
     /// Let another master key take over, and seal everything anew, while nobody uses the database
     ReEncrypt {
         /// A file with the new master key; made where there is none
@@ -50,6 +53,21 @@ enum Command {
         /// Postern has the new master key by now: let the old one open nothing any more
         #[arg(long, conflicts_with = "new_master")]
         finish: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum Pepper {
+    /// Show every pepper, and how many passwords hang on it
+    List,
+    /// Hash passwords with another one from now on, each when its person signs in; while nobody uses the
+    /// database
+    Rotate,
+    /// Forget those from before
+    Retire {
+        /// Forget the passwords, too, that still hang on them: their people need new ones
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -77,10 +95,11 @@ pub fn run(admin: &super::Installation, args: &Args) -> Result<ExitCode> {
             }
         }
         Command::ReEncrypt { new_master, .. } => re_encrypt(admin, new_master.as_deref())?,
+        Command::Pepper(command) => peppers(admin, command, &mut out)?,
         command => {
             let happened: Vec<Happened> = admin.operate(async |operator| {
                 let happened = match command {
-                    Command::List | Command::ReEncrypt { .. } => Vec::new(),
+                    Command::List | Command::ReEncrypt { .. } | Command::Pepper(_) => Vec::new(),
                     Command::Rotate { now, algorithm } => operator.rotate(*algorithm, *now).await?,
                     Command::Retire { kid } => operator.retire(kid).await?,
                     Command::Revoke { kid } => operator.revoke(kid).await?,
@@ -99,6 +118,42 @@ pub fn run(admin: &super::Installation, args: &Args) -> Result<ExitCode> {
 fn algorithm(name: &str) -> Result<Algorithm, String> {
     let known = Algorithm::ALL.map(Algorithm::as_str).join("`, `");
     Algorithm::named(name).ok_or_else(|| format!("there are `{known}`"))
+}
+
+/// Show, exchange or forget what passwords are hashed with.
+fn peppers(admin: &super::Installation, command: &Pepper, out: &mut impl Write) -> Result<()> {
+    match command {
+        Pepper::List => {
+            let shown = admin.operate(async |operator| {
+                let shown = operator.peppers().await.map_err(Error::new)?;
+                operator.close().await;
+                Ok(shown)
+            })?;
+            writeln!(out, "{:>6}  {:6}  {:>9}", "PEPPER", "STATE", "PASSWORDS")?;
+            for pepper in shown {
+                let state = if pepper.newest { "newest" } else { "old" };
+                writeln!(out, "{:>6}  {state:6}  {:>9}", pepper.generation, pepper.passwords)?;
+            }
+        }
+        Pepper::Rotate => {
+            let config = admin.load()?;
+            let (identity, data_dir, clock) =
+                (&config.identity, &config.data_dir, Clock::machine());
+            let made = process::runtime("admin", 2)?
+                .block_on(pepper::rotate(identity, data_dir, &clock))
+                .map_err(Error::new)?;
+            writeln!(out, "passwords are hashed with pepper {made} from now on")?;
+        }
+        Pepper::Retire { force } => {
+            let gone = admin.operate(async |operator| {
+                let gone = operator.retire_peppers(*force).await.map_err(Error::new)?;
+                operator.close().await;
+                Ok(gone)
+            })?;
+            writeln!(out, "one pepper is left; {gone} people need a new password")?;
+        }
+    }
+    Ok(())
 }
 
 /// Exchange the master key, or finish that.

@@ -151,6 +151,10 @@ events! {
     ReEncrypted = "installation.re-encrypted",
     /// The master key from before opens nothing any more.
     MasterKeyLeft = "installation.master-key-left",
+    /// Passwords are hashed with another pepper from now on.
+    PepperRotated = "installation.pepper-rotated",
+    /// Earlier peppers are gone, and the passwords that hung on them.
+    PepperRetired = "installation.pepper-retired",
     /// A copy of the database was asked for.
     BackedUp = "installation.backed-up",
     /// A copy took the database's place.

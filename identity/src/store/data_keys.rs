@@ -1,7 +1,10 @@
 //! The SQL of data keys, and of everything that they seal.
 
 use super::{Access, Store, StoreError, Tx, count, sql};
-use crate::master::{Purpose, SealedDataKey};
+use crate::{
+    master::{Purpose, SealedDataKey},
+    passwords::PEPPER,
+};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -75,7 +78,33 @@ impl Store {
     }
 }
 
+impl Store {
+    /// How many passwords are hashed with the pepper of that generation, of every organization.
+    pub async fn hashed_with(&self, generation: u64) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT COUNT(*) FROM users WHERE password_hash LIKE $1";
+        let mut conn = self.whole(Access::Read).await?;
+        let like = format!("{PEPPER}{generation}$%");
+        let number: i64 = on!(conn, |c| sqlx::query_scalar(SQL).bind(&like).fetch_one(c).await?);
+        Ok(count(number))
+    }
+}
+
 impl Tx {
+    /// Forget the passwords that are hashed with the pepper of that generation: whose they were have none.
+    pub async fn forget_hashes(&mut self, generation: u64) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE users SET password_hash = '' WHERE password_hash LIKE $1";
+        let like = format!("{PEPPER}{generation}$%");
+        run!(self.conn, sqlx::query(SQL).bind(like));
+        Ok(())
+    }
+
+    /// Forget every pepper but that one.
+    pub async fn forget_peppers(&mut self, newest: u64) -> Result<(), StoreError> {
+        const SQL: &str = "DELETE FROM data_keys WHERE purpose = $1 AND generation <> $2";
+        run!(self.conn, sqlx::query(SQL).bind(Purpose::Pepper.as_str()).bind(sql(newest)));
+        Ok(())
+    }
+
     /// Keep data keys, in the place of those of the same id and master key.
     pub async fn put_data_keys(&mut self, keys: &[SealedDataKey]) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO data_keys (id, purpose, generation, master, sealed) \

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use identity::{Clock, Config, MASTER_KEY, MasterSource, Operator, rekey};
+use identity::{Clock, Config, MASTER_KEY, MasterSource, Operator, operator::pepper, rekey};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use super::{
     ON_POSTGRES,
     code::{Browser, web},
     external::through,
-    harness::{ADMIN_PASSWORD, Beside, NOW, Service, access, catalog, config, open_with},
+    harness::{ADMIN_PASSWORD, Beside, NOW, PASSWORD, Service, access, catalog, config, open_with},
     issuer::{Issuer, near},
 };
 
@@ -112,4 +112,65 @@ async fn the_secret_of_an_identity_provider_is_sealed_anew_and_stays_what_it_is(
     through(place, &Browser::default(), (&issuer, &provider), |claims| claims).await.is(403);
     assert_eq!(issuer.knows.lock().unwrap().told[0].0, Issuer::basic());
     service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_pepper_takes_over_as_people_sign_in_and_the_old_one_goes_when_nothing_hangs_on_it()
+{
+    let service = Service::start().await;
+    let admin = service.admin().await;
+    let ana = service.person(&admin, "ana", &[]).await;
+    let (clock, place) = (Clock::standing_at(NOW), service.folder.clone());
+    let config = config(place.path()).await;
+    let operator =
+        async || Operator::open(config.clone(), place.path(), clock.clone()).await.unwrap();
+    let counted = async || {
+        let operator = operator().await;
+        let shown = operator.peppers().await.unwrap();
+        operator.close().await;
+        shown.iter().map(|p| (p.generation, p.newest, p.passwords)).collect::<Vec<_>>()
+    };
+    assert_eq!(counted().await, [(1, true, 2)]);
+    let told = pepper::rotate(&config, place.path(), &clock).await.unwrap_err().to_string();
+    assert!(told.contains("is in use"), "{told}");
+    let only = operator().await;
+    let told = only.retire_peppers(true).await.unwrap_err().to_string();
+    assert!(told.contains("no pepper but"), "{told}");
+    only.close().await;
+    let folder = service.stop().await;
+    assert_eq!(pepper::rotate(&config, place.path(), &clock).await.unwrap(), 2);
+    let service = Service::run(folder, clock.clone(), config.clone(), catalog()).await;
+    assert_eq!(counted().await, [(1, false, 2), (2, true, 0)]);
+    // Who signs in is hashed anew; a wrong password changes nothing.
+    let wrong = json!({"grantType": "password", "username": "ana", "password": "Wrong-Horse-1x"});
+    service.token(wrong).await.refused(401, "AUT-1002");
+    service.sign_in("admin", ADMIN_PASSWORD).await;
+    assert_eq!(counted().await, [(1, false, 1), (2, true, 1)]);
+    service.sign_in("admin", ADMIN_PASSWORD).await;
+    let by = operator().await;
+    let told = by.retire_peppers(false).await.unwrap_err().to_string();
+    assert!(told.contains("1 passwords still hang on an earlier pepper"), "{told}");
+    // With force, whoever has not signed in needs another password, and nobody else does.
+    assert_eq!(by.retire_peppers(true).await.unwrap(), 1);
+    by.close().await;
+    assert_eq!(counted().await, [(2, true, 1)]);
+    let right = json!({"grantType": "password", "username": "ana", "password": PASSWORD});
+    service.token(right.clone()).await.refused(401, "AUT-1002");
+    let admin = service.admin().await;
+    let path = format!("/v1/users/{ana}/reset-password");
+    service.patch(&path, &admin, json!({"newPassword": "Sturdy-Horse-2"})).await;
+    // Another master key takes the peppers over, and another pepper comes after the second.
+    let folder = service.stop().await;
+    assert_eq!(pepper::rotate(&config, place.path(), &clock).await.unwrap(), 3);
+    let keys = tempfile::tempdir().unwrap();
+    rekey::re_encrypt(&config, place.path(), &clock, &keys.path().join("new")).await.unwrap();
+    let service = Service::run(folder, clock.clone(), config.clone(), catalog()).await;
+    service.sign_in("admin", ADMIN_PASSWORD).await;
+    let shown = counted().await;
+    assert_eq!(shown.last(), Some(&(3, true, 1)), "{shown:?}");
+    let log =
+        service.get("/v1/audit?limit=100", &service.admin().await).await.expect(200).to_string();
+    for event in ["installation.pepper-rotated", "installation.pepper-retired"] {
+        assert!(log.contains(event), "{event} in {log}");
+    }
 }
