@@ -406,12 +406,11 @@ async fn tell_policy(
                 Err(complaints) => drop(reply.send(Err(complaints))),
             }
         }
-        let compiled = match compiled {
-            Some(compiled) => compiled,
-            None => {
-                let folder = app.folder.load_full();
-                beside(app, publisher, compile(app, &folder, &in_force)).await?
-            }
+        let compiled = if let Some(compiled) = compiled {
+            compiled
+        } else {
+            let folder = app.folder.load_full();
+            beside(app, publisher, compile(app, &folder, &in_force)).await?
         };
         match compiled {
             Ok(engine) => engine,
