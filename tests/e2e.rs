@@ -25,6 +25,7 @@ mod hot_reload; // a changed right is in force at the next request
 mod issuers; // tokens of other people's issuers
 mod oauth; // OAuth and OpenID Connect, at the one address that clients know
 mod outage; // identity gone: what still works, and what is refused
+mod passkeys; // passkeys in a real browser
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, every door with one answer
 mod policy_bench; // the policy author's tools: bench

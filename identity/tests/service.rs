@@ -44,6 +44,7 @@ mod sqlite {
     mod oauth;
     mod once;
     mod own_roles;
+    mod passkey_page;
     mod passkeys;
     mod passwords;
     mod policies;
@@ -94,6 +95,7 @@ mod postgres {
     mod oauth;
     mod once;
     mod own_roles;
+    mod passkey_page;
     mod passkeys;
     mod passwords;
     mod policies;
