@@ -21,6 +21,7 @@ mod factors; // a second factor, and policies that ask for one
 mod feed; // identity and proxies as processes of their own
 mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door
+mod granted; // declarations, grants of applications, ended tokens and reviews, at the doors
 mod hot_reload; // a changed right is in force at the next request
 mod issuers; // tokens of other people's issuers
 mod oauth; // OAuth and OpenID Connect, at the one address that clients know

@@ -40,6 +40,7 @@ mod sqlite {
     mod import;
     mod issuer;
     mod keys;
+    mod letters;
     mod logouts;
     mod oauth;
     mod once;
@@ -91,6 +92,7 @@ mod postgres {
     mod import;
     mod issuer;
     mod keys;
+    mod letters;
     mod logouts;
     mod oauth;
     mod once;
