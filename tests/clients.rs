@@ -163,6 +163,13 @@ async fn the_description_is_openapi_and_is_served_where_it_belongs() {
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(page.contains(&format!(">{path}<")) || page.contains(path), "{path} is not told");
     }
+    // What browsers and clients are led to is at the one address that they know.
+    let known = |path: &&String| path.starts_with("/oauth2/") || path.starts_with("/.well-known/");
+    for path in document["paths"].as_object().unwrap().keys().filter(known) {
+        let path = path.replace("{provider}", "0192");
+        let told = postern.request(Method::GET, postern.doors, &path).send().await.unwrap();
+        assert!(!told.text().await.unwrap().contains("PST-0004"), "{path} is not passed on");
+    }
     // The address that products know has its own API.
     for path in ["/openapi.json", "/docs"] {
         let told = postern.request(Method::GET, postern.doors, path).send().await.unwrap();

@@ -11,7 +11,8 @@ use crate::harness::{
     text,
 };
 
-const PRODUCTS: &str = "[[product]]\nname = 'midaz'\n[[product]]\nname = 'fetcher'\n";
+const PRODUCTS: &str = "[[product]]\nname = 'midaz'\nhosts = ['midaz.example']\n\
+                        [[product]]\nname = 'fetcher'\nhosts = ['fetcher.example']\n";
 const ORGANIZATIONS: &str = "/v1/organizations";
 
 /// What every door answers.
@@ -22,9 +23,9 @@ async fn everywhere(
 ) -> u16 {
     let mut said = Vec::new();
     for door in DOORS {
-        let host = "product.example";
-        let question =
-            Question { method, target, product: Some(product), host, token: Some(token) };
+        let host = format!("{product}.example");
+        let (host, product) = (host.as_str(), Some(product));
+        let question = Question { method, target, product, host, token: Some(token) };
         said.push(door.ask(postern, &question).await.status);
     }
     assert!(said.iter().all(|status| *status == said[0]), "{said:?}");
