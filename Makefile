@@ -27,6 +27,7 @@ test: ## Format, lints and all tests: what must pass before a change goes in
 test-long: ## The tests again with CASES=20000: a million questions and more against plain Cedar, and requests of every sort; takes hours
 	@sh tools/setup.sh test
 	PATH="$$PATH:/usr/sbin" PROPTEST_CASES=$(CASES) cargo test --workspace --locked
+	PATH="$$PATH:/usr/sbin" PROPTEST_CASES=$(CASES) cargo test --workspace --locked --test e2e -- --ignored
 
 bench: ## Measure what a decision, a token and a sign-in cost
 	@sh tools/bench.sh

@@ -183,7 +183,8 @@ async fn attend(app: &App, mut letter: Letter) -> Result<(), Error> {
         }?;
         end(app, &letter).await
     });
-    match done.await {
+    // It speaks to a mail server: it is large.
+    match Box::pin(done).await {
         Err(Error::NoDelivery) => {
             tracing::info!(letter.id = letter.id, tries, "a letter is sent again in {wait} s");
             Ok(())
