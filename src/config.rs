@@ -410,6 +410,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("proxy.identity_headers", Kind::List),
     ("proxy.identity_names", Kind::List),
     ("proxy.aliases", Kind::List),
+    ("proxy.sign_in.keys", Kind::List),
+    ("proxy.sign_in.keys_file", Kind::Text),
     ("proxy.remembered_tokens", Kind::Number),
     ("proxy.max_header_bytes", Kind::Number),
     ("proxy.max_body_bytes", Kind::Number),
@@ -626,6 +628,9 @@ fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
     };
     let inner = inner.and_then(Value::as_table_mut);
     let inner = inner.with_context(|| format!("`{section}` is no section"))?;
+    if key.contains('.') {
+        return put(inner, key, value);
+    }
     inner.insert(key.to_owned(), value);
     Ok(())
 }
@@ -774,6 +779,7 @@ mod tests {
                 }
                 _ if key == "log.format" => "json",
                 _ if key == "identity.signing_algorithm" => "ES256",
+                _ if key == "proxy.sign_in.keys" => "0f, 0e",
                 _ if key == "product.upstream" => "http://a",
                 _ if key == "product.prefix" => "/a",
                 _ if key == "product.mode" => "monitor",

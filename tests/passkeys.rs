@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Postern, browser::Browser, text, upstream::Upstream};
+use crate::harness::{Postern, chromium::Chromium, text, upstream::Upstream};
 
 /// What people are told that the address is; the browser is led to where it really listens.
 const HOST: &str = "localhost:4000";
@@ -28,9 +28,9 @@ async fn a_person_makes_a_passkey_and_signs_in_with_it_alone_and_beside_the_pass
     );
     let doors = postern.doors;
     let walk = tokio::task::spawn_blocking(move || {
-        let mut browser = Browser::start(HOST, doors);
+        let mut browser = Chromium::start(HOST, doors);
         let signed_in = "location.pathname === '/health' && location.search.includes('code=')";
-        let password = |browser: &mut Browser| {
+        let password = |browser: &mut Chromium| {
             browser.open(&ask);
             browser.write("#username", "pia");
             browser.write("#password", &pia.password);

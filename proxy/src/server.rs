@@ -62,6 +62,7 @@ use crate::{
     policies::Policies,
     rates,
     relay::Relay,
+    sign_in::{SignInError, SignIns, desk::Desk},
     sync::{self, report::Report},
     tls::{Serving, TlsError, Wire},
     upstreams::{UpstreamError, Upstreams},
@@ -147,7 +148,7 @@ impl Listeners {
     }
 }
 
-/// How often the files of TLS are looked at.
+/// How often files are looked at.
 const FILES: Duration = Duration::from_secs(5);
 
 /// What the configuration names and the proxy cannot use.
@@ -161,6 +162,8 @@ pub enum OpenError {
     Assertion(#[from] AssertionError),
     #[error("product `{0}` wants assertions; name their key in `[proxy.assertion]`")]
     NoAssertion(String),
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
 }
 
 /// What the proxy needs of this machine beside its listeners: the files of TLS.
@@ -169,6 +172,7 @@ struct Opened {
     tls: Option<Arc<Serving>>,
     upstreams: Arc<Upstreams>,
     signer: Option<Arc<Signer>>,
+    sign_ins: Arc<SignIns>,
 }
 
 impl Opened {
@@ -183,7 +187,8 @@ impl Opened {
             _ => {}
         }
         let (tls, signer) = (tls.map(Arc::new), signer.map(Arc::new));
-        Ok(Self { tls, upstreams: Arc::new(upstreams), signer })
+        let sign_ins = Arc::new(SignIns::open(config, products)?);
+        Ok(Self { tls, upstreams: Arc::new(upstreams), signer, sign_ins })
     }
 
     /// The TLS of a listener, where it speaks it.
@@ -208,7 +213,11 @@ impl Opened {
                 .map_err(|_| io::Error::other("the address of the Valkey cannot be used"))?;
         }
         if let Some(tls) = self.tls.clone() {
-            tokio::spawn(look(tls, shutdown.clone()));
+            tokio::spawn(look(shutdown.clone(), move || tls.look()));
+        }
+        if !self.sign_ins.is_empty() {
+            let sign_ins = Arc::clone(&self.sign_ins);
+            tokio::spawn(look(shutdown.clone(), move || sign_ins.look()));
         }
         Ok(())
     }
@@ -332,7 +341,12 @@ impl Server {
             metrics: metrics.clone(),
             policies,
             usage,
+            sign_ins: Arc::clone(&opened.sign_ins),
         });
+        let relay =
+            Relay::new(config.identity.clone(), config.relay_proof.as_ref(), metrics.clone());
+        let relay = Arc::new(relay);
+        let desk = Arc::new(Desk::new(Arc::clone(&gate), Arc::clone(&relay)));
         let (mut ready, mut stopped) = (live.ready(), shutdown.clone());
         tokio::select! {
             _ = ready.wait_for(|ready| *ready) => {}
@@ -349,11 +363,8 @@ impl Server {
             identity: Arc::clone(&identity),
             aliases: config.aliases.clone(),
             authzen: authzen::Door { config: config.authzen.clone(), base, stores },
-            relay: Relay::new(
-                config.identity.clone(),
-                config.relay_proof.as_ref(),
-                metrics.clone(),
-            ),
+            relay,
+            desk: Arc::clone(&desk),
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
         });
@@ -364,23 +375,19 @@ impl Server {
         let slots = config.max_connections;
         let at_doors = accepting.with_slots(slots).with_tls(tls_on(Listener::Doors));
         let doors = serve(listeners.doors, at_doors, in_flight.clone(), answer)?;
-        let ext_authz = {
-            let max_header_bytes = config.max_header_bytes;
-            let door = ExtAuthz {
-                gate: Arc::clone(&gate),
-                identity: Arc::clone(&identity),
-                max_header_bytes,
-            };
-            let door = Arc::new(door);
-            let answer = move |peer, request| {
-                let door = Arc::clone(&door);
-                async move { door.answer(peer, request).await }
-            };
-            let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
-            serve(listeners.ext_authz, accepting, in_flight.clone(), answer)?
+        let door = ExtAuthz {
+            gate: Arc::clone(&gate),
+            identity: Arc::clone(&identity),
+            max_header_bytes: config.max_header_bytes,
         };
-        let app =
-            gateway(&config, gate, identity, Arc::clone(&opened.upstreams), in_flight.clone());
+        let at_ext_authz = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
+        let ext_authz = serve_ext_authz(listeners.ext_authz, at_ext_authz, door, &in_flight)?;
+        let app = gateway(
+            &config,
+            (gate, desk, identity),
+            Arc::clone(&opened.upstreams),
+            in_flight.clone(),
+        );
         let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::Gateway));
         let max_header_bytes = config.max_header_bytes;
         let gateway =
@@ -402,11 +409,11 @@ impl Server {
     }
 }
 
-/// Look at the files of TLS again and again.
-async fn look(tls: Arc<Serving>, mut shutdown: watch::Receiver<bool>) {
+/// Look at files again and again.
+async fn look(mut shutdown: watch::Receiver<bool>, again: impl Fn()) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(FILES) => tls.look(),
+            () = tokio::time::sleep(FILES) => again(),
             () = stop(&mut shutdown) => return,
         }
     }
@@ -419,13 +426,12 @@ async fn stop(shutdown: &mut watch::Receiver<bool>) {
 
 fn gateway(
     config: &Config,
-    gate: Arc<Gate>,
-    identity: Arc<Identity>,
+    (gate, desk, identity): (Arc<Gate>, Arc<Desk>, Arc<Identity>),
     upstreams: Arc<Upstreams>,
     in_flight: mpsc::Sender<()>,
 ) -> Arc<HttpProxy<Gateway>> {
-    let inner =
-        Gateway { gate, identity, upstreams, max_header_bytes: config.max_header_bytes, in_flight };
+    let max_header_bytes = config.max_header_bytes;
+    let inner = Gateway { gate, identity, upstreams, desk, max_header_bytes, in_flight };
     let mut app = http_proxy(&Arc::new(ServerConf::default()), inner);
     let mut options = HttpServerOptions::default();
     options.h2c = true;
@@ -570,6 +576,21 @@ where
             }
         }
     })))
+}
+
+/// Serve a listener with Envoy's gRPC door.
+fn serve_ext_authz(
+    listener: std::net::TcpListener,
+    accepting: Accepting,
+    door: ExtAuthz,
+    in_flight: &mpsc::Sender<()>,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    let door = Arc::new(door);
+    let answer = move |peer, request| {
+        let door = Arc::clone(&door);
+        async move { door.answer(peer, request).await }
+    };
+    serve(listener, accepting, in_flight.clone(), answer)
 }
 
 /// Serve a listener with the gateway.
