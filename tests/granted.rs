@@ -166,7 +166,7 @@ async fn tokens_of_an_application_that_are_ended_open_no_door() {
     assert_eq!(everywhere(&postern, &next, list).await, 200);
     let at = format!("{of_app}/credentials");
     let other = postern.manage(&admin, Method::POST, &at, Some(json!({"name": "b"})), 201).await;
-    let by_other = postern.machine(&name, &text(&other, "clientSecret")).await;
+    let by_other = postern.machine(&name, &text(&other, "secret")).await;
     // Its tokens live out, unless they are ended with it.
     let retire = format!("{at}/{}/retire", text(&other, "id"));
     postern.manage(&admin, Method::POST, &retire, None, 200).await;
