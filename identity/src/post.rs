@@ -159,9 +159,9 @@ async fn deliver(app: &App) -> Result<(), Error> {
 /// Do what a letter needs next.
 async fn attend(app: &App, mut letter: Letter) -> Result<(), Error> {
     let now = app.clock.now();
-    let content = open(app, &letter);
-    let content = content.filter(|_| now < letter.expires_at);
-    let Some(Content { errand, asker }) = content else { return drop_it(app, &letter).await };
+    if letter.expires_at <= now {
+        return drop_it(app, &letter).await;
+    }
     let wait = usize::try_from(letter.tries).ok().and_then(|tries| WAITS.get(tries));
     let wait = wait.copied().unwrap_or(WAITS[WAITS.len() - 1]);
     let mut tx = app.store.begin_beside(&letter.org).await?;
@@ -171,8 +171,12 @@ async fn attend(app: &App, mut letter: Letter) -> Result<(), Error> {
         return Ok(());
     }
     letter.tries += 1;
+    let Some(Content { errand, asker }) = open(app, &letter) else {
+        tracing::error!(letter.id = letter.id, "a letter does not open; it is looked at again");
+        return Ok(());
+    };
     let (through, tries) = ((&letter.org, &letter.app), letter.tries);
-    let done = asker.clone().scope(async {
+    let done = asker.scope(async {
         match &errand {
             Errand::Ask { typed } => return look_up(app, &letter, typed).await,
             Errand::Link { user, token, given } => {
@@ -215,7 +219,7 @@ async fn end(app: &App, letter: &Letter) -> Result<(), Error> {
     app.commit(tx).await
 }
 
-/// Drop a letter whose time is over, or that nobody can open.
+/// Drop a letter whose time is over.
 async fn drop_it(app: &App, letter: &Letter) -> Result<(), Error> {
     let mut tx = app.store.begin_beside(&letter.org).await?;
     if tx.end_letter(&letter.id).await? {
