@@ -3,7 +3,6 @@
 pub mod alone;
 pub mod browser;
 pub mod ca;
-pub mod chromium;
 pub mod doors;
 pub mod feed;
 pub mod front;

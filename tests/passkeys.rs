@@ -1,9 +1,12 @@
 //! Passkeys in a real browser: made on their page, and shown on the sign-in page.
 
+mod chromium;
+
+use chromium::Chromium;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Postern, chromium::Chromium, text, upstream::Upstream};
+use crate::harness::{Postern, text, upstream::Upstream};
 
 /// What people are told that the address is; the browser is led to where it really listens.
 const HOST: &str = "localhost:4000";

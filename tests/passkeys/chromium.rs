@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use crate::harness::PATIENCE;
 
 /// Commands go in by one pipe and answers come out by the other, each ended by a zero.
 pub struct Chromium {
