@@ -1,14 +1,13 @@
-//! A real Chromium without a window, spoken to in the `DevTools` protocol, with a
-//! virtual authenticator.
+//! A real Chromium without a window, spoken to in the `DevTools` protocol, with a virtual authenticator.
 
 use std::{
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
-    time::Instant,
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
 use tempfile::TempDir;
 
 use crate::harness::PATIENCE;
@@ -16,7 +15,7 @@ use crate::harness::PATIENCE;
 /// Commands go in by one pipe and answers come out by the other, each ended by a zero.
 pub struct Chromium {
     child: Child,
-    from: BufReader<std::process::ChildStdout>,
+    from: BufReader<ChildStdout>,
     page: String,
     asked: u64,
     _profile: TempDir,
@@ -102,7 +101,7 @@ impl Chromium {
                 let page = self.value("location.href + '\\n' + document.documentElement.outerHTML");
                 panic!("it never came to `{so}`: {}", page.as_str().unwrap_or_default());
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
