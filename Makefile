@@ -27,6 +27,7 @@ test: ## Format, lints and all tests: what must pass before a change goes in
 test-long: ## The tests again with CASES=20000: a million questions and more against plain Cedar, requests of every sort, and a minute of fuzzing a target; takes hours
 	@sh tools/setup.sh test
 	PATH="$$PATH:/usr/sbin" PROPTEST_CASES=$(CASES) cargo test --workspace --locked
+	PATH="$$PATH:/usr/sbin" PROPTEST_CASES=$(CASES) cargo test --workspace --locked --test e2e -- --ignored
 	@sh tools/fuzz.sh
 
 bench: ## Measure what a decision, a token and a sign-in cost

@@ -22,10 +22,12 @@ mod factors; // a second factor, and policies that ask for one
 mod feed; // identity and proxies as processes of their own
 mod fronts; // real servers at the doors, in front of an unmodified product
 mod gateway; // the inline door
+mod granted; // declarations, grants of applications, ended tokens and reviews, at the doors
 mod hot_reload; // a changed right is in force at the next request
 mod issuers; // tokens of other people's issuers
 mod oauth; // OAuth and OpenID Connect, at the one address that clients know
 mod outage; // identity gone: what still works, and what is refused
+mod passkeys; // passkeys in a real browser
 mod paths; // every spelling of a path, at every door
 mod permissions; // every route of Midaz × every group, every door with one answer
 mod policy_bench; // the policy author's tools: bench

@@ -3,8 +3,8 @@
 # nothing when everything is there.
 #
 #   tools/setup.sh          to build
-#   tools/setup.sh test     to build and test: also PostgreSQL, Valkey, the servers that ask at the doors, and an
-#                           OpenID provider
+#   tools/setup.sh test     to build and test: also PostgreSQL, Valkey, the servers that ask at the doors, an OpenID
+#                           provider, and a browser
 #   tools/setup.sh bench    to build, test and measure: also the load generator wrk
 #
 # Installs Debian packages, as root or by sudo; and what Debian has not: into `target/servers`, from
@@ -59,6 +59,7 @@ case "${1:-}" in
     test)
         need node nodejs
         need npm npm
+        need chromium chromium
         ;;
     bench) need wrk wrk ;;
 esac

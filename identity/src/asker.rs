@@ -5,12 +5,13 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, header::USER_AGENT};
+use serde::{Deserialize, Serialize};
 
 /// The most characters that are kept of what a client calls itself.
 const MOST_AGENT: usize = 256;
 
 /// Who sent a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asker {
     /// The number that the answer carries, too.
     pub request_id: Option<String>,

@@ -9,6 +9,7 @@ pub mod challenge;
 mod codes;
 pub mod device;
 pub mod enrol;
+pub mod oneself;
 pub mod passkey;
 mod recovery;
 pub mod totp;

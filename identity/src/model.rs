@@ -11,6 +11,7 @@ pub mod grant;
 pub mod group;
 pub mod guest;
 pub mod identity_provider;
+pub mod letter;
 pub mod passkey;
 pub mod provider;
 pub mod review;

@@ -15,6 +15,7 @@ mod introspect;
 mod logout;
 pub mod page;
 mod passkey;
+mod passkeys;
 pub mod refusal;
 mod revoke;
 mod set_up;
@@ -43,6 +44,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(external::go))
         .routes(routes!(external::come))
         .routes(routes!(identities::show, identities::link))
+        .routes(routes!(passkeys::show, passkeys::change))
         .routes(routes!(logout::by_link, logout::by_form))
         .routes(routes!(token::grant))
         .routes(routes!(introspect::introspect))

@@ -52,6 +52,7 @@ mod identity_providers;
 mod jobs;
 mod keys;
 mod leader;
+mod letters;
 mod logouts;
 mod orgs;
 mod owned;

@@ -40,10 +40,12 @@ mod sqlite {
     mod import;
     mod issuer;
     mod keys;
+    mod letters;
     mod logouts;
     mod oauth;
     mod once;
     mod own_roles;
+    mod passkey_page;
     mod passkeys;
     mod passwords;
     mod policies;
@@ -90,10 +92,12 @@ mod postgres {
     mod import;
     mod issuer;
     mod keys;
+    mod letters;
     mod logouts;
     mod oauth;
     mod once;
     mod own_roles;
+    mod passkey_page;
     mod passkeys;
     mod passwords;
     mod policies;

@@ -37,7 +37,7 @@ pub(crate) use forwarded::Heard;
 /// The way to a provider that people sign in through, and back from it.
 const SIGN_IN: &str = "/oauth2/sign-in/";
 /// What identity owns of the Auth API, and OAuth; a trailing slash changes nothing.
-const RELAYED: [&str; 25] = [
+const RELAYED: [&str; 26] = [
     "/v1/login/oauth/access_token",
     "/v1/login/oauth/refresh_token",
     "/v1/login/mfa/challenge",
@@ -55,6 +55,7 @@ const RELAYED: [&str; 25] = [
     "/oauth2/second-factor",
     "/oauth2/identities",
     "/oauth2/passkey",
+    "/oauth2/passkeys",
     "/oauth2/set-up",
     "/oauth2/forgotten-password",
     "/oauth2/new-password",

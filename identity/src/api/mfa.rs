@@ -24,7 +24,8 @@ use crate::{
     error::{BodyFault, Error},
     mfa::{
         Shown, Status,
-        enrol::{self, Oneself, SetUp},
+        enrol::{self, SetUp},
+        oneself::Oneself,
     },
     model::factor::FactorKind,
     problem::Wrong,

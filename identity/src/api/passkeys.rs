@@ -22,7 +22,7 @@ use crate::{
     clock::rfc3339,
     error::BodyFault,
     mfa::{
-        enrol::Oneself,
+        oneself::Oneself,
         passkey::{self, Answer},
     },
     model::passkey::Passkey,

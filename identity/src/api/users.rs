@@ -307,10 +307,10 @@ async fn reset_password(
 #[utoipa::path(post, path = "/v1/users/{id}/password-link", tag = "users",
     params(("id" = uuid::Uuid, Path, description = "The person.")),
     responses(
-        (status = 204, description = "It is sent."),
+        (status = 204, description = "It is on its way."),
         (status = 404, body = Wrong, description = "`IDE-1003` no such user"),
         (status = 429, body = Wrong, description = "`IDE-9056` several were sent within the hour"),
-        (status = 503, body = Wrong, description = "`IDE-0064` it cannot be delivered"),
+        (status = 503, body = Wrong, description = "`IDE-0064` nothing delivers it"),
     ))]
 async fn send_password_link(
     State(app): State<App>,

@@ -1,26 +1,19 @@
 //! A person's own factors: looked at, set up, proved, put in force, and turned off.
-//!
-//! Whoever changes factors has signed in within the last ten minutes, and with a factor, where there
-//! is one: a token that was left lying about does not give its finder a factor for good. Somebody who
-//! must have one and has none comes with the token of their challenge, which admits to this alone.
 
-use http::HeaderMap;
-use policy::{
-    changes::Standing,
-    model::name::{AppId, OrgId, UserId},
-};
+use policy::model::name::UserId;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    FRESH, HOURLY, Shown, Status, TRIES, challenge, codes, label, preferred, recovery, required,
+    HOURLY, Shown, Status, TRIES, challenge, codes, label,
+    oneself::Oneself,
+    preferred, recovery, required,
     totp::{self, Seed},
 };
 use crate::{
     admin::Admin,
     app::App,
-    bearer::{self, Bearer},
     clock,
     delivery::{self, Letter},
     error::Error,
@@ -29,7 +22,6 @@ use crate::{
         event::{Change, Event},
         factor::{Challenge, Enrolment, FactorKind, Purpose},
         session::Methods,
-        user::User,
     },
     store::Tx,
     users,
@@ -37,179 +29,6 @@ use crate::{
 
 /// How long a factor may be in the making, in seconds.
 const LIFETIME: u64 = 900;
-
-/// Somebody who looks after their own factors.
-pub struct Oneself {
-    pub org: OrgId,
-    pub user: User,
-    by: By,
-}
-
-/// What they come with.
-enum By {
-    Token(Box<Bearer>),
-    Challenge(Challenge),
-}
-
-impl Oneself {
-    /// Whoever bears a token, if that is the person of that id.
-    ///
-    /// # Errors
-    ///
-    /// When it is somebody else.
-    pub async fn of_token(app: &App, headers: &HeaderMap, id: &UserId) -> Result<Self, Error> {
-        let bearer = bearer::authenticate(app, headers).await?;
-        let org = bearer.caller.subject.principal.org().clone();
-        let user = bearer.user.clone().filter(|user| user.id == *id).ok_or(Error::NotYourself)?;
-        Ok(Self { org, user, by: By::Token(Box::new(bearer)) })
-    }
-
-    /// The same, or whoever has to set up a first factor and bears the token of that challenge.
-    ///
-    /// # Errors
-    ///
-    /// As [`Oneself::of_token`].
-    pub async fn of_any(app: &App, headers: &HeaderMap, id: &UserId) -> Result<Self, Error> {
-        let refused = match Self::of_token(app, headers, id).await {
-            Err(error @ Error::TokenInvalid) => error,
-            other => return other,
-        };
-        let Ok((org, hash)) = challenge::known(app, bearer::presented(headers)?) else {
-            return Err(refused);
-        };
-        let mut tx = app.store.read(&org).await?;
-        let challenge = challenge::find(&mut tx, &hash, Purpose::Enrol, app.clock.now()).await;
-        let Ok(challenge) = challenge else { return Err(refused) };
-        let user = tx.user(&challenge.user).await?.ok_or(refused)?;
-        if user.id != *id {
-            return Err(Error::NotYourself);
-        }
-        Ok(Self { org, user, by: By::Challenge(challenge) })
-    }
-
-    /// Whoever bears the token of a challenge to set up a first factor, at a sign-in through that
-    /// application.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such challenge (any more).
-    pub async fn of_challenge(app: &App, token: &str, through: &AppId) -> Result<Self, Error> {
-        let (org, hash) = challenge::known(app, token)?;
-        let mut tx = app.store.read(&org).await?;
-        let challenge = challenge::find(&mut tx, &hash, Purpose::Enrol, app.clock.now()).await?;
-        if challenge.app != *through {
-            return Err(Error::InvalidChallenge);
-        }
-        let user = tx.user(&challenge.user).await?.ok_or(Error::InvalidChallenge)?;
-        Ok(Self { org, user, by: By::Challenge(challenge) })
-    }
-
-    /// The challenge that a first factor was set up for, met by that.
-    ///
-    /// # Errors
-    ///
-    /// When there is none, or the person or the application is gone by now.
-    pub async fn met(self, app: &App, by: challenge::Made) -> Result<challenge::Met, Error> {
-        let By::Challenge(challenge) = self.by else { return Err(Error::InvalidChallenge) };
-        challenge::met_by_set_up(app, &self.org, challenge, by).await
-    }
-
-    /// What a challenge of theirs is made for.
-    ///
-    /// # Errors
-    ///
-    /// For a token that is of no sign-in.
-    pub fn tie(&self) -> Result<String, Error> {
-        match &self.by {
-            By::Challenge(challenge) => Ok(challenge.id.clone()),
-            By::Token(bearer) => {
-                bearer.caller.session.as_ref().map(ToString::to_string).ok_or(Error::TokenInvalid)
-            }
-        }
-    }
-
-    /// Note that a first factor is in force, where that is what a sign-in waits for.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn set_up(&self, app: &App, tx: &mut Tx) -> Result<(), Error> {
-        match &self.by {
-            By::Challenge(challenge) => challenge::enrolled(app, tx, challenge).await,
-            By::Token(_) => Ok(()),
-        }
-    }
-
-    /// Start to change one's factors, now that nobody else can.
-    ///
-    /// # Errors
-    ///
-    /// When the sign-in is not recent enough, or over.
-    pub async fn begin(&self, app: &App) -> Result<Tx, Error> {
-        let now = app.clock.now();
-        let mut tx = app.store.begin(&self.org).await?;
-        match &self.by {
-            By::Token(bearer) => {
-                if app.changes.standing(&bearer.caller) == Standing::Revoked {
-                    return Err(Error::TokenInvalid);
-                }
-                bearer::present(app, &mut tx, &bearer.caller).await?;
-                let signed_in = bearer.caller.authentication.auth_time.unwrap_or(0);
-                if signed_in.saturating_add(FRESH) < now {
-                    return Err(Error::StaleSignIn);
-                }
-            }
-            By::Challenge(challenge) => {
-                if !tx.has_challenge(&challenge.id, Purpose::Enrol, now).await? {
-                    return Err(Error::TokenInvalid);
-                }
-            }
-        }
-        Ok(tx)
-    }
-
-    /// The application that one has signed in through, whose providers deliver.
-    async fn application(&self, app: &App, tx: &mut Tx) -> Result<AppId, Error> {
-        match &self.by {
-            By::Challenge(challenge) => Ok(challenge.app.clone()),
-            By::Token(bearer) => {
-                let session = bearer.caller.session.as_ref().ok_or(Error::TokenInvalid)?;
-                let session = tx.living_session(session, app.clock.now()).await?;
-                Ok(session.ok_or(Error::TokenInvalid)?.app)
-            }
-        }
-    }
-
-    /// By what the turning-off that one's sign-in has begun is known.
-    fn session_hash(&self, app: &App) -> Option<Vec<u8>> {
-        let By::Token(bearer) = &self.by else { return None };
-        let session = bearer.caller.session.as_ref()?;
-        Some(app.factor_hasher.hash(&format!("disable/{session}")))
-    }
-
-    async fn turning_off(&self, app: &App, tx: &mut Tx) -> Result<Option<Challenge>, Error> {
-        let Some(hash) = self.session_hash(app) else { return Ok(None) };
-        let found = tx.challenge(&hash, app.clock.now()).await?;
-        Ok(found.filter(|found| found.purpose == Purpose::Disable))
-    }
-
-    /// The same, to put a factor beside or in the place of others: one of those has been shown.
-    ///
-    /// # Errors
-    ///
-    /// As [`Oneself::begin`], and when none has been.
-    pub async fn begin_with_factor(&self, app: &App) -> Result<Tx, Error> {
-        let mut tx = self.begin(app).await?;
-        let shown = match &self.by {
-            By::Token(bearer) => bearer.caller.authentication.mfa(),
-            By::Challenge(_) => false,
-        };
-        if !shown && !tx.factors(&self.user.id).await?.is_empty() {
-            return Err(Error::FactorNotShown);
-        }
-        Ok(tx)
-    }
-}
 
 /// What one has.
 pub async fn status(app: &App, me: &Oneself) -> Result<Status, Error> {

@@ -15,7 +15,7 @@ use webauthn_rs::prelude::{
     RegisterPublicKeyCredential, Url, Uuid, Webauthn, WebauthnBuilder, WebauthnError,
 };
 
-use super::{enrol::Oneself, recovery};
+use super::{oneself::Oneself, recovery};
 use crate::{
     app::App,
     audit::{self, Account},

@@ -58,6 +58,8 @@ events! {
     PasswordLinkSent = "user.password-link-sent",
     /// By such a link.
     PasswordRecovered = "user.password-recovered",
+    /// A letter could not be sent while it was good.
+    LetterUnsent = "letter.unsent",
 
     /// What is said of a person of another issuer, for the first time or anew.
     GuestChanged = "guest.changed",

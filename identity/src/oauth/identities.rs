@@ -143,13 +143,8 @@ async fn again(
 
 /// Who is signed in here, soon enough and by enough to change how they sign in.
 async fn here(app: &App, headers: &HeaderMap) -> Result<(OrgId, Browser), Response> {
-    let first = || {
-        let text = "This is for whoever has signed in in this browser within the last ten minutes, with \
-                    a second factor if they have one. Sign in again at an application, and come back.";
-        page::notice(StatusCode::FORBIDDEN, "Sign in first", text)
-    };
     let found = logout::here(app, headers).await.map_err(page::fault)?;
-    let (org, browser) = found.ok_or_else(first)?;
+    let (org, browser) = found.ok_or_else(page::sign_in_first)?;
     let fresh = app.clock.now() <= browser.auth_time.saturating_add(FRESH);
     let enough = async {
         let mut tx = app.store.read(&org).await?;
@@ -158,7 +153,7 @@ async fn here(app: &App, headers: &HeaderMap) -> Result<(OrgId, Browser), Respon
         Ok::<_, Error>(browser.methods.several() || matches!(need, Need::Nothing))
     };
     if !fresh || !enough.await.map_err(page::fault)? {
-        return Err(first());
+        return Err(page::sign_in_first());
     }
     Ok((org, browser))
 }
@@ -190,6 +185,7 @@ async fn list(
         username: &username,
         csrf: &tie.token(app, PURPOSE, ""),
         providers: &providers,
+        passkeys: app.passkeys.is_there(),
     };
     let status = if said.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     let mut response = page::show(status, &page, None);

@@ -27,7 +27,7 @@ static STYLE_SOURCE: LazyLock<String> =
     LazyLock::new(|| BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes())));
 
 /// What asks an authenticator. The one script that a page may have.
-const SCRIPT: &str = include_str!("../../templates/passkey.js");
+pub const SCRIPT: &str = include_str!("../../templates/passkey.js");
 static SCRIPT_SOURCE: LazyLock<String> =
     LazyLock::new(|| BASE64_STANDARD.encode(digest(&SHA256, SCRIPT.as_bytes())));
 
@@ -122,6 +122,8 @@ pub struct Identities<'a> {
     pub username: &'a str,
     pub csrf: &'a str,
     pub providers: &'a [Known],
+    /// Whether there are passkeys here.
+    pub passkeys: bool,
 }
 
 #[derive(Template)]
@@ -206,6 +208,13 @@ pub fn refuse(what: &str) -> Response {
                 that does not help, tell its operators this:";
     let page = Notice { style: STYLE, title: "This does not work", text, error: Some(what) };
     show(StatusCode::BAD_REQUEST, &page, None)
+}
+
+/// Answer a person who would change how they sign in, and has not just done so.
+pub fn sign_in_first() -> Response {
+    let text = "This is for whoever has signed in in this browser within the last ten minutes, with a \
+                second factor if they have one. Sign in again at an application, and come back.";
+    notice(StatusCode::FORBIDDEN, "Sign in first", text)
 }
 
 /// Answer a person who has shown too many wrong codes.

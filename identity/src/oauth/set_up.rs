@@ -21,7 +21,8 @@ use crate::{
     error::Error,
     mfa::{
         challenge::Made as Shown,
-        enrol::{self, Oneself},
+        enrol,
+        oneself::Oneself,
         passkey::{self, Answer},
         totp,
     },

@@ -9,7 +9,8 @@ use super::{Access, Pools, Store, StoreError, Tx, sql};
 
 /// What a restored database forgets: sign-ins, and whatever was given out for one of them. A row that
 /// was used, revoked or ended after the copy was made is in it as if nothing had happened.
-const FORGOTTEN: [&str; 10] = [
+const FORGOTTEN: [&str; 11] = [
+    "DELETE FROM letters",
     "DELETE FROM password_links",
     "DELETE FROM challenges",
     "DELETE FROM external_sign_ins",

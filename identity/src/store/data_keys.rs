@@ -18,7 +18,7 @@ struct Row {
 /// Where sealed values lie: what they are for, the name that each is bound to with the value, and how
 /// another one takes its place. What does not stand here stays readable under the keys it was
 /// sealed with.
-const SEALED: [(Purpose, &str, &str); 6] = [
+const SEALED: [(Purpose, &str, &str); 7] = [
     (
         Purpose::SigningKeys,
         "SELECT kid AS name, sealed FROM signing_keys",
@@ -57,6 +57,12 @@ const SEALED: [(Purpose, &str, &str); 6] = [
          FROM identity_providers WHERE sealed IS NOT NULL",
         "UPDATE identity_providers SET sealed = $2 \
          WHERE 'identity-provider/' || org_id || '/' || id = $1 AND sealed = $3",
+    ),
+    (
+        Purpose::Secrets,
+        "SELECT 'letter/' || org_id || '/' || id AS name, sealed FROM letters",
+        "UPDATE letters SET sealed = $2 \
+         WHERE 'letter/' || org_id || '/' || id = $1 AND sealed = $3",
     ),
 ];
 

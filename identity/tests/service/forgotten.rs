@@ -14,7 +14,7 @@ use super::{
     tenants::stranger,
 };
 
-const NEW: &str = "Falcon-River-82";
+pub const NEW: &str = "Falcon-River-82";
 const ISSUER: &str = "http://localhost:4000";
 
 /// A service that sends mail for an application.
@@ -30,26 +30,26 @@ pub async fn start() -> (Service, App, Sink, String) {
 }
 
 /// The page that asks whose password is forgotten, as the sign-in page leads there.
-async fn asking(browser: &Browser, service: &Service, app: &App) -> Page {
+pub async fn asking(browser: &Browser, service: &Service, app: &App) -> Page {
     let first = page(browser.get(service, &request(app, &[])).await, 200);
     let (_, rest) = first.html.split_once("href=\"/oauth2/forgotten-password?").unwrap();
     let query = rest.split('"').next().unwrap().replace("&#38;", "&");
     page(browser.get(service, &format!("/oauth2/forgotten-password?{query}")).await, 200)
 }
 
-async fn ask(browser: &Browser, service: &Service, form: &Page, name: &str) -> Answer {
+pub async fn ask(browser: &Browser, service: &Service, form: &Page, name: &str) -> Answer {
     let (asked, csrf) = (form.field("request"), form.field("csrf"));
     let fields = [("request", asked.as_str()), ("csrf", &csrf), ("username", name)];
     browser.send(service, "/oauth2/forgotten-password", &fields).await
 }
 
 /// The next letter, without what quotes its lines.
-async fn letter_of(sink: &mut Sink) -> String {
+pub async fn letter_of(sink: &mut Sink) -> String {
     sink.next().await.replace("=\r\n", "").replace("=3D", "=")
 }
 
 /// Where the link in a letter leads, below the issuer.
-fn link(letter: &str) -> String {
+pub fn link(letter: &str) -> String {
     let (_, rest) = letter.split_once(ISSUER).unwrap_or_else(|| panic!("{letter}"));
     rest.split_whitespace().next().unwrap().to_owned()
 }
@@ -62,7 +62,7 @@ async fn linked(service: &Service, app: &App, sink: &mut Sink, name: &str) -> St
     link(&letter_of(sink).await)
 }
 
-async fn set(browser: &Browser, service: &Service, form: &Page, new: (&str, &str)) -> Answer {
+pub async fn set(browser: &Browser, service: &Service, form: &Page, new: (&str, &str)) -> Answer {
     let (token, csrf) = (form.field("token"), form.field("csrf"));
     let fields =
         [("token", token.as_str()), ("csrf", &csrf), ("password", new.0), ("again", new.1)];

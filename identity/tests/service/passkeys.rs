@@ -21,9 +21,9 @@ use super::{
 const PERSON: (&str, &str) = ("ana", PASSWORD);
 
 /// An authenticator, and the browser that it is asked by. What it says can be turned.
-struct Authenticator {
+pub struct Authenticator {
     key: EcdsaKeyPair,
-    id: Vec<u8>,
+    pub id: Vec<u8>,
     handle: Vec<u8>,
     count: u32,
     /// Whether its owner has proved who they are.
@@ -31,7 +31,7 @@ struct Authenticator {
     /// Whether its key is copied between devices.
     copied: bool,
     party: &'static str,
-    origin: &'static str,
+    pub origin: &'static str,
 }
 
 /// What makes an authenticator, or its browser, say something else.
@@ -46,7 +46,7 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Authenticator {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let id = sha256(key.public_key().as_ref());
         let (party, origin) = ("localhost", "http://localhost:4000");
@@ -75,7 +75,7 @@ impl Authenticator {
     }
 
     /// Make a credential as it is asked to.
-    fn make(&mut self, options: &Value) -> Value {
+    pub fn make(&mut self, options: &Value) -> Value {
         self.handle = BASE64_URL_SAFE_NO_PAD.decode(text(&options["user"], "id")).unwrap();
         let mut attested = vec![0; 16];
         attested.extend(u16::try_from(self.id.len()).unwrap().to_be_bytes());
@@ -116,12 +116,12 @@ impl Authenticator {
 }
 
 /// The part of a page that asks an authenticator.
-fn asking(shown: &Page) -> Page {
+pub fn asking(shown: &Page) -> Page {
     let (_, html) = shown.html.split_once("id=\"passkey\"").unwrap();
     Page { html: html.to_owned(), headers: shown.headers.clone() }
 }
 
-fn options(asking: &Page) -> Value {
+pub fn options(asking: &Page) -> Value {
     let (_, rest) = asking.html.split_once("data-options=\"").unwrap();
     let plain = rest.split('"').next().unwrap().replace("&#34;", "\"").replace("&#38;", "&");
     serde_json::from_str(&plain).unwrap()
@@ -151,7 +151,7 @@ async fn first(browser: &Browser, service: &Service, app: &App) -> Page {
 }
 
 /// Sign in by a passkey alone.
-async fn alone(service: &Service, app: &App, key: &mut Authenticator) -> (Browser, Answer) {
+pub async fn alone(service: &Service, app: &App, key: &mut Authenticator) -> (Browser, Answer) {
     let browser = Browser::default();
     let form = asking(&first(&browser, service, app).await);
     let shown = key.show(&options(&form)).to_string();
@@ -159,7 +159,7 @@ async fn alone(service: &Service, app: &App, key: &mut Authenticator) -> (Browse
     (browser, done)
 }
 
-async fn tokens(service: &Service, app: &App, answer: &Answer) -> Value {
+pub async fn tokens(service: &Service, app: &App, answer: &Answer) -> Value {
     let code = sent(answer, BACK)["code"].clone();
     app.ask(service, TOKEN, &exchange(&code)).await.expect(200)
 }

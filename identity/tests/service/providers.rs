@@ -1,6 +1,9 @@
 //! Providers, the applications that use them, and codes on their way through real sockets.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use identity::Config;
 use serde_json::{Value, json};
@@ -16,23 +19,40 @@ use super::{
     tenants::part,
 };
 
+/// What a mail server that is down tells of.
+pub const TURNED_AWAY: &str = "somebody was turned away";
+
 /// A server that takes whatever comes: the port, and what it was told.
 pub struct Sink {
     port: u16,
     pub told: mpsc::UnboundedReceiver<String>,
+    down: Arc<AtomicBool>,
 }
 
 impl Sink {
+    /// Whether it is down from now on, and tells of whoever comes that they were turned away. Only mail
+    /// servers ever are.
+    pub fn is_down(&self, down: bool) {
+        self.down.store(down, Ordering::Release);
+    }
+
     /// A mail server: what it is told is each letter.
     pub async fn smtp() -> Self {
+        let down = Arc::new(AtomicBool::new(false));
+        let now = Arc::clone(&down);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (tell, told) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let tell = tell.clone();
+                let down = now.load(Ordering::Acquire);
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream);
+                    if down {
+                        let _ = stream.write_all(b"421 down\r\n").await;
+                        return tell.send(TURNED_AWAY.to_owned()).unwrap_or_default();
+                    }
                     stream.write_all(b"220 sink\r\n").await.unwrap();
                     let (mut line, mut letter) = (String::new(), None::<String>);
                     while stream.read_line(&mut line).await.unwrap_or(0) > 0 {
@@ -64,7 +84,7 @@ impl Sink {
                 });
             }
         });
-        Self { port, told }
+        Self { port, told, down }
     }
 
     /// A gateway: what it is told is each request, head and body; it answers with `status`.
@@ -96,7 +116,7 @@ impl Sink {
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        Self { port, told }
+        Self { port, told, down: Arc::default() }
     }
 
     pub async fn next(&mut self) -> String {

@@ -13,12 +13,14 @@ use policy::changes::Sequence;
 use serde_json::json;
 
 use super::{
-    code::{Browser, web_named},
+    code::{Browser, page, web_named},
+    forgotten,
     harness::{
         ADMIN_PASSWORD, NOW, PASSWORD, Service, access, catalog, config, database, on_server,
         open_with, password_of,
     },
     issuer::near,
+    letters::{all_sent, turned_away},
     logouts::{all_told, next, out, signed_in},
     providers::Sink,
 };
@@ -318,5 +320,32 @@ async fn of_two_one_tells_an_application_that_a_sign_in_has_ended() {
         // The database is found by the folder of the first.
         all_told(&one).await;
     }
+    sink.heard_all();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_one_sends_a_letter_whichever_was_asked_and_the_other_when_that_is_gone() {
+    let (one, app, mut sink, admin) = forgotten::start().await;
+    let other = replica_with(&one, near()).await;
+    one.person(&admin, "ana", &[]).await;
+    for service in [&one, &other, &one] {
+        let browser = Browser::default();
+        let form = forgotten::asking(&browser, service, &app).await;
+        page(forgotten::ask(&browser, service, &form, "ana").await, 200);
+        assert!(next(&mut sink).await.contains("To: ana@example.com"));
+        all_sent(&one).await;
+    }
+    sink.heard_all();
+    // The one that leads stops before it is sent.
+    one.person(&admin, "bea", &[]).await;
+    sink.is_down(true);
+    let browser = Browser::default();
+    let form = forgotten::asking(&browser, &one, &app).await;
+    page(forgotten::ask(&browser, &one, &form, "bea").await, 200);
+    turned_away(&mut sink).await;
+    let _folder = one.stop().await;
+    sink.is_down(false);
+    other.clock.advance(20);
+    assert!(next(&mut sink).await.contains("To: bea@example.com"));
     sink.heard_all();
 }

@@ -50,6 +50,7 @@ const TENANTS: &[&str] = &[
     "review_items",
     "application_uses",
     "logouts",
+    "letters",
     "identity_providers",
     "external_identities",
     "external_sign_ins",
@@ -102,6 +103,8 @@ async fn two_tenants() -> (Service, PgConnection) {
              FROM users WHERE username = '{user}'; \
              INSERT INTO external_sign_ins VALUES \
              ('{org}'::bytea, '{org}', 'i-{org}', '{org}'::bytea, '', 9000000000); \
+             INSERT INTO letters SELECT 'l-{org}', '{org}', id, ''::bytea, 0, 9000000000, 9000000000 \
+             FROM applications WHERE org_id = '{org}' AND name = '{app}'; \
              INSERT INTO logouts SELECT 'o-{org}', '{org}', id, 'u', 0, 0, 9000000000 \
              FROM applications WHERE org_id = '{org}' AND name = '{app}'; \
              INSERT INTO guest_groups VALUES ('{org}', 'sso:1', 'g'); \
