@@ -37,7 +37,7 @@ use tokio::{
 
 use crate::{
     config::{Config, DEFAULT_FILE},
-    demo,
+    demo, handover,
     process::{self, Signals},
     watch::{self, BOOTSTRAP, Check, Refused, Watch},
 };
@@ -134,6 +134,7 @@ pub fn run(args: &Args) -> Result<()> {
         let greet = async {
             if ready.wait_for(|ready| *ready).await.is_ok() {
                 greet(&addresses, first.as_ref(), args.demo)?;
+                handover::ready();
             }
             // Said once; from here on the other branches decide.
             std::future::pending::<Result<()>>().await
