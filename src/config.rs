@@ -646,7 +646,6 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// How this process was called: the program, and its arguments.
-#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 pub fn called() -> impl Iterator<Item = std::ffi::OsString> {
     std::env::args_os()
 }

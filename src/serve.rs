@@ -134,7 +134,6 @@ pub fn run(args: &Args) -> Result<()> {
         let greet = async {
             if ready.wait_for(|ready| *ready).await.is_ok() {
                 greet(&addresses, first.as_ref(), args.demo)?;
-                handover::ready();
             }
             // Said once; from here on the other branches decide.
             std::future::pending::<Result<()>>().await
@@ -268,6 +267,7 @@ struct Bound {
 
 /// Say where everything is, and on the first start the secrets, once and nowhere else.
 fn greet(bound: &Bound, first: Option<&FirstStart>, demo: bool) -> Result<()> {
+    handover::ready();
     let Bound { proxy, identity } = bound;
     tracing::info!(
         doors = %proxy.doors,
