@@ -645,6 +645,11 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars()
 }
 
+/// How this process was called: the program, and its arguments.
+pub fn called() -> impl Iterator<Item = std::ffi::OsString> {
+    std::env::args_os()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,7 @@ use tokio::sync::watch::channel;
 
 use crate::{
     config::{self, Config, secret},
+    handover::{self, Given, Successor},
     process::{self, Signals},
     proxy::{AUDIENCE, greet},
     watch,
@@ -133,6 +134,7 @@ fn address(text: &str) -> Result<Url> {
 
 /// Follow the feed until a signal to stop.
 pub fn run(mut config: Config, check_only: bool) -> Result<()> {
+    let mut given = Given::of_environment()?;
     let source = config.feed.source(&config.data_dir, &config.products)?;
     if config.proxy.identity.is_none() && source.url.scheme() == "http" {
         let plain = source.url.as_str().parse::<Upstream>();
@@ -153,7 +155,9 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     }
     config.proxy.max_staleness = Some(source.max_staleness);
     let audience = config.issuer.audience.clone().unwrap_or_else(|| AUDIENCE.to_owned());
-    let listeners = Listeners::bind(&config.proxy)?;
+    let listeners = Listeners::open(&config.proxy, |name, at| given.take(name, at))?;
+    given.end();
+    let successor = Successor::of(&listeners)?;
     let addresses = listeners.addresses().context("a listener has no address")?;
     process::make_room(config.proxy.max_connections);
     let runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
@@ -177,11 +181,12 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     let follow = runtime.spawn(follow);
 
     runtime.block_on(async move {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new()?.with(successor);
         let mut ready = live.ready();
         let greet = async {
             if ready.wait_for(|ready| *ready).await.is_ok() {
                 greet(&addresses)?;
+                handover::ready();
             }
             std::future::pending::<Result<()>>().await
         };

@@ -11,6 +11,7 @@ use tokio::sync::watch::channel;
 
 use crate::{
     config::{Config, DEFAULT_FILE},
+    handover,
     process::{self, Signals},
     serve::{bootstrap_secrets, check, draft, tell_first},
     watch::{self, BOOTSTRAP, Refused, Watch},
@@ -87,6 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         let greet = async {
             if is_ready.wait_for(|ready| *ready).await.is_ok() {
                 greet(address, &key, first.as_ref())?;
+                handover::ready();
             }
             std::future::pending::<Result<()>>().await
         };

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod demo;
 mod feed;
+mod handover;
 mod identity;
 mod keys;
 mod policy;

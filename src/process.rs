@@ -7,7 +7,10 @@ use anyhow::{Context, Result, anyhow};
 use tokio::{runtime::Runtime, signal::unix};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    handover::Successor,
+};
 
 /// Start logging.
 ///
@@ -60,14 +63,16 @@ pub fn early(what: &str, ended: Result<Result<()>, tokio::task::JoinError>) -> a
     }
 }
 
-/// The signals to stop.
+/// The signals to stop, and the one to hand over.
 pub struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
+    replace: unix::Signal,
+    successor: Option<Successor>,
 }
 
 impl Signals {
-    /// Listen for them.
+    /// Listen for them. This process has nothing that another could take over.
     ///
     /// # Errors
     ///
@@ -77,14 +82,44 @@ impl Signals {
         Ok(Self {
             interrupt: on(unix::SignalKind::interrupt())?,
             terminate: on(unix::SignalKind::terminate())?,
+            replace: on(unix::SignalKind::user_defined2())?,
+            successor: None,
         })
     }
 
-    /// Wait for one.
+    /// The same, with somebody who takes over when SIGUSR2 says so.
+    #[must_use]
+    pub fn with(self, successor: Successor) -> Self {
+        Self { successor: Some(successor), ..self }
+    }
+
+    /// Wait for one to stop, or until somebody has taken over.
     pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.replace.recv() => {}
+            }
+            let Some(successor) = &self.successor else {
+                tracing::warn!("SIGUSR2: only `postern proxy` can hand over; this goes on");
+                continue;
+            };
+            let begun = tokio::select! {
+                begun = successor.begin() => begun,
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+            };
+            match begun {
+                Ok(process) => {
+                    tracing::info!(process, "a successor has taken over");
+                    return;
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "nobody has taken over, and this goes on");
+                }
+            }
         }
     }
 }

@@ -31,6 +31,7 @@ use tokio::sync::{Mutex, watch::channel};
 use crate::{
     config::{self, Config, DEFAULT_FILE},
     feed as follow,
+    handover::{self, Given, Successor},
     keys::Keys,
     process::{self, Signals},
     serve::draft,
@@ -126,6 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
     if config.feed.url.is_some() {
         return follow::run(config, args.check_config);
     }
+    let mut given = Given::of_environment()?;
     let audience = config.issuer.audience.clone().unwrap_or_else(|| AUDIENCE.to_owned());
     let keys = own_keys(&config, &audience)?;
     let refresh = Duration::from_secs(config.issuer.refresh_secs.unwrap_or(REFRESH_SECS).max(1));
@@ -144,7 +146,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     keys.iter().for_each(Keys::warn);
 
-    let listeners = Listeners::bind(&config.proxy)?;
+    let listeners = Listeners::open(&config.proxy, |name, at| given.take(name, at))?;
+    given.end();
+    let successor = Successor::of(&listeners)?;
     let addresses = listeners.addresses().context("a listener has no address")?;
     process::make_room(config.proxy.max_connections);
     let (stop, stopped) = channel(false);
@@ -167,11 +171,12 @@ pub fn run(args: &Args) -> Result<()> {
     let proxy = runtime.spawn(server.run(listeners, subscription, stopped));
 
     runtime.block_on(async move {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new()?.with(successor);
         let (mut ready, begun) = (live.ready(), live.ready());
         let greet = async {
             if ready.wait_for(|ready| *ready).await.is_ok() {
                 greet(&addresses)?;
+                handover::ready();
             }
             std::future::pending::<Result<()>>().await
         };

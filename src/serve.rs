@@ -37,7 +37,7 @@ use tokio::{
 
 use crate::{
     config::{Config, DEFAULT_FILE},
-    demo,
+    demo, handover,
     process::{self, Signals},
     watch::{self, BOOTSTRAP, Check, Refused, Watch},
 };
@@ -267,6 +267,7 @@ struct Bound {
 
 /// Say where everything is, and on the first start the secrets, once and nowhere else.
 fn greet(bound: &Bound, first: Option<&FirstStart>, demo: bool) -> Result<()> {
+    handover::ready();
     let Bound { proxy, identity } = bound;
     tracing::info!(
         doors = %proxy.doors,

@@ -40,6 +40,7 @@ mod policy_replay; // the policy author's tools: replay
 mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
 mod rates; // how often somebody may ask a product
+mod restart; // a proxy that is replaced while requests come in
 mod secrets; // what no log, metric or error may hold
 mod sign_in; // a person signs in through somebody else's provider
 mod startup; // what stops a start, and how it is told

@@ -100,6 +100,9 @@ pub fn bind(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListe
     })
 }
 
+/// What listeners are called where they are handed on: doors, gateway, `ext_authz`, operators.
+pub const NAMES: [&str; 4] = ["listen", "gateway", "ext_authz", "health"];
+
 /// The proxy's listeners, open and not yet served.
 #[derive(Debug)]
 pub struct Listeners {
@@ -125,12 +128,39 @@ impl Listeners {
     ///
     /// The first that cannot be opened.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
+        Self::open(config, |_, _| None)
+    }
+
+    /// Take those that `given` has, by name and configured address, and open the others.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be opened.
+    pub fn open(
+        config: &Config,
+        mut given: impl FnMut(&'static str, SocketAddr) -> Option<std::net::TcpListener>,
+    ) -> Result<Self, BindError> {
+        let mut open = |key: &'static str, name, address| {
+            given(name, address).map_or_else(|| bind(key, address), Ok)
+        };
+        let [doors, gateway, ext_authz, health] = NAMES;
         Ok(Self {
-            doors: bind("proxy.listen", config.listen)?,
-            gateway: bind("proxy.gateway", config.gateway)?,
-            ext_authz: bind("proxy.ext_authz", config.ext_authz)?,
-            health: bind("proxy.health", config.health)?,
+            doors: open("proxy.listen", doors, config.listen)?,
+            gateway: open("proxy.gateway", gateway, config.gateway)?,
+            ext_authz: open("proxy.ext_authz", ext_authz, config.ext_authz)?,
+            health: open("proxy.health", health, config.health)?,
         })
+    }
+
+    /// The same listeners once more, by their names: whoever has them can take connections, too.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no descriptors.
+    pub fn shared(&self) -> io::Result<Vec<(&'static str, std::net::TcpListener)>> {
+        let all = [&self.doors, &self.gateway, &self.ext_authz, &self.health];
+        let shared = NAMES.iter().zip(all).map(|(name, one)| Ok((*name, one.try_clone()?)));
+        shared.collect()
     }
 
     /// Where they listen.

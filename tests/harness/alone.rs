@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ pub struct Alone {
     pub gateway: SocketAddr,
     pub health: SocketAddr,
     pub log: Log,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The command that starts it on free ports, and nothing else of this environment's `POSTERN_`
@@ -48,7 +48,29 @@ impl Alone {
         };
         let address = |name: &str| record[name].as_str().unwrap().parse().unwrap();
         let (doors, gateway, health) = (address("doors"), address("gateway"), address("health"));
-        Self { child, doors, gateway, health, log, _folder: folder }
+        Self { child, doors, gateway, health, log, folder }
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Leave a configuration behind for whoever is started next.
+    pub fn spoil(&self, config: &str) {
+        std::fs::write(self.folder.path().join("postern.toml"), config).unwrap();
+    }
+
+    /// Wait until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(std::time::Instant::now() < deadline, "it goes on:\n{}", self.log.text());
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// Wait until a line of the log holds that text.
