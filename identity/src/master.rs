@@ -282,9 +282,10 @@ impl MasterKey {
         open(&self.derive("seal"), of, sealed)
     }
 
-    /// The newest generation of data keys.
+    /// The newest generation of the data keys that seal: peppers have generations of their own.
     pub fn generation(&self) -> u64 {
-        self.0.data.values().map(|(_, generation, _)| *generation).max().unwrap_or(0)
+        let seal = self.0.data.values().filter(|(purpose, ..)| *purpose != Purpose::Pepper);
+        seal.map(|(_, generation, _)| *generation).max().unwrap_or(0)
     }
 
     /// What passwords are hashed with, by generation: the last one today's.
