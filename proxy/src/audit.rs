@@ -29,6 +29,7 @@ pub mod record;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
+use http::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use policy::{
     model::{
@@ -46,6 +47,7 @@ use uuid::Uuid;
 use crate::{
     authorize::Permit,
     refusal::{Refusal, Why},
+    request_id,
 };
 
 /// The name of one decision, on the answer and in the log. Ordered by time (UUID version 7).
@@ -56,6 +58,11 @@ impl DecisionId {
     /// A name never given before.
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// As a header's value.
+    pub fn header(self) -> HeaderValue {
+        request_id::uuid(self.0)
     }
 }
 

@@ -96,7 +96,7 @@ impl ExtAuthz {
         deny(&self.gate.unreadable(DOOR, client, &id, why), &id)
     }
 
-    async fn check(&self, request: &CheckRequest) -> CheckResponse {
+    pub(crate) async fn check(&self, request: &CheckRequest) -> CheckResponse {
         let Read { http, headers, product, source } = match Read::of(request) {
             Ok(read) => read,
             Err(why) => return self.refuse(None, &HeaderMap::new(), why),
