@@ -23,10 +23,10 @@ async fn start(more: &str) -> (Upstream, Postern) {
     (upstream, postern)
 }
 
-type Headers = Vec<(&'static str, String)>;
+pub type Headers = Vec<(&'static str, String)>;
 
 /// The paths, and what the server that is configured for each sends.
-fn aliases(method: &str) -> Vec<(&'static str, String, Headers)> {
+pub fn aliases(method: &str) -> Vec<(&'static str, String, Headers)> {
     let url = format!("https://{HOST}{PATH}");
     let original = vec![("x-original-url", url.clone()), ("x-original-method", method.to_owned())];
     let forwarded = vec![
@@ -49,7 +49,7 @@ fn aliases(method: &str) -> Vec<(&'static str, String, Headers)> {
     ]
 }
 
-async fn ask(
+pub async fn ask(
     postern: &Postern,
     method: &str,
     path: &str,

@@ -17,6 +17,7 @@ mod clients; // other people's OAuth clients, and a tester that reads the API's 
 mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
+mod everywhere; // one question, wherever it can be put
 mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks
 mod factors; // a second factor, and policies that ask for one
 mod feed; // identity and proxies as processes of their own
@@ -25,6 +26,7 @@ mod gateway; // the inline door
 mod granted; // declarations, grants of applications, ended tokens and reviews, at the doors
 mod hot_reload; // a changed right is in force at the next request
 mod issuers; // tokens of other people's issuers
+mod library; // the products' client library, every generation byte for byte
 mod oauth; // OAuth and OpenID Connect, at the one address that clients know
 mod outage; // identity gone: what still works, and what is refused
 mod passkeys; // passkeys in a real browser
