@@ -12,7 +12,9 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use policy::model::decision::OnError;
-use proxy::config::{Authzen, ProductConfig, StoreConfig, issuer::IssuerConfig};
+use proxy::config::{
+    Authzen, ProductConfig, StoreConfig, decision_log::DecisionLog, issuer::IssuerConfig,
+};
 use secrecy::SecretString;
 use serde::{
     Deserialize, Deserializer,
@@ -93,15 +95,18 @@ impl Default for Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// Levels by target, as `tracing` reads them: `info,decision=warn`. Default: `info`.
+    /// Levels by target, as `tracing` reads them: `info,proxy=debug`. Default: `info`.
     pub filter: String,
     /// `text` for people, `json` for programs. Default: `text`.
     pub format: LogFormat,
+    /// Where decisions are written, which have nothing to do with levels.
+    pub decisions: DecisionLog,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Text }
+        let (filter, format) = ("info".to_owned(), LogFormat::Text);
+        Self { filter, format, decisions: DecisionLog::default() }
     }
 }
 
@@ -343,6 +348,8 @@ pub fn secret(
 enum Kind {
     Text,
     Number,
+    /// With a point, perhaps.
+    Share,
     Flag,
     /// Words with commas between.
     List,
@@ -354,6 +361,14 @@ const KEYS: &[(&str, Kind)] = &[
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
     ("log.format", Kind::Text),
+    ("log.decisions.to", Kind::Text),
+    ("log.decisions.path", Kind::Text),
+    ("log.decisions.sample_allows", Kind::Share),
+    ("log.decisions.mask", Kind::List),
+    ("log.decisions.mask_key", Kind::Text),
+    ("log.decisions.mask_key_file", Kind::Text),
+    ("log.decisions.access", Kind::Flag),
+    ("log.decisions.buffer_bytes", Kind::Number),
     ("database.url", Kind::Text),
     ("database.url_file", Kind::Text),
     ("database.password", Kind::Text),
@@ -480,6 +495,7 @@ impl Config {
             let file = asked.client_secret_file.as_deref();
             asked.client_secret = secret(key, asked.client_secret.as_ref(), file)?;
         }
+        config.proxy.decision_log = config.log.decisions.clone();
         config.proxy.check().map_err(|what| anyhow!("configuration: {what}"))?;
         config.identity.on_error = config.decisions.errors;
         config.proxy.on_error = config.decisions.errors;
@@ -499,12 +515,16 @@ impl Config {
         self.resolve_proxy()
     }
 
-    /// The same for the proxy: where rates are counted together.
+    /// The same for the proxy: where rates are counted together, and the secret of masks.
     ///
     /// # Errors
     ///
-    /// When there is no Valkey, or its address cannot be used.
+    /// When there is no Valkey, its address cannot be used, or the secret cannot be had.
     pub fn resolve_proxy(&mut self) -> Result<()> {
+        let log = &mut self.proxy.decision_log;
+        let file = log.mask_key_file.as_deref();
+        log.mask_key = secret("log.decisions.mask_key", log.mask_key.as_ref(), file)?;
+        log.check().map_err(|what| anyhow!("configuration: {what}"))?;
         if self.proxy.shared_rates {
             self.cache.resolve()?;
             let Cache { url, url_file } = &self.cache;
@@ -582,6 +602,7 @@ fn set(table: &mut Table, variable: &str, name: &str, text: &str) -> Result<()> 
     let value = match kind {
         Kind::Text => Value::String(text.to_owned()),
         Kind::Number => Value::Integer(text.trim().parse().map_err(|_| wrong("number"))?),
+        Kind::Share => Value::Float(text.trim().parse().map_err(|_| wrong("number"))?),
         Kind::Flag => Value::Boolean(text.trim().parse().map_err(|_| wrong("`true` or `false`"))?),
         Kind::List => Value::Array(
             text.split(',')
@@ -626,8 +647,7 @@ fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
     };
     let inner = inner.and_then(Value::as_table_mut);
     let inner = inner.with_context(|| format!("`{section}` is no section"))?;
-    inner.insert(key.to_owned(), value);
-    Ok(())
+    put(inner, key, value)
 }
 
 fn one_line(message: &str) -> String {
@@ -763,7 +783,9 @@ mod tests {
         for (key, kind) in KEYS {
             let key = *key;
             let value = match kind {
+                Kind::Number if key == "log.decisions.buffer_bytes" => "65536",
                 Kind::Number => "2000",
+                Kind::Share => "0.5",
                 Kind::Flag => "true",
                 _ if key.ends_with("listen")
                     || key.ends_with("gateway")
@@ -773,6 +795,9 @@ mod tests {
                     "127.0.0.1:0"
                 }
                 _ if key == "log.format" => "json",
+                _ if key == "log.decisions.to" => "stderr",
+                _ if key == "log.decisions.mask" => "subject, client",
+                _ if key == "log.decisions.mask_key" => "sixteen bytes or more",
                 _ if key == "identity.signing_algorithm" => "ES256",
                 _ if key == "product.upstream" => "http://a",
                 _ if key == "product.prefix" => "/a",

@@ -14,6 +14,7 @@ mod authzen_search; // its searches, page by page, and discovery
 mod authzen_store; // the same, of plain Cedar stores
 mod clients; // other people's OAuth clients, and a tester that reads the API's description
 mod database; // everything on PostgreSQL, and PostgreSQL gone
+mod decision_log; // where decisions are written, and what is left out of them
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
 mod ext_authz; // Envoy's gRPC door, asked what no Envoy asks

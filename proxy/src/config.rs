@@ -3,6 +3,7 @@
 //! Every field is checked while it is read; every default is the safe one.
 
 mod authzen;
+pub mod decision_log;
 pub mod issuer;
 pub mod upstream;
 
@@ -83,6 +84,9 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
+    /// Where decisions are written. Stands in the section of the log (`[log.decisions]`).
+    #[serde(skip)]
+    pub decision_log: decision_log::DecisionLog,
     /// The AuthZEN door, in a section of its own (`[authzen]`).
     #[serde(skip)]
     pub authzen: Authzen,
@@ -117,6 +121,7 @@ impl Default for Config {
             relay_proof: None,
             max_staleness: None,
             on_error: OnError::default(),
+            decision_log: decision_log::DecisionLog::default(),
             authzen: Authzen::default(),
             issuers: Vec::new(),
         }
@@ -148,6 +153,7 @@ impl Config {
                 ));
             }
         }
+        self.decision_log.check()?;
         self.authzen.check()?;
         issuer::check_apart(&self.issuers)
     }

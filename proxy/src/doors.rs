@@ -248,8 +248,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Networks, live::Live, metrics::Metrics, peer::Trusted, policies::Policies,
-        usage::Usage,
+        audit::Audit, config::Networks, live::Live, metrics::Metrics, peer::Trusted,
+        policies::Policies, usage::Usage,
     };
 
     /// A gate with nothing in force.
@@ -261,6 +261,7 @@ mod tests {
             metrics: metrics.clone(),
             policies: Arc::new(Policies::new(metrics.clone())),
             usage: Arc::new(Usage::new(metrics)),
+            audit: Audit::silent(),
         }
     }
 

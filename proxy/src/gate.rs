@@ -13,7 +13,7 @@ use http::HeaderMap;
 use policy::model::decision::Revision;
 
 use crate::{
-    audit::{self, Asked, DecisionId},
+    audit::{Asked, Audit, DecisionId},
     authenticate::{self, Bearer},
     authorize::{Circumstances, Permit, authorize},
     canonical::{self, NotCanonical},
@@ -61,6 +61,7 @@ pub struct Gate {
     pub metrics: Metrics,
     pub policies: Arc<Policies>,
     pub usage: Arc<Usage>,
+    pub audit: Audit,
 }
 
 impl Gate {
@@ -73,13 +74,14 @@ impl Gate {
         let started = Instant::now();
         let id = DecisionId::fresh();
         let current = self.live.current();
-        let mut seen = Seen { path: None, product: None };
+        let mut seen = Seen::default();
         let verdict = self.question(ask, id, current.as_deref(), &mut seen);
         let took = started.elapsed();
         let asked = Asked {
             door: ask.door,
             method: printable(ask.method),
             path: seen.path.as_deref().unwrap_or("-"),
+            route: seen.route.as_deref(),
             client: ask.client,
             peer: None,
             request_id: ask.request_id,
@@ -90,7 +92,7 @@ impl Gate {
         match verdict {
             Ok(permit) => {
                 self.metrics.allowed(ask.door, &permit, took);
-                audit::allowed(&asked, &permit);
+                self.audit.allowed(&asked, &permit);
                 if let (Some(in_force), Some((bearer, by))) = (&current, permit.used()) {
                     self.usage.note(&in_force.engine, bearer, by, permit.now());
                 }
@@ -139,6 +141,7 @@ impl Gate {
             Find::Door(name) => in_force.routes.at_door(name, &host, method, canonical.path)?,
         };
         seen.product = Some(target.product.name.to_string());
+        seen.route.clone_from(&target.route);
         Ok(target)
     }
 
@@ -174,8 +177,9 @@ impl Gate {
         let revision = self.live.current().map_or(Revision(0), |c| c.engine.revision());
         let took = Duration::ZERO;
         let (asker, about) = (None, None);
-        let (method, path, peer) = ("-", "-", None);
-        let asked = Asked { door, method, path, client, peer, request_id, asker, about, took };
+        let (method, path, route, peer) = ("-", "-", None, None);
+        let asked =
+            Asked { door, method, path, route, client, peer, request_id, asker, about, took };
         self.refuse(&asked, why, DecisionId::fresh(), revision, None)
     }
 
@@ -191,7 +195,7 @@ impl Gate {
         let reasons = self.live.reasons(product.as_deref());
         let refusal = Refusal { why, id, revision, product, reasons };
         self.metrics.refused(asked.door, &refusal, asked.took);
-        audit::refused(asked, &refusal);
+        self.audit.refused(asked, &refusal);
         if let Why::Denied(denial) = &refusal.why {
             self.policies.failed(revision, &denial.decision.errors);
         }
@@ -200,8 +204,10 @@ impl Gate {
 }
 
 /// What was learnt on the way to a refusal, for its record.
+#[derive(Default)]
 struct Seen {
     path: Option<String>,
+    route: Option<Arc<str>>,
     product: Option<String>,
 }
 

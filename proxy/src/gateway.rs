@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     answer,
+    audit::{Answered, DecisionId},
     authorize::Permit,
     canonical::NotCanonical,
     config::upstream::Limits,
@@ -60,8 +61,12 @@ pub struct Ctx {
     pool: Option<Arc<Pool>>,
     /// Those that the request was tried at.
     tried: SmallVec<[Arc<Endpoint>; 1]>,
-    /// When it was first sent to one.
+    /// When it came, when it was first sent to one, and how long until that began to answer.
+    came: Instant,
     sent: Option<Instant>,
+    upstream_took: Option<Duration>,
+    /// The name of what was decided, whichever way.
+    decision: Option<DecisionId>,
     /// How much of the body has come, in bytes.
     body_bytes: u64,
     request_id: String,
@@ -83,7 +88,10 @@ impl ProxyHttp for Gateway {
             permit: None,
             pool: None,
             tried: SmallVec::new(),
+            came: Instant::now(),
             sent: None,
+            upstream_took: None,
+            decision: None,
             body_bytes: 0,
             request_id: String::new(),
             client: None,
@@ -128,6 +136,7 @@ impl ProxyHttp for Gateway {
         };
         // Whoever does not read the answer gives its place to somebody else.
         session.as_downstream_mut().set_write_timeout(Some(READ_TIME));
+        ctx.decision = Some(admitted.as_ref().map_or_else(|refusal| refusal.id, Permit::id));
         let permit = match admitted {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -245,8 +254,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         if let (Some(permit), Some(sent)) = (&ctx.permit, ctx.sent.take()) {
-            let took = &self.gate.metrics.traffic.upstream_took;
-            took.with_label_values(&[permit.product()]).observe(sent.elapsed().as_secs_f64());
+            let took = sent.elapsed();
+            ctx.upstream_took = Some(took);
+            let all = &self.gate.metrics.traffic.upstream_took;
+            all.with_label_values(&[permit.product()]).observe(took.as_secs_f64());
         }
         if let Some(permit) = &ctx.permit {
             response.insert_header(forward::DECISION, permit.id().to_string())?;
@@ -274,7 +285,10 @@ impl ProxyHttp for Gateway {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, _: &mut Session, _: Option<&Error>, _: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        if self.gate.audit.has_access() {
+            self.answered(session, ctx);
+        }
         let _ = PHASE.try_with(|phase| phase.waiting());
     }
 
@@ -309,6 +323,26 @@ impl Gateway {
     /// A request that could not be turned into a question is refused and recorded like any other.
     fn unreadable(&self, ctx: &Ctx, why: Why) -> Refusal {
         self.gate.unreadable("gateway", ctx.client, &ctx.request_id, why)
+    }
+
+    /// Record the answer.
+    fn answered(&self, session: &Session, ctx: &Ctx) {
+        let request = session.req_header();
+        self.gate.audit.answered(&Answered {
+            id: ctx.decision,
+            permit: ctx.permit.as_ref(),
+            method: request.method.as_str(),
+            path: request.uri.path(),
+            client: ctx.client,
+            request_id: &ctx.request_id,
+            status: session.response_written().map(|response| response.status.as_u16()),
+            received: session.body_bytes_read() as u64,
+            sent: session.body_bytes_sent() as u64,
+            upstream: ctx.tried.last().map(|endpoint| endpoint.address),
+            tries: ctx.tried.len(),
+            upstream_took: ctx.upstream_took,
+            took: ctx.came.elapsed(),
+        });
     }
 
     /// The answer to somebody who asks too often.

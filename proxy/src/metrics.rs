@@ -50,6 +50,55 @@ pub struct Metrics {
     pub traffic: TrafficMetrics,
     /// The steps of a decision.
     pub steps: StepMetrics,
+    /// The decision log.
+    pub log: LogMetrics,
+}
+
+/// What is counted of the decision log.
+#[derive(Debug, Clone)]
+pub struct LogMetrics {
+    dropped: IntCounterVec,
+    /// Records of denials that went to standard error instead.
+    pub diverted: IntCounter,
+    /// How often the log could not be written.
+    pub errors: IntCounter,
+}
+
+impl LogMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_decision_log_{name}"), help);
+        let dropped = IntCounterVec::new(
+            opts("dropped_total", "Records that were not written, by why: full, failed, lost."),
+            &["why"],
+        )?;
+        let diverted = IntCounter::with_opts(opts(
+            "diverted_total",
+            "Records of denials that went to standard error, as the log did not take them.",
+        ))?;
+        let errors = IntCounter::with_opts(opts(
+            "errors_total",
+            "How often the decision log could not be written.",
+        ))?;
+        registry.register(Box::new(dropped.clone()))?;
+        registry.register(Box::new(diverted.clone()))?;
+        registry.register(Box::new(errors.clone()))?;
+        for why in ["full", "failed", "lost"] {
+            dropped.with_label_values(&[why]);
+        }
+        Ok(Self { dropped, diverted, errors })
+    }
+
+    /// Count a record that was not written: of something allowed, for want of room (`full`) or as the
+    /// sink failed (`failed`); or of a denial (`lost`), as nothing would take it.
+    pub fn dropped(&self, why: &str) {
+        self.dropped.with_label_values(&[why]).inc();
+    }
+
+    /// How many there were.
+    #[cfg(test)]
+    pub fn count(&self, why: &str) -> u64 {
+        self.dropped.with_label_values(&[why]).get()
+    }
 }
 
 /// What is counted of the steps of a decision.
@@ -348,6 +397,7 @@ impl Metrics {
             usage: UsageMetrics::make(registry)?,
             traffic: TrafficMetrics::make(registry)?,
             steps: StepMetrics::make(registry)?,
+            log: LogMetrics::make(registry)?,
         })
     }
 

@@ -39,12 +39,14 @@ use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
 };
 
 use crate::{
     assertion::{AssertionError, Signer},
-    config::{BaseUrl, Config, Listener, ProductConfig},
+    audit::Audit,
+    config::{BaseUrl, Config, Listener, ProductConfig, decision_log::To},
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
     doors::{
         Doors,
@@ -159,6 +161,8 @@ pub enum OpenError {
     Upstream(#[from] UpstreamError),
     #[error("`[proxy.assertion]`: {0}")]
     Assertion(#[from] AssertionError),
+    #[error("`log.decisions.path`: {0}")]
+    DecisionLog(io::Error),
     #[error("product `{0}` wants assertions; name their key in `[proxy.assertion]`")]
     NoAssertion(String),
 }
@@ -234,6 +238,7 @@ pub struct Server {
     stores: Arc<Stores>,
     opened: Opened,
     usage: Arc<Usage>,
+    audit: Audit,
 }
 
 impl Server {
@@ -241,7 +246,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When a file of TLS cannot be used.
+    /// When a file of TLS cannot be used, or that of decisions not opened.
     pub fn new(
         config: Config,
         products: Vec<ProductConfig>,
@@ -255,8 +260,11 @@ impl Server {
         let live = live.bounded(config.max_staleness);
         let policies = Arc::new(Policies::new(metrics.clone()));
         let usage = Arc::new(Usage::new(metrics.clone()));
+        let audit = Audit::open(&config.decision_log, metrics.log.clone());
+        let audit = audit.map_err(OpenError::DecisionLog)?;
         let (report, stores) = Default::default();
-        Ok(Self { config, live: Arc::new(live), metrics, policies, report, stores, opened, usage })
+        let live = Arc::new(live);
+        Ok(Self { config, live, metrics, policies, report, stores, opened, usage, audit })
     }
 
     /// The same, with plain Cedar stores beside the products.
@@ -301,7 +309,7 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, report, stores, opened, usage } = self;
+        let Self { config, live, metrics, policies, report, stores, opened, usage, audit } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -332,7 +340,11 @@ impl Server {
             metrics: metrics.clone(),
             policies,
             usage,
+            audit,
         });
+        if config.decision_log.to() == To::File {
+            pass_over_hangup()?;
+        }
         let (mut ready, mut stopped) = (live.ready(), shutdown.clone());
         tokio::select! {
             _ = ready.wait_for(|ready| *ready) => {}
@@ -379,8 +391,13 @@ impl Server {
             let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
             serve(listeners.ext_authz, accepting, in_flight.clone(), answer)?
         };
-        let app =
-            gateway(&config, gate, identity, Arc::clone(&opened.upstreams), in_flight.clone());
+        let app = gateway(
+            &config,
+            Arc::clone(&gate),
+            identity,
+            Arc::clone(&opened.upstreams),
+            in_flight.clone(),
+        );
         let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::Gateway));
         let max_header_bytes = config.max_header_bytes;
         let gateway =
@@ -397,6 +414,7 @@ impl Server {
         if tokio::time::timeout(grace, all_done.recv()).await.is_err() {
             tracing::warn!("requests were cut after {} s", config.shutdown_secs);
         }
+        let _ = tokio::task::spawn_blocking(move || gate.audit.flush()).await;
         follow.abort();
         Ok(())
     }
@@ -410,6 +428,14 @@ async fn look(tls: Arc<Serving>, mut shutdown: watch::Receiver<bool>) {
             () = stop(&mut shutdown) => return,
         }
     }
+}
+
+/// Go on at the signal by which those who rotate logs ask to have them opened again: a file that was
+/// moved away is found out anyway.
+fn pass_over_hangup() -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move { while hangup.recv().await.is_some() {} });
+    Ok(())
 }
 
 /// Until told to stop. A signal that can no longer come counts as one.

@@ -84,6 +84,7 @@ impl Check<'_> {
             door: self.door,
             method: "-",
             path: "-",
+            route: None,
             client: self.client,
             peer: Some(self.peer),
             request_id: self.request_id,
@@ -100,7 +101,7 @@ impl Check<'_> {
                 now: self.now,
                 several: verdict.several.as_ref(),
             };
-            audit::checked(&asked, id, told, product, &permission, &verdict.decision);
+            self.gate.audit.checked(&asked, id, told, product, &permission, &verdict.decision);
             let Decision { revision, errors, .. } = &verdict.decision;
             self.gate.policies.failed(*revision, errors);
             self.gate.usage.note(engine, bearer, verdict.permission.as_slice(), self.now);
