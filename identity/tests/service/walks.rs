@@ -442,7 +442,9 @@ async fn every_path_turns_away_the_nameless_and_the_unentitled() {
         }
         let permission = one.permission().unwrap_or_default();
         if !EVERYBODYS.contains(&permission) && !SIGNED_IN.contains(&&*name) {
-            let answer = one.call(&service, &path, &nobody, &json!({})).await;
+            // Where a permission is needed, nobody without it learns what a body should hold.
+            let body = one.permission().map_or_else(|| one.good_body(), |_| json!({}));
+            let answer = one.call(&service, &path, &nobody, &body).await;
             if one.is_own() {
                 answer.refused(400, "IDE-0013");
                 continue;
