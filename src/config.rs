@@ -25,7 +25,7 @@ use serde::{
 };
 use toml::{Table, Value};
 
-use crate::feed::Feed;
+use crate::{feed::Feed, traces::Traces};
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "postern.toml";
@@ -40,6 +40,8 @@ pub struct Config {
     pub policies: PathBuf,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go.
+    pub traces: Traces,
     /// The database.
     pub database: Database,
     /// Where guesses are counted.
@@ -75,6 +77,7 @@ impl Default for Config {
             data_dir: "./data".into(),
             policies: "./policies".into(),
             log: Log::default(),
+            traces: Traces::default(),
             database: Database::default(),
             cache: Cache::default(),
             master_key: MasterKey::default(),
@@ -369,6 +372,11 @@ const KEYS: &[(&str, Kind)] = &[
     ("log.decisions.mask_key_file", Kind::Text),
     ("log.decisions.access", Kind::Flag),
     ("log.decisions.buffer_bytes", Kind::Number),
+    ("traces.endpoint", Kind::Text),
+    ("traces.headers_file", Kind::Text),
+    ("traces.sample", Kind::Share),
+    ("traces.service_name", Kind::Text),
+    ("traces.timeout_secs", Kind::Number),
     ("database.url", Kind::Text),
     ("database.url_file", Kind::Text),
     ("database.password", Kind::Text),
@@ -495,6 +503,7 @@ impl Config {
             let file = asked.client_secret_file.as_deref();
             asked.client_secret = secret(key, asked.client_secret.as_ref(), file)?;
         }
+        config.traces.check()?;
         config.proxy.decision_log = config.log.decisions.clone();
         config.proxy.check().map_err(|what| anyhow!("configuration: {what}"))?;
         config.identity.on_error = config.decisions.errors;
@@ -784,6 +793,7 @@ mod tests {
             let key = *key;
             let value = match kind {
                 Kind::Number if key == "log.decisions.buffer_bytes" => "65536",
+                Kind::Number if key == "traces.timeout_secs" => "10",
                 Kind::Number => "2000",
                 Kind::Share => "0.5",
                 Kind::Flag => "true",
@@ -808,7 +818,12 @@ mod tests {
                 _ if key.ends_with(".trusted_proxies") || key.ends_with("_networks") => "127.0.0.1",
                 _ if key == "proxy.identity_names" => "postern, remote",
                 _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
-                _ if key == "identity.issuer" || key == "authzen.url" => "https://a",
+                _ if key == "identity.issuer"
+                    || key == "authzen.url"
+                    || key == "traces.endpoint" =>
+                {
+                    "https://a"
+                }
                 _ if key == "proxy.identity" => "http://a:4001",
                 _ if key == "decisions.errors" => "cedar",
                 _ => "a",

@@ -28,7 +28,7 @@ use crate::{
     config::{self, Config, secret},
     process::{self, Signals},
     proxy::{AUDIENCE, greet},
-    watch,
+    traces, watch,
 };
 
 /// The least that `max_staleness_secs` may be: a few times what a keep-alive takes.
@@ -163,6 +163,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     let (publisher, subscription) = feed::channel();
     let server =
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
+    let (server, exporting) = traces::begin(&config.traces, server, runtime.handle())?;
     let (live, usage) = (Arc::clone(server.live()), Arc::clone(server.usage()));
     let (follow, desk) = {
         let _on = runtime.enter();
@@ -201,6 +202,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         let end = async {
             proxy.await.context("the proxy ended badly")?.context("the proxy ended badly")?;
             reporting.end().await;
+            exporting.end().await;
             Ok(())
         };
         tokio::select! {

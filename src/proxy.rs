@@ -34,6 +34,7 @@ use crate::{
     keys::Keys,
     process::{self, Signals},
     serve::draft,
+    traces,
     watch::{self, Check, Refused, Watch},
 };
 
@@ -152,6 +153,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (products, on_error) = (config.products.clone().into(), config.proxy.on_error);
     let server =
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
+    let (server, exporting) = traces::begin(&config.traces, server, runtime.handle())?;
     let live = Arc::clone(server.live());
     // Whatever there is to check needs it compiled.
     let check: Check = Arc::new(|_| Ok(()));
@@ -189,8 +191,13 @@ pub fn run(args: &Args) -> Result<()> {
         tracing::info!("stopping");
         stop.send_replace(true);
         outcome?;
+        let end = async {
+            proxy.await.context("the proxy ended badly")?.context("the proxy ended badly")?;
+            exporting.end().await;
+            Ok(())
+        };
         tokio::select! {
-            ended = proxy => ended.context("the proxy ended badly")?.context("the proxy ended badly"),
+            ended = end => ended,
             () = signals.next() => Err(anyhow!("stopped by a second signal")),
         }
     })

@@ -39,6 +39,7 @@ use crate::{
     config::{Config, DEFAULT_FILE},
     demo,
     process::{self, Signals},
+    traces,
     watch::{self, BOOTSTRAP, Check, Refused, Watch},
 };
 
@@ -115,6 +116,7 @@ pub fn run(args: &Args) -> Result<()> {
     let products: Arc<[ProductConfig]> = config.products.clone().into();
     let proxy =
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
+    let (proxy, exporting) = traces::begin(&config.traces, proxy, proxy_runtime.handle())?;
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
     let reported = products.iter().map(|product| product.name.clone()).collect();
@@ -156,6 +158,7 @@ pub fn run(args: &Args) -> Result<()> {
             // The proxy first: what it passes on, identity still answers.
             let proxy = proxy.await;
             reporting.end().await;
+            exporting.end().await;
             stop_identity.send_replace(true);
             (proxy, identity.await)
         };

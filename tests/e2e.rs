@@ -43,6 +43,7 @@ mod sign_in; // a person signs in through somebody else's provider
 mod startup; // what stops a start, and how it is told
 mod tls; // certificates on both sides, and exchanged while it runs
 mod tokens; // forged and misused tokens
+mod traces; // from whoever asks through to the upstream, and to a collector
 mod upstreams; // several servers of a product: turns, health, limits
 mod usage; // when a permission was last used
 mod watched; // a policy file that is edited while requests come in

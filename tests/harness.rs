@@ -2,6 +2,7 @@
 
 pub mod alone;
 pub mod ca;
+pub mod collector;
 pub mod doors;
 pub mod feed;
 pub mod front;

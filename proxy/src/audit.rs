@@ -26,7 +26,7 @@
 //! | `asker` | who asked, where that is not `principal` |
 //! | `about` | whom it was asked about, as it was put, where that is not the bearer: denied |
 //! | `store`, `action`, `resource`, `context`, `entities` | of a question to a plain Cedar store: which one, and with `principal` what it was asked, in Cedar's terms; `context` and what was told of `entities` in Cedar's JSON, unless they are large and `cut` |
-//! | `request_id`, `micros` | the request's name, and how long the decision took |
+//! | `request_id`, `trace_id`, `micros` | the request's name, the trace that it is part of, and how long the decision took |
 
 mod entry;
 mod line;
@@ -48,7 +48,7 @@ use policy::{
 use uuid::Uuid;
 
 use self::{
-    entry::{Entry, Spaced, brought, path},
+    entry::{Entry, Spaced, brought, path, traced},
     line::Line,
     mask::{Entity, Mask, Shown},
     sink::{Output, Rotated, Sink},
@@ -59,6 +59,7 @@ use crate::{
     config::decision_log::{DecisionLog, To},
     metrics::LogMetrics,
     refusal::{Refusal, Why},
+    trace,
 };
 
 /// The name of one decision, on the answer and in the log. Ordered by time (UUID version 7).
@@ -339,13 +340,15 @@ impl Audit {
         store: &str,
         put: Option<&Put>,
         decision: &Decision,
-        reason: Option<&str>,
+        reason: Option<&'static str>,
     ) {
         let allowed = decision.allowed();
+        let verdict = if allowed { "allow" } else { "deny" };
+        trace::decided(id, asked.door, None, verdict, reason);
         let message = if allowed { "allowed" } else { "denied" };
         let kept = !allowed || !decision.errors.is_empty();
         self.write((DECISION, message), kept, Some(id), |line, mask| {
-            line.text("verdict", if allowed { "allow" } else { "deny" });
+            line.text("verdict", verdict);
             line.text("door", asked.door);
             line.some("reason", reason);
             line.shown("id", id);
@@ -402,11 +405,14 @@ impl Audit {
                 line.shown("client", Shown(mask, client));
             }
             line.text("request_id", answered.request_id);
+            traced(line);
             line.number("micros", micros(answered.took));
         });
     }
 
     fn record(&self, asked: &Asked<'_>, entry: &Entry<'_>) {
+        let reason = entry.why.map(Why::word);
+        trace::decided(entry.id, asked.door, entry.product, entry.verdict, reason);
         let errors = entry.decision.is_some_and(|decision| !decision.errors.is_empty());
         let kept = errors || matches!(entry.verdict, "deny" | "monitored");
         self.write((DECISION, entry.message), kept, Some(entry.id), |line, mask| {

@@ -24,6 +24,7 @@ use crate::{
     policies::Policies,
     refusal::{Refusal, Why},
     route::Target,
+    trace::Tracer,
     usage::Usage,
 };
 
@@ -62,6 +63,8 @@ pub struct Gate {
     pub policies: Arc<Policies>,
     pub usage: Arc<Usage>,
     pub audit: Audit,
+    /// Who traces requests, if somebody does.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Gate {

@@ -33,6 +33,7 @@ use crate::{
     rates::{Asker, TooOften},
     refusal::{Refusal, Why},
     request_id,
+    trace::{self, Here, Outgoing},
     upstreams::{Endpoint, Pool, Upstreams},
 };
 
@@ -67,6 +68,9 @@ pub struct Ctx {
     upstream_took: Option<Duration>,
     /// The name of what was decided, whichever way.
     decision: Option<DecisionId>,
+    /// Its place in a trace, and that of the request to the upstream.
+    here: Option<Here>,
+    outgoing: Option<Outgoing>,
     /// How much of the body has come, in bytes.
     body_bytes: u64,
     request_id: String,
@@ -75,6 +79,47 @@ pub struct Ctx {
     host: String,
     scheme: &'static str,
     _in_flight: mpsc::Sender<()>,
+}
+
+impl Ctx {
+    /// The upstream's part of the trace hangs on ours, where that is told; else it gets what came.
+    fn trace_on(&mut self, upstream: &mut RequestHeader) -> Result<()> {
+        let Some(here) = self.here.as_ref().filter(|here| here.is_sampled()) else { return Ok(()) };
+        if self.outgoing.is_none() {
+            self.outgoing = here.outgoing();
+        }
+        let Some(outgoing) = &self.outgoing else { return Ok(()) };
+        let (parent, state) = here.told_on(outgoing);
+        for (name, value) in [(trace::PARENT, parent), (trace::STATE, state)] {
+            match value {
+                Some(value) => upstream.insert_header(name, value)?,
+                None => {
+                    upstream.remove_header(&name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The request is over.
+    fn end_trace(&self, session: &Session) {
+        let Some(here) = &self.here else { return };
+        let request = session.req_header();
+        let method = request.method.as_str();
+        let status = session.response_written().map(|response| response.status.as_u16());
+        if let Some(outgoing) = &self.outgoing {
+            let server = self.tried.last().map(|endpoint| endpoint.address);
+            // What we say in the upstream's place is no answer of it.
+            let status = status.filter(|_| self.upstream_took.is_some());
+            here.end_outgoing(
+                outgoing,
+                &trace::Sent { method, server, tries: self.tried.len(), status },
+            );
+        }
+        let route = self.permit.as_ref().and_then(|permit| permit.target().route.as_deref());
+        let (scheme, path) = (self.scheme, request.uri.path());
+        here.end(&trace::Received { method, scheme, path, route, status });
+    }
 }
 
 #[async_trait]
@@ -92,6 +137,8 @@ impl ProxyHttp for Gateway {
             sent: None,
             upstream_took: None,
             decision: None,
+            here: None,
+            outgoing: None,
             body_bytes: 0,
             request_id: String::new(),
             client: None,
@@ -107,6 +154,7 @@ impl ProxyHttp for Gateway {
         let trusted = peer.is_some_and(|peer| self.gate.trusted.holds(peer));
         let request = session.req_header();
         ctx.request_id = request_id::of(&request.headers);
+        ctx.here = Here::of(self.gate.tracer.as_ref(), &request.headers);
         if request_id::header_bytes(&request.headers) > self.max_header_bytes {
             let message = "The request's headers are too large.";
             return self.end(session, ctx, answer::error(answer::HEADERS_TOO_LARGE, message)).await;
@@ -130,9 +178,9 @@ impl ProxyHttp for Gateway {
             Ok((host, target)) => {
                 host.clone_into(&mut ctx.host);
                 self.gate.ask_ahead(&request.headers).await;
-                self.admit(request, host, target, ctx)
+                Here::within(ctx.here.as_ref(), || self.admit(request, host, target, ctx))
             }
-            Err(why) => Err(self.unreadable(ctx, why)),
+            Err(why) => Err(Here::within(ctx.here.as_ref(), || self.unreadable(ctx, why))),
         };
         // Whoever does not read the answer gives its place to somebody else.
         session.as_downstream_mut().set_write_timeout(Some(READ_TIME));
@@ -244,6 +292,7 @@ impl ProxyHttp for Gateway {
             upstream.insert_header(name.clone(), value.clone())?;
         }
         upstream.insert_header(forward::REQUEST, &ctx.request_id)?;
+        ctx.trace_on(upstream)?;
         Self::tell_forwarded(session, upstream, ctx, trusted)
     }
 
@@ -286,8 +335,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        ctx.end_trace(session);
         if self.gate.audit.has_access() {
-            self.answered(session, ctx);
+            Here::within(ctx.here.as_ref(), || self.answered(session, ctx));
         }
         let _ = PHASE.try_with(|phase| phase.waiting());
     }

@@ -32,6 +32,7 @@ mod route;
 pub mod server;
 pub mod sync;
 mod tls;
+pub mod trace;
 mod upgrade;
 pub mod upstreams;
 pub mod usage;

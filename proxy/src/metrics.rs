@@ -10,7 +10,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::{authorize::Permit, refusal::Refusal};
+use crate::{authorize::Permit, refusal::Refusal, trace};
 
 /// The proxy's metrics.
 #[derive(Debug, Clone)]
@@ -52,6 +52,37 @@ pub struct Metrics {
     pub steps: StepMetrics,
     /// The decision log.
     pub log: LogMetrics,
+    /// Spans on their way to a collector.
+    pub traces: TraceMetrics,
+}
+
+/// What is counted of spans.
+#[derive(Debug, Clone)]
+pub struct TraceMetrics {
+    /// Those that a collector took.
+    pub exported: IntCounter,
+    dropped: IntCounterVec,
+}
+
+impl TraceMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_spans_{name}"), help);
+        let exported =
+            IntCounter::with_opts(opts("exported_total", "Spans that the collector took."))?;
+        let dropped = IntCounterVec::new(
+            opts("dropped_total", "Spans that were not exported, by why: full, failed."),
+            &["why"],
+        )?;
+        registry.register(Box::new(exported.clone()))?;
+        registry.register(Box::new(dropped.clone()))?;
+        Ok(Self { exported, dropped })
+    }
+
+    /// Spans that were not exported: there was no room for them (`full`), or the collector did not
+    /// take them (`failed`).
+    pub fn dropped(&self, why: &str) -> IntCounter {
+        self.dropped.with_label_values(&[why])
+    }
 }
 
 /// What is counted of the decision log.
@@ -131,31 +162,38 @@ impl StepMetrics {
         self.tokens.with_label_values(&[outcome])
     }
 
-    /// Measure the steps of one decision of sixteen.
+    /// Measure the steps of one decision of sixteen, and of one that is traced.
     pub fn measured(&self) -> Laps<'_> {
         thread_local! {
             static TURN: Cell<u8> = const { Cell::new(0) };
         }
         let turn = TURN.with(|turn| turn.replace(turn.get().wrapping_add(1)));
-        let since = turn.is_multiple_of(16).then(Instant::now);
-        Laps { took: &self.took, since: Cell::new(since) }
+        let (counted, traced) = (turn.is_multiple_of(16), trace::is_sampled());
+        let since = (counted || traced).then(Instant::now);
+        Laps { took: counted.then_some(&self.took), traced, since: Cell::new(since) }
     }
 }
 
 /// The steps of a decision, one after the other.
 #[derive(Debug)]
 pub struct Laps<'a> {
-    took: &'a HistogramVec,
+    took: Option<&'a HistogramVec>,
+    traced: bool,
     /// When the step that is under way began; `None` when nothing is measured.
     since: Cell<Option<Instant>>,
 }
 
 impl Laps<'_> {
     /// That step is done, and the next begins.
-    pub fn done(&self, step: &str) {
+    pub fn done(&self, step: &'static str) {
         let Some(since) = self.since.get() else { return };
         let now = Instant::now();
-        self.took.with_label_values(&[step]).observe((now - since).as_secs_f64());
+        if let Some(took) = self.took {
+            took.with_label_values(&[step]).observe((now - since).as_secs_f64());
+        }
+        if self.traced {
+            trace::step(step, since, now);
+        }
         self.since.set(Some(now));
     }
 }
@@ -398,6 +436,7 @@ impl Metrics {
             traffic: TrafficMetrics::make(registry)?,
             steps: StepMetrics::make(registry)?,
             log: LogMetrics::make(registry)?,
+            traces: TraceMetrics::make(registry)?,
         })
     }
 

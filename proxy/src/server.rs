@@ -46,7 +46,10 @@ use tokio::{
 use crate::{
     assertion::{AssertionError, Signer},
     audit::Audit,
-    config::{BaseUrl, Config, Listener, ProductConfig, decision_log::To},
+    config::{
+        BaseUrl, Config, Listener, ProductConfig,
+        decision_log::{Masked, To},
+    },
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
     doors::{
         Doors,
@@ -66,6 +69,7 @@ use crate::{
     relay::Relay,
     sync::{self, report::Report},
     tls::{Serving, TlsError, Wire},
+    trace::{Span, Tracer},
     upstreams::{UpstreamError, Upstreams},
     usage::Usage,
 };
@@ -239,6 +243,7 @@ pub struct Server {
     opened: Opened,
     usage: Arc<Usage>,
     audit: Audit,
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl Server {
@@ -264,13 +269,24 @@ impl Server {
         let audit = audit.map_err(OpenError::DecisionLog)?;
         let (report, stores) = Default::default();
         let live = Arc::new(live);
-        Ok(Self { config, live, metrics, policies, report, stores, opened, usage, audit })
+        let tracer = None;
+        Ok(Self { config, live, metrics, policies, report, stores, opened, usage, audit, tracer })
     }
 
     /// The same, with plain Cedar stores beside the products.
     #[must_use]
     pub fn with_stores(self, stores: Arc<Stores>) -> Self {
         Self { stores, ..self }
+    }
+
+    /// The same, with requests traced: that share of those that no trace names, and of others as their
+    /// traces say. Where it ends, there are the spans that have ended.
+    #[must_use]
+    pub fn traced(self, share: f64) -> (Self, mpsc::Receiver<Span>) {
+        let paths = !self.config.decision_log.mask.contains(&Masked::Parameters);
+        let dropped = self.metrics.traces.dropped("full");
+        let (tracer, ended) = Tracer::new(share, paths, dropped);
+        (Self { tracer: Some(Arc::new(tracer)), ..self }, ended)
     }
 
     /// Where whoever watches the policy folder tells of it.
@@ -309,7 +325,8 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, report, stores, opened, usage, audit } = self;
+        let Self { config, live, metrics, policies, report, stores, opened, usage, audit, tracer } =
+            self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -328,11 +345,7 @@ impl Server {
                 policies: Arc::clone(&policies),
                 report,
             };
-            let answer = move |_, request| {
-                let response = seen.answer(&request).map(Full::new);
-                async move { response }
-            };
-            serve(listeners.health, accepting.with_slots(OPERATORS), in_flight.clone(), answer)?
+            serve_operators(listeners.health, &accepting, in_flight.clone(), seen)?
         };
         let gate = Arc::new(Gate {
             live: Arc::clone(&live),
@@ -341,6 +354,7 @@ impl Server {
             policies,
             usage,
             audit,
+            tracer,
         });
         if config.decision_log.to() == To::File {
             pass_over_hangup()?;
@@ -377,27 +391,13 @@ impl Server {
         let at_doors = accepting.with_slots(slots).with_tls(tls_on(Listener::Doors));
         let doors = serve(listeners.doors, at_doors, in_flight.clone(), answer)?;
         let ext_authz = {
-            let max_header_bytes = config.max_header_bytes;
-            let door = ExtAuthz {
-                gate: Arc::clone(&gate),
-                identity: Arc::clone(&identity),
-                max_header_bytes,
-            };
-            let door = Arc::new(door);
-            let answer = move |peer, request| {
-                let door = Arc::clone(&door);
-                async move { door.answer(peer, request).await }
-            };
+            let (gate, identity) = (Arc::clone(&gate), Arc::clone(&identity));
+            let door = ExtAuthz { gate, identity, max_header_bytes: config.max_header_bytes };
             let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
-            serve(listeners.ext_authz, accepting, in_flight.clone(), answer)?
+            serve_ext_authz(listeners.ext_authz, accepting, in_flight.clone(), door)?
         };
-        let app = gateway(
-            &config,
-            Arc::clone(&gate),
-            identity,
-            Arc::clone(&opened.upstreams),
-            in_flight.clone(),
-        );
+        let upstreams = Arc::clone(&opened.upstreams);
+        let app = gateway(&config, Arc::clone(&gate), identity, upstreams, in_flight.clone());
         let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::Gateway));
         let max_header_bytes = config.max_header_bytes;
         let gateway =
@@ -596,6 +596,35 @@ where
             }
         }
     })))
+}
+
+/// Serve the operators' listener.
+fn serve_operators(
+    listener: std::net::TcpListener,
+    accepting: &Accepting,
+    in_flight: mpsc::Sender<()>,
+    seen: Operators,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    let answer = move |_, request| {
+        let response = seen.answer(&request).map(Full::new);
+        async move { response }
+    };
+    serve(listener, accepting.with_slots(OPERATORS), in_flight, answer)
+}
+
+/// Serve a listener with Envoy's door.
+fn serve_ext_authz(
+    listener: std::net::TcpListener,
+    accepting: Accepting,
+    in_flight: mpsc::Sender<()>,
+    door: ExtAuthz,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    let door = Arc::new(door);
+    let answer = move |peer, request| {
+        let door = Arc::clone(&door);
+        async move { door.answer(peer, request).await }
+    };
+    serve(listener, accepting, in_flight, answer)
 }
 
 /// Serve a listener with the gateway.

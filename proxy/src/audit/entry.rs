@@ -17,7 +17,7 @@ use super::{
     mask::{About, Mask, Shown, Value},
     micros,
 };
-use crate::refusal::Why;
+use crate::{refusal::Why, trace};
 
 /// What a question brings along is kept in its record up to this many bytes.
 const MOST_BROUGHT: usize = 8 * 1024;
@@ -34,6 +34,13 @@ impl<T: fmt::Display> fmt::Display for Spaced<'_, T> {
             item.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+/// The trace that the request is part of, if it is part of one.
+pub fn traced(line: &mut Line<'_>) {
+    if let Some(id) = trace::id() {
+        line.shown("trace_id", id);
     }
 }
 
@@ -70,6 +77,7 @@ impl Asked<'_> {
             line.shown("about", About(mask, about));
         }
         line.text("request_id", self.request_id);
+        traced(line);
         line.number("micros", micros(self.took));
     }
 }

@@ -155,7 +155,7 @@ mod tests {
             line.end();
             let read: Value = serde_json::from_slice(&whole).unwrap();
             prop_assert_eq!(&read["shown"], &json!(format!("{text}{text}")));
-            prop_assert_eq!(whole.iter().filter(|byte| **byte == b'\n').count(), 1);
+            prop_assert_eq!(str::from_utf8(&whole).unwrap().lines().count(), 1);
         }
 
         #[test]

@@ -13,7 +13,7 @@ const LEAST_KEY: usize = 16;
 #[serde(deny_unknown_fields, default)]
 pub struct DecisionLog {
     /// Where they are written. Default: `file` where a path is given, else `stdout`.
-    to: Option<To>,
+    pub to: Option<To>,
     /// The file. One that is moved away is followed by another of its name.
     pub path: Option<PathBuf>,
     /// The share of what was let through that is written, 0 to 1. What was denied always is.
