@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{
     Postern,
@@ -106,7 +106,8 @@ async fn a_trace_goes_through_from_the_caller_to_the_upstream() {
         let method = if door == "nginx" { Method::GET } else { Method::POST };
         let request = postern.request(method.clone(), postern.doors, path).bearer_auth(&admin);
         let request = request.header("x-original-method", "GET").header("x-original-uri", PATH);
-        let request = request.body(r#"{"resource":"accounts","action":"get","product":"midaz"}"#);
+        let question = json!({"resource": "accounts", "action": "get", "product": "midaz"});
+        let request = request.json(&question);
         let request = request.header("traceparent", parent("01").replace(TRACE, trace));
         assert_eq!(request.send().await.unwrap().status(), 200, "{door}");
         let spans = collector.trace(trace, if door == "nginx" { 4 } else { 1 }).await;
