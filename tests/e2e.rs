@@ -12,6 +12,7 @@ mod authorize; // permission checks, as the products' client library asks them
 mod authzen; // the OpenID Authorization API, over products
 mod authzen_search; // its searches, page by page, and discovery
 mod authzen_store; // the same, of plain Cedar stores
+mod browsers; // people who are sent to sign in, and come back
 mod clients; // other people's OAuth clients, and a tester that reads the API's description
 mod database; // everything on PostgreSQL, and PostgreSQL gone
 mod decision_log; // where decisions are written, and what is left out of them

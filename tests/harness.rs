@@ -1,6 +1,7 @@
 //! A whole Postern on free ports, with a small company in it.
 
 pub mod alone;
+pub mod browser;
 pub mod ca;
 pub mod collector;
 pub mod doors;

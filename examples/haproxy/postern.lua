@@ -12,8 +12,14 @@ local SENT_ON = {
     "x-postern-groups", "x-postern-client", "x-postern-decision-id",
 }
 local TOLD = {
-    "www-authenticate", "content-type", "cache-control", "x-request-id",
+    "www-authenticate", "content-type", "cache-control", "x-request-id", "location",
     "x-postern-decision-id", "x-postern-deny-reason",
+}
+-- What tells a person's browser from a program, and a session of the former: for products that people
+-- sign in to (docs/browsers.md).
+local BROWSERS = {
+    "cookie", "accept", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest",
+    "x-requested-with", "sec-websocket-key",
 }
 -- Milliseconds.
 local PATIENCE = 5000
@@ -73,6 +79,9 @@ local function ask(txn, address)
         ["x-request-id"] = values(received, "x-request-id"),
         ["traceparent"] = values(received, "traceparent"),
     }
+    for _, name in ipairs(BROWSERS) do
+        question[name] = values(received, name)
+    end
     for name, list in pairs(question) do
         if #list == 0 then
             question[name] = nil
@@ -87,10 +96,17 @@ local function ask(txn, address)
                 txn.http:req_add_header(name, value)
             end
         end
+        -- All cookies but the session, where there is one: that is not the product's business.
+        local cookies = values(answer.headers, "cookie")[1]
+        if cookies == "" then
+            txn.http:req_del_header("cookie")
+        elseif cookies then
+            txn.http:req_set_header("cookie", cookies)
+        end
         txn.http:req_set_header("x-forwarded-for", txn.sf:src())
         txn.http:req_set_header("x-forwarded-proto", scheme)
         txn:set_var("txn.postern_permit", true)
-    elseif status == 401 or status == 403 then
+    elseif status == 302 or status == 401 or status == 403 then
         turn_away(txn, status, answer.headers, answer.body or "")
     else
         txn:Warning("postern could not be asked: " .. tostring(status))

@@ -230,7 +230,7 @@ fn named(
 
 /// Permissions, as in `midaz/accounts:get`. Stars are refused: what a later release of a product adds is
 /// not given by whoever gave the rest today.
-fn powers(app: &App, names: &[String]) -> Result<BTreeSet<Power>, Error> {
+pub fn powers(app: &App, names: &[String]) -> Result<BTreeSet<Power>, Error> {
     if names.len() > MOST_PERMISSIONS {
         return Err(Error::rule("permissions", format!("there are at most {MOST_PERMISSIONS}")));
     }

@@ -100,6 +100,11 @@ pub async fn get(app: &App, by: &Admin, id: &AppId) -> Result<Shown, Error> {
     reveal(app, by, vec![found]).await?.pop().ok_or(Error::NoSuchApplication)
 }
 
+/// What an application registers that says nothing of itself: it acts for itself.
+pub fn machine() -> Registration {
+    Registration { grant_types: vec![GrantType::ClientCredentials], ..Registration::default() }
+}
+
 /// Make an application. It will hold the roles of its product, which may permit no more than the
 /// caller may do. This is the time its secret is shown.
 pub async fn create(
@@ -109,9 +114,7 @@ pub async fn create(
     description: String,
     asked: Asked,
 ) -> Result<Shown, Error> {
-    let machine =
-        Registration { grant_types: vec![GrantType::ClientCredentials], ..Registration::default() };
-    let registration = asked.onto(machine, &app.config)?;
+    let registration = asked.onto(machine(), &app.config)?;
     named(app, &name, &registration)?;
     let credentials = Credentials::make()?;
     let public = registration.public;
@@ -212,7 +215,7 @@ pub async fn change(
 
 /// Check a name. An application that acts for itself is made for a product, whose name it has; one
 /// that people sign in through holds nothing by itself, and is called what they know it by.
-fn named(app: &App, name: &str, registration: &Registration) -> Result<(), Error> {
+pub fn named(app: &App, name: &str, registration: &Registration) -> Result<(), Error> {
     let may = |grant| registration.grant_types.contains(&grant);
     let names = product_names(app);
     let own = may(GrantType::AuthorizationCode) && !may(GrantType::ClientCredentials);

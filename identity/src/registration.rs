@@ -15,7 +15,7 @@ const MOST: usize = 20;
 const LONGEST: usize = 1024;
 
 /// What is to be registered; what is `None` stays as it is.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Asked {
     pub grant_types: Option<Vec<String>>,
     pub redirect_uris: Option<Vec<String>>,

@@ -40,7 +40,7 @@ pub async fn patch(app: &App, by: &Admin, patch: Map<String, Value>) -> Result<S
 }
 
 /// What the settings are with these members in the place of theirs.
-fn merged(before: &Settings, patch: Map<String, Value>) -> Result<Settings, BodyFault> {
+pub fn merged(before: &Settings, patch: Map<String, Value>) -> Result<Settings, BodyFault> {
     let fault = |_| BodyFault::Unreadable("the settings cannot be put together".to_owned());
     let mut whole = serde_json::to_value(before).map_err(fault)?;
     let (mut unknown, mut wrong) = (Vec::new(), Vec::new());

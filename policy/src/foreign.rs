@@ -90,6 +90,11 @@ impl<'a> Unverified<'a> {
     pub fn issuer(&self) -> Option<&str> {
         text(&self.claims, "iss")
     }
+
+    /// What it says, for whoever has it from the issuer's own hand.
+    pub fn into_claims(self) -> Map<String, Value> {
+        self.claims
+    }
 }
 
 impl Rules {
@@ -162,6 +167,21 @@ impl Rules {
         }
         self.check_required(answer)?;
         self.caller(answer, not_before, expires_at.unwrap_or(until).min(until))
+    }
+
+    /// Whether an ID token is this issuer's and in its time (OpenID Connect Core, section 2). Whom it is
+    /// for, and of which sign-in, its reader knows.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not hold.
+    pub fn check_id(&self, claims: &Map<String, Value>, now: u64) -> Result<(), TokenError> {
+        if text(claims, "iss") != Some(&*self.issuer) {
+            return Err(TokenError::Issuer);
+        }
+        let until = number(claims, "exp")?.ok_or(TokenError::Claims)?;
+        let from = number(claims, "iat")?.ok_or(TokenError::Claims)?;
+        self.in_time(from, Some(until), now)
     }
 
     /// An id of the issuer's, told apart from everybody else's.

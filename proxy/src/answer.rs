@@ -32,6 +32,9 @@ pub const BAD_METHOD: Code = Code("PST-0005", "Method Not Allowed", StatusCode::
 pub const BAD_GATEWAY: Code = Code("PST-0006", "Bad Gateway", StatusCode::BAD_GATEWAY);
 pub const GATEWAY_TIMEOUT: Code = Code("PST-0007", "Gateway Timeout", StatusCode::GATEWAY_TIMEOUT);
 
+/// A browser asked on behalf of another site.
+pub const CROSS_SITE: Code = Code("PST-0020", "Cross-Site Request", StatusCode::FORBIDDEN);
+
 pub const TOO_OFTEN: Code = Code("PST-0009", "Too Many Requests", StatusCode::TOO_MANY_REQUESTS);
 pub const NO_IDENTITY: Code = Code("PST-0008", "No Identity Service", StatusCode::NOT_IMPLEMENTED);
 
@@ -72,6 +75,7 @@ pub fn code(why: &Why) -> Code {
         Class::BadRequest => BAD_REQUEST,
         Class::Unauthenticated if *why == Why::NoToken => TOKEN_MISSING,
         Class::Unauthenticated => INVALID_TOKEN,
+        Class::Forbidden if *why == Why::CrossSite => CROSS_SITE,
         Class::Forbidden => FORBIDDEN,
         Class::Unavailable => UNAVAILABLE,
     }
@@ -80,6 +84,9 @@ pub fn code(why: &Why) -> Code {
 /// A refusal as an answer that carries everything a caller may know.
 pub fn refusal(refusal: &Refusal) -> Response<Bytes> {
     let why = &refusal.why;
+    if let Some(response) = sent_to_sign_in(refusal) {
+        return response;
+    }
     let mut response = error(code(why), &refusal.sentence());
     let headers = response.headers_mut();
     if let Some(challenge) = why.challenge() {
@@ -91,4 +98,20 @@ pub fn refusal(refusal: &Refusal) -> Response<Bytes> {
         headers.insert(forward::DECISION, id);
     }
     response
+}
+
+/// The answer to somebody's browser, who may sign in.
+pub fn sent_to_sign_in(refusal: &Refusal) -> Option<Response<Bytes>> {
+    let location = HeaderValue::try_from(refusal.sign_in.as_ref()?).ok()?;
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::FOUND;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(id) = refusal.named()
+        && let Ok(id) = HeaderValue::from_str(&id.to_string())
+    {
+        headers.insert(forward::DECISION, id);
+    }
+    Some(response)
 }

@@ -5,6 +5,7 @@
 mod authzen;
 pub mod decision_log;
 pub mod issuer;
+pub mod sign_in;
 pub mod upstream;
 
 use std::{
@@ -54,6 +55,8 @@ pub struct Config {
     pub valkey: Option<SecretString>,
     /// How products are told who asks so that they can verify it. Default: not at all.
     pub assertion: Option<Assertion>,
+    /// What seals the sessions of browsers, where people sign in to some product. Default: nothing.
+    pub sign_in: sign_in::Sealing,
     /// TLS for clients. Default: none; whoever stands before it speaks it.
     pub tls: Option<Tls>,
     /// How many verified tokens are remembered. Default: 100000.
@@ -110,6 +113,7 @@ impl Default for Config {
             shared_rates: false,
             valkey: None,
             assertion: None,
+            sign_in: sign_in::Sealing::default(),
             tls: None,
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
@@ -290,6 +294,9 @@ pub struct ProductConfig {
     /// Whether it gets `X-Postern-Assertion`. Default: false.
     #[serde(default)]
     pub assertion: bool,
+    /// How people with browsers sign in to it. Default: they do not.
+    #[serde(default)]
+    pub sign_in: Option<sign_in::SignIn>,
 }
 
 impl ProductConfig {
@@ -312,6 +319,7 @@ impl ProductConfig {
             h2c: false,
             reasons: Reasons::Full,
             assertion: false,
+            sign_in: None,
         }
     }
 }

@@ -29,7 +29,8 @@ use crate::{
     gate::Gate,
     health,
     relay::Relay,
-    request_id,
+    request_id, sign_in,
+    sign_in::desk::{Desk, Visit},
     trace::{Here, Received},
 };
 use forwarded::Heard;
@@ -85,7 +86,8 @@ pub struct Doors {
     /// Whose paths are doors, too.
     pub aliases: Vec<Alias>,
     pub authzen: authzen::Door,
-    pub relay: Relay,
+    pub relay: Arc<Relay>,
+    pub desk: Arc<Desk>,
     pub max_body_bytes: usize,
     pub max_header_bytes: usize,
 }
@@ -146,6 +148,9 @@ impl Doors {
             let message = "The request's headers are too large.";
             return own::error(own::HEADERS_TOO_LARGE, message);
         }
+        if path.starts_with(sign_in::BELOW) {
+            return self.visit(peer, request, id).await;
+        }
         let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&path);
         if let Some(answer) = self.authzen.metadata(path, request.method()) {
             return answer;
@@ -181,6 +186,32 @@ impl Doors {
             }
             _ => own::error(own::NOT_FOUND, "There is nothing at this path."),
         }
+    }
+
+    /// Somebody's browser, on its way to sign in: the server in front passes on what is below
+    /// [`sign_in::BELOW`], as it came.
+    async fn visit(&self, peer: IpAddr, request: Request<Incoming>, id: &str) -> Response<Bytes> {
+        let none = || own::error(own::NOT_FOUND, "Nobody signs in here.");
+        // Nothing that is asked here has a body.
+        let (parts, _) = request.into_parts();
+        let (headers, uri) = (&parts.headers, &parts.uri);
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let sent = hosts.next().map(HeaderValue::to_str).transpose().ok().flatten();
+        let named = uri.authority().map(http::uri::Authority::as_str);
+        let host = match (sent, hosts.next()) {
+            (_, Some(_)) => return own::error(own::BAD_REQUEST, "There is more than one `Host`."),
+            (sent, None) => sent.or(named).unwrap_or_default(),
+        };
+        let visit = Visit {
+            host,
+            method: parts.method.as_str(),
+            path: uri.path(),
+            query: uri.query().unwrap_or_default(),
+            headers,
+            client: self.gate.trusted.client(peer, headers),
+            request_id: id,
+        };
+        self.desk.answer(visit).await.unwrap_or_else(none)
     }
 
     async fn pass(
@@ -298,6 +329,7 @@ mod tests {
             usage: Arc::new(Usage::new(metrics)),
             audit: Audit::silent(),
             tracer: None,
+            sign_ins: Arc::default(),
         }
     }
 

@@ -22,8 +22,9 @@ use crate::{
     metrics::Metrics,
     peer::Trusted,
     policies::Policies,
-    refusal::{Refusal, Why},
+    refusal::{Class, Refusal, Why},
     route::Target,
+    sign_in::{Session, SignIns},
     trace::Tracer,
     usage::Usage,
 };
@@ -51,6 +52,8 @@ pub struct Ask<'a> {
     pub client: Option<IpAddr>,
     /// The headers that may hold a credential.
     pub headers: &'a HeaderMap,
+    /// The session of its browser, where the door has renewed it.
+    pub session: Option<&'a Session>,
     pub request_id: &'a str,
 }
 
@@ -62,6 +65,7 @@ pub struct Gate {
     pub metrics: Metrics,
     pub policies: Arc<Policies>,
     pub usage: Arc<Usage>,
+    pub sign_ins: Arc<SignIns>,
     pub audit: Audit,
     /// Who traces requests, if somebody does.
     pub tracer: Option<Arc<Tracer>>,
@@ -105,7 +109,9 @@ impl Gate {
             }
             Err(why) => {
                 let revision = current.map_or(Revision(0), |c| c.engine.revision());
-                Err(self.refuse(&asked, why, id, revision, seen.product))
+                let sign_in = self.offer(ask, &why, &seen);
+                let refusal = self.refuse(&asked, why, id, revision, seen.product.clone());
+                Err(Refusal { sign_in, ..refusal })
             }
         }
     }
@@ -121,10 +127,17 @@ impl Gate {
         let laps = self.metrics.steps.measured();
         let target = Self::route(ask, in_force, seen)?;
         laps.done("route");
+        let (host, product) =
+            (seen.host.as_deref().unwrap_or(""), Arc::clone(&target.product.name));
         let now = clock::now();
         let circumstances = Circumstances { id, client: ask.client, now };
         let verdict = authorize(&in_force.engine, target, circumstances, || {
-            let authorization = credential(ask.headers)?;
+            let sent = credential(ask.headers)?;
+            let session = match sent {
+                None => self.sign_ins.credential(ask, (host, &product), now)?,
+                Some(_) => None,
+            };
+            let authorization = sent.or(session.as_deref());
             let bearer = authenticate::bearer(in_force, &self.live.changes, authorization, now);
             laps.done("authenticate");
             bearer
@@ -138,10 +151,11 @@ impl Gate {
         let host =
             canonical::host(ask.scheme, ask.host).ok_or(Why::NotCanonical(NotCanonical::Host))?;
         let canonical = canonical::target(ask.target).map_err(Why::NotCanonical)?;
+        let host = &*seen.host.insert(host);
         seen.path = Some(canonical.path.text().to_owned());
         let target = match ask.find {
-            Find::Gateway => in_force.routes.at_gateway(&host, method, canonical.path)?,
-            Find::Door(name) => in_force.routes.at_door(name, &host, method, canonical.path)?,
+            Find::Gateway => in_force.routes.at_gateway(host, method, canonical.path)?,
+            Find::Door(name) => in_force.routes.at_door(name, host, method, canonical.path)?,
         };
         seen.product = Some(target.product.name.to_string());
         seen.route.clone_from(&target.route);
@@ -151,9 +165,34 @@ impl Gate {
     /// Ask about the bearer's token where only its issuer can say whose it is. A door does so before
     /// it puts a question; one that does not has such tokens refused.
     pub async fn ask_ahead(&self, headers: &HeaderMap) {
-        if let Ok(authorization) = credential(headers) {
-            authenticate::ask_ahead(self.live.issuers(), authorization, clock::now()).await;
+        let issuers = self.live.issuers();
+        let Ok(sent) = credential(headers) else { return };
+        let session = match sent {
+            None if issuers.ask() => self.sign_ins.token(headers),
+            _ => None,
+        };
+        authenticate::ask_ahead(issuers, sent.or(session.as_deref()), clock::now()).await;
+    }
+
+    /// Whose a token is that an issuer has just given for a browser.
+    ///
+    /// # Errors
+    ///
+    /// When it would open nothing here.
+    pub async fn bears(&self, token: &str) -> Result<Bearer, Why> {
+        authenticate::ask_ahead(self.live.issuers(), Some(token), clock::now()).await;
+        let in_force = self.live.current().ok_or(Why::Unavailable)?;
+        authenticate::bearer(&in_force, &self.live.changes, Some(token), clock::now())
+    }
+
+    /// Where somebody may sign in who is nobody we know.
+    fn offer(&self, ask: &Ask<'_>, why: &Why, seen: &Seen) -> Option<String> {
+        if self.sign_ins.is_empty() || why.class() != Class::Unauthenticated {
+            return None;
         }
+        let Seen { host, path, product, .. } = seen;
+        let at = (host.as_deref()?, product.as_deref()?, path.as_deref()?);
+        self.sign_ins.offer(ask, at, clock::now())
     }
 
     /// Who asks, at a door that is not about one request of a product.
@@ -196,7 +235,7 @@ impl Gate {
         product: Option<String>,
     ) -> Refusal {
         let reasons = self.live.reasons(product.as_deref());
-        let refusal = Refusal { why, id, revision, product, reasons };
+        let refusal = Refusal { why, id, revision, product, reasons, sign_in: None };
         self.metrics.refused(asked.door, &refusal, asked.took);
         self.audit.refused(asked, &refusal);
         if let Why::Denied(denial) = &refusal.why {
@@ -209,6 +248,7 @@ impl Gate {
 /// What was learnt on the way to a refusal, for its record.
 #[derive(Default)]
 struct Seen {
+    host: Option<String>,
     path: Option<String>,
     route: Option<Arc<str>>,
     product: Option<String>,

@@ -33,6 +33,10 @@ use crate::{
     rates::{Asker, TooOften},
     refusal::{Refusal, Why},
     request_id,
+    sign_in::{
+        self, Session as Signed, cookie,
+        desk::{Desk, Visit},
+    },
     trace::{self, Here, Outgoing},
     upstreams::{Endpoint, Pool, Upstreams},
 };
@@ -50,6 +54,7 @@ pub struct Gateway {
     pub gate: Arc<Gate>,
     pub identity: Arc<Identity>,
     pub upstreams: Arc<Upstreams>,
+    pub desk: Arc<Desk>,
     pub max_header_bytes: usize,
     /// Held by each request in flight; a stop waits until all are dropped.
     pub in_flight: mpsc::Sender<()>,
@@ -78,6 +83,8 @@ pub struct Ctx {
     /// As the client names it.
     host: String,
     scheme: &'static str,
+    /// What a browser whose session was renewed is to keep.
+    cookies: Vec<HeaderValue>,
     _in_flight: mpsc::Sender<()>,
 }
 
@@ -144,6 +151,7 @@ impl ProxyHttp for Gateway {
             client: None,
             host: String::new(),
             scheme: "http",
+            cookies: Vec::new(),
             _in_flight: self.in_flight.clone(),
         }
     }
@@ -177,8 +185,13 @@ impl ProxyHttp for Gateway {
         let admitted = match named {
             Ok((host, target)) => {
                 host.clone_into(&mut ctx.host);
+                if let Some(response) = self.visit(request, (host, target), ctx).await {
+                    return self.end(session, ctx, response).await;
+                }
                 self.gate.ask_ahead(&request.headers).await;
-                Here::within(ctx.here.as_ref(), || self.admit(request, host, target, ctx))
+                let renewed = self.renewed(request, host, ctx).await;
+                let asked = (host, target, renewed.as_ref());
+                Here::within(ctx.here.as_ref(), || self.admit(request, asked, ctx))
             }
             Err(why) => Err(Here::within(ctx.here.as_ref(), || self.unreadable(ctx, why))),
         };
@@ -288,6 +301,13 @@ impl ProxyHttp for Gateway {
             // HTTP/2 names the host in the target, which is replaced here.
             upstream.insert_header(header::HOST, &ctx.host)?;
         }
+        if cookie::has_ours(&upstream.headers) {
+            let others = cookie::others(&upstream.headers);
+            upstream.remove_header(&header::COOKIE);
+            if let Some(others) = others {
+                upstream.insert_header(header::COOKIE, others)?;
+            }
+        }
         for (name, value) in &self.identity.of(permit) {
             upstream.insert_header(name.clone(), value.clone())?;
         }
@@ -310,6 +330,9 @@ impl ProxyHttp for Gateway {
         }
         if let Some(permit) = &ctx.permit {
             response.insert_header(forward::DECISION, permit.id().to_string())?;
+        }
+        for cookie in ctx.cookies.drain(..) {
+            response.append_header(header::SET_COOKIE, cookie)?;
         }
         response.insert_header(forward::REQUEST, &ctx.request_id)
     }
@@ -352,8 +375,7 @@ impl Gateway {
     fn admit(
         &self,
         request: &RequestHeader,
-        host: &str,
-        target: &[u8],
+        (host, target, session): (&str, &[u8], Option<&Signed>),
         ctx: &Ctx,
     ) -> std::result::Result<Permit, Refusal> {
         let ask = Ask {
@@ -365,9 +387,33 @@ impl Gateway {
             target,
             client: ctx.client,
             headers: &request.headers,
+            session,
             request_id: &ctx.request_id,
         };
         self.gate.admit(&ask)
+    }
+
+    /// Somebody on their way to sign in, or back from it.
+    async fn visit(
+        &self,
+        request: &RequestHeader,
+        (host, target): (&str, &[u8]),
+        ctx: &Ctx,
+    ) -> Option<Response<Bytes>> {
+        let target = str::from_utf8(target).ok().filter(|t| t.starts_with(sign_in::BELOW))?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (method, headers) = (request.method.as_str(), &request.headers);
+        let (client, request_id) = (ctx.client?, &ctx.request_id);
+        let visit = Visit { host, method, path, query, headers, client, request_id };
+        self.desk.answer(visit).await
+    }
+
+    /// The session of a browser, if it was renewed.
+    async fn renewed(&self, request: &RequestHeader, host: &str, ctx: &mut Ctx) -> Option<Signed> {
+        let asker = (ctx.client?, ctx.request_id.as_str());
+        let (session, cookies) = self.desk.renewed(host, &request.headers, asker).await?;
+        ctx.cookies = cookies;
+        Some(session)
     }
 
     /// A request that could not be turned into a question is refused and recorded like any other.
@@ -485,7 +531,10 @@ async fn write(session: &mut Session, ctx: &Ctx, response: Response<Bytes>) -> R
     let (parts, body) = response.into_parts();
     let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
     for (name, value) in &parts.headers {
-        header.insert_header(name.clone(), value.clone())?;
+        header.append_header(name.clone(), value.clone())?;
+    }
+    for cookie in &ctx.cookies {
+        header.append_header(header::SET_COOKIE, cookie.clone())?;
     }
     header.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
     header.insert_header(forward::REQUEST, &ctx.request_id)?;

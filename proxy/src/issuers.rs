@@ -5,7 +5,7 @@
 //! so one that is down keeps nobody waiting: its tokens are refused as `unavailable` until there are
 //! keys, and those of others go on. Fed by [`follow`](Issuers::follow), read by `authenticate`.
 
-mod egress;
+pub mod egress;
 mod introspect;
 mod keys;
 mod status;
@@ -23,7 +23,7 @@ use policy::{
     model::caller::Caller,
     token::TokenError,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::{sync::watch, task::JoinSet};
 
 use self::{introspect::Introspector, keys::Ring};
@@ -141,6 +141,29 @@ impl Issuers {
         if let Some(asked) = (!is_jwt(token)).then(|| self.introspector(token)).flatten() {
             asked.ask(token, digest, now).await;
         }
+    }
+
+    /// What an ID token of an issuer says, in whose own answer it stood. Its keys verify it where it
+    /// has any; where it has none, the connection to it has vouched for it (OpenID Connect Core,
+    /// section 3.1.3.7).
+    ///
+    /// # Errors
+    ///
+    /// A token that does not hold, or an issuer whose keys are not here.
+    pub fn id_token(
+        &self,
+        issuer: &str,
+        token: &str,
+        now: u64,
+    ) -> Result<Map<String, Value>, TokenError> {
+        let found = self.0.iter().find(|known| *known.config.rules.issuer == *issuer);
+        let found = found.ok_or(TokenError::Issuer)?;
+        let claims = match &found.ring {
+            Some(ring) => ring.id_token(token, now)?,
+            None => Unverified::read(token)?.into_claims(),
+        };
+        found.config.rules.check_id(&claims, now)?;
+        Ok(claims)
     }
 
     /// Whether any is asked about tokens.

@@ -28,6 +28,8 @@ pub struct Refusal {
     pub product: Option<String>,
     /// How much of the rest may be told.
     pub reasons: Reasons,
+    /// Where a person may sign in, whose browser asked; nothing for programs.
+    pub sign_in: Option<String>,
 }
 
 impl Refusal {
@@ -75,6 +77,8 @@ pub enum Why {
     BadToken(TokenError),
     /// A token whose bearer, session or self was revoked.
     Revoked,
+    /// A session of a browser, and nothing that says that the product's own pages asked.
+    CrossSite,
     /// No route of the product matches.
     NoRoute,
     /// The policies do not allow it.
@@ -122,6 +126,7 @@ impl Why {
             Self::Untrusted
             | Self::NotAsker(_)
             | Self::NoProduct
+            | Self::CrossSite
             | Self::NoRoute
             | Self::Denied(_) => Class::Forbidden,
             Self::Unavailable => Class::Unavailable,
@@ -140,6 +145,7 @@ impl Why {
             Self::BadToken(TokenError::Expired) => "expired-token",
             Self::BadToken(_) => "bad-token",
             Self::Revoked => "revoked-token",
+            Self::CrossSite => "cross-site",
             Self::NoRoute => "no-route",
             Self::Denied(denial) if denial.by_error => "policy-error",
             Self::Denied(denial) if denial.decision.forbidden() => "forbidden",
@@ -163,6 +169,7 @@ impl Why {
                 .reason
                 .clone()
                 .unwrap_or_else(|| "You are not allowed to do this.".to_owned()),
+            Self::CrossSite => "The request does not come from this site's own pages.".to_owned(),
             Self::NoProduct | Self::NoRoute => "You are not allowed to do this.".to_owned(),
             Self::Unavailable => "No decision can be made at the moment.".to_owned(),
         }

@@ -67,6 +67,7 @@ use crate::{
     policies::Policies,
     rates,
     relay::Relay,
+    sign_in::{SignInError, SignIns, desk::Desk},
     sync::{self, report::Report},
     tls::{Serving, TlsError, Wire},
     trace::{Span, Tracer},
@@ -153,7 +154,7 @@ impl Listeners {
     }
 }
 
-/// How often the files of TLS are looked at.
+/// How often files are looked at.
 const FILES: Duration = Duration::from_secs(5);
 
 /// What the configuration names and the proxy cannot use.
@@ -169,6 +170,8 @@ pub enum OpenError {
     DecisionLog(io::Error),
     #[error("product `{0}` wants assertions; name their key in `[proxy.assertion]`")]
     NoAssertion(String),
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
 }
 
 /// What the proxy needs of this machine beside its listeners: the files of TLS.
@@ -177,6 +180,7 @@ struct Opened {
     tls: Option<Arc<Serving>>,
     upstreams: Arc<Upstreams>,
     signer: Option<Arc<Signer>>,
+    sign_ins: Arc<SignIns>,
 }
 
 impl Opened {
@@ -191,7 +195,8 @@ impl Opened {
             _ => {}
         }
         let (tls, signer) = (tls.map(Arc::new), signer.map(Arc::new));
-        Ok(Self { tls, upstreams: Arc::new(upstreams), signer })
+        let sign_ins = Arc::new(SignIns::open(config, products)?);
+        Ok(Self { tls, upstreams: Arc::new(upstreams), signer, sign_ins })
     }
 
     /// The TLS of a listener, where it speaks it.
@@ -216,7 +221,11 @@ impl Opened {
                 .map_err(|_| io::Error::other("the address of the Valkey cannot be used"))?;
         }
         if let Some(tls) = self.tls.clone() {
-            tokio::spawn(look(tls, shutdown.clone()));
+            tokio::spawn(look(shutdown.clone(), move || tls.look()));
+        }
+        if !self.sign_ins.is_empty() {
+            let sign_ins = Arc::clone(&self.sign_ins);
+            tokio::spawn(look(shutdown.clone(), move || sign_ins.look()));
         }
         Ok(())
     }
@@ -355,10 +364,13 @@ impl Server {
             usage,
             audit,
             tracer,
+            sign_ins: Arc::clone(&opened.sign_ins),
         });
-        if config.decision_log.to() == To::File {
-            pass_over_hangup()?;
-        }
+        pass_over_hangup(config.decision_log.to())?;
+        let relay =
+            Relay::new(config.identity.clone(), config.relay_proof.as_ref(), metrics.clone());
+        let relay = Arc::new(relay);
+        let desk = Arc::new(Desk::new(Arc::clone(&gate), Arc::clone(&relay)));
         let (mut ready, mut stopped) = (live.ready(), shutdown.clone());
         tokio::select! {
             _ = ready.wait_for(|ready| *ready) => {}
@@ -375,11 +387,8 @@ impl Server {
             identity: Arc::clone(&identity),
             aliases: config.aliases.clone(),
             authzen: authzen::Door { config: config.authzen.clone(), base, stores },
-            relay: Relay::new(
-                config.identity.clone(),
-                config.relay_proof.as_ref(),
-                metrics.clone(),
-            ),
+            relay,
+            desk: Arc::clone(&desk),
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
         });
@@ -390,14 +399,13 @@ impl Server {
         let slots = config.max_connections;
         let at_doors = accepting.with_slots(slots).with_tls(tls_on(Listener::Doors));
         let doors = serve(listeners.doors, at_doors, in_flight.clone(), answer)?;
-        let ext_authz = {
-            let (gate, identity) = (Arc::clone(&gate), Arc::clone(&identity));
-            let door = ExtAuthz { gate, identity, max_header_bytes: config.max_header_bytes };
-            let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
-            serve_ext_authz(listeners.ext_authz, accepting, in_flight.clone(), door)?
-        };
-        let upstreams = Arc::clone(&opened.upstreams);
-        let app = gateway(&config, Arc::clone(&gate), identity, upstreams, in_flight.clone());
+        let (door, max_header_bytes) = (Arc::clone(&identity), config.max_header_bytes);
+        let door = ExtAuthz { gate: Arc::clone(&gate), identity: door, max_header_bytes };
+        let at_ext_authz = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
+        let ext_authz = serve_ext_authz(listeners.ext_authz, at_ext_authz, door, &in_flight)?;
+        let (parts, upstreams) =
+            ((Arc::clone(&gate), desk, identity), Arc::clone(&opened.upstreams));
+        let app = gateway(&config, parts, upstreams, in_flight.clone());
         let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::Gateway));
         let max_header_bytes = config.max_header_bytes;
         let gateway =
@@ -420,11 +428,11 @@ impl Server {
     }
 }
 
-/// Look at the files of TLS again and again.
-async fn look(tls: Arc<Serving>, mut shutdown: watch::Receiver<bool>) {
+/// Look at files again and again.
+async fn look(mut shutdown: watch::Receiver<bool>, again: impl Fn()) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(FILES) => tls.look(),
+            () = tokio::time::sleep(FILES) => again(),
             () = stop(&mut shutdown) => return,
         }
     }
@@ -432,9 +440,11 @@ async fn look(tls: Arc<Serving>, mut shutdown: watch::Receiver<bool>) {
 
 /// Go on at the signal by which those who rotate logs ask to have them opened again: a file that was
 /// moved away is found out anyway.
-fn pass_over_hangup() -> io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move { while hangup.recv().await.is_some() {} });
+fn pass_over_hangup(to: To) -> io::Result<()> {
+    if to == To::File {
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move { while hangup.recv().await.is_some() {} });
+    }
     Ok(())
 }
 
@@ -445,13 +455,12 @@ async fn stop(shutdown: &mut watch::Receiver<bool>) {
 
 fn gateway(
     config: &Config,
-    gate: Arc<Gate>,
-    identity: Arc<Identity>,
+    (gate, desk, identity): (Arc<Gate>, Arc<Desk>, Arc<Identity>),
     upstreams: Arc<Upstreams>,
     in_flight: mpsc::Sender<()>,
 ) -> Arc<HttpProxy<Gateway>> {
-    let inner =
-        Gateway { gate, identity, upstreams, max_header_bytes: config.max_header_bytes, in_flight };
+    let max_header_bytes = config.max_header_bytes;
+    let inner = Gateway { gate, identity, upstreams, desk, max_header_bytes, in_flight };
     let mut app = http_proxy(&Arc::new(ServerConf::default()), inner);
     let mut options = HttpServerOptions::default();
     options.h2c = true;
@@ -612,19 +621,19 @@ fn serve_operators(
     serve(listener, accepting.with_slots(OPERATORS), in_flight, answer)
 }
 
-/// Serve a listener with Envoy's door.
+/// Serve a listener with Envoy's gRPC door.
 fn serve_ext_authz(
     listener: std::net::TcpListener,
     accepting: Accepting,
-    in_flight: mpsc::Sender<()>,
     door: ExtAuthz,
+    in_flight: &mpsc::Sender<()>,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
     let door = Arc::new(door);
     let answer = move |peer, request| {
         let door = Arc::clone(&door);
         async move { door.answer(peer, request).await }
     };
-    serve(listener, accepting, in_flight, answer)
+    serve(listener, accepting, in_flight.clone(), answer)
 }
 
 /// Serve a listener with the gateway.

@@ -15,6 +15,8 @@ use super::{PATIENCE, Postern};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Nginx,
+    /// With people who sign in.
+    NginxSignIn,
     Caddy,
     Haproxy,
     Envoy,
@@ -45,6 +47,7 @@ impl Kind {
     fn example(self) -> (&'static str, &'static str) {
         match self {
             Self::Nginx => ("nginx", "nginx.conf"),
+            Self::NginxSignIn => ("nginx", "sign-in.conf"),
             Self::Caddy => ("caddy", "Caddyfile"),
             Self::Haproxy => ("haproxy", "haproxy.cfg"),
             Self::Envoy => ("envoy", "http.yaml"),
@@ -66,8 +69,9 @@ impl Kind {
             (installed.join("envoy"), arguments)
         };
         let (program, arguments) = match self {
-            Self::Nginx => {
-                ("nginx".into(), vec!["-p", ".", "-c", "nginx.conf", "-g", "daemon off;"])
+            Self::Nginx | Self::NginxSignIn => {
+                let (_, file) = self.example();
+                ("nginx".into(), vec!["-p", ".", "-c", file, "-g", "daemon off;"])
             }
             Self::Caddy => (installed.join("caddy"), vec!["run", "--config", "Caddyfile"]),
             Self::Haproxy => ("haproxy".into(), vec!["-db", "-f", "haproxy.cfg"]),
@@ -200,7 +204,7 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        if self.kind == Kind::Nginx {
+        if matches!(self.kind, Kind::Nginx | Kind::NginxSignIn) {
             // Its workers end with it when it is told to quit, and not when it is killed.
             let id = self.child.id().to_string();
             let _ = Command::new("kill").args(["-TERM", &id]).status();

@@ -4,25 +4,22 @@
 //! made by hand, is left as it is; what is owned and no longer declared goes only with `prune`. The
 //! mark is set before the thing is made, so a run that is killed goes on where it stopped.
 
-use std::{collections::BTreeSet, fmt};
+mod application;
+mod group;
+mod role;
+mod setting;
+mod user;
 
-use policy::{
-    complaint::{Complaint, Complaints},
-    model::{
-        grant::Permission,
-        name::{AppId, GroupName, OrgId, RoleName},
-    },
-};
+use std::{borrow::Cow, fmt};
+
+use policy::{complaint::Complaints, model::name::OrgId};
 use secrecy::SecretString;
 
 use super::{
-    declared::{Application, Declared, Group, Organization, Role, User},
-    registry::{NewOrganization, NewPerson, Refusal, Registry, wanted},
+    declared::{Declared, Organization},
+    registry::{NewOrganization, Refusal, Registry},
 };
-use crate::{
-    admin::Admin, apps, error::Error, groups, model::user, passwords, registration::Asked, roles,
-    store::Window, users, words,
-};
+use crate::{model, store::Window};
 
 /// What kind of thing a step is about, in the order in which things are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +27,7 @@ pub enum Kind {
     Organization,
     Role,
     Group,
+    Settings,
     User,
     Application,
 }
@@ -41,6 +39,7 @@ impl Kind {
             Self::Organization => "organization",
             Self::Role => "role",
             Self::Group => "group",
+            Self::Settings => "settings",
             Self::User => "user",
             Self::Application => "application",
         }
@@ -52,7 +51,7 @@ impl Kind {
 pub enum Act {
     Create,
     /// Each field, as it is and as it is to be.
-    Change(Vec<(&'static str, String, String)>),
+    Change(Vec<(Cow<'static, str>, String, String)>),
     Remove,
 }
 
@@ -73,7 +72,11 @@ impl fmt::Display for Step {
             Act::Change(_) => '~',
             Act::Remove => '-',
         };
-        write!(f, "{mark} {org}: {} {}", kind.as_str(), clean(name))?;
+        write!(f, "{mark} {org}: {}", kind.as_str())?;
+        // An organization has its settings once.
+        if !name.is_empty() {
+            write!(f, " {}", clean(name))?;
+        }
         if let Act::Change(fields) = act {
             for (field, is, to_be) in fields {
                 write!(f, "\n    {field}: {} -> {}", clean(is), clean(to_be))?;
@@ -104,6 +107,13 @@ impl Plan {
     pub fn holds(&self) -> bool {
         self.steps.is_empty() && self.foreign.is_empty() && self.stale.is_empty()
     }
+
+    /// Of how many things a secret is made on the way, which somebody has to keep.
+    pub fn secrets(&self) -> usize {
+        let kept = [Kind::Organization, Kind::User, Kind::Application];
+        let makes = |step: &&Step| step.act == Act::Create && kept.contains(&step.kind);
+        self.steps.iter().filter(makes).count()
+    }
 }
 
 /// A secret that was made on the way, told once.
@@ -120,33 +130,19 @@ impl fmt::Debug for Told {
 
 /// What there is of one organization.
 struct Present {
-    roles: Vec<crate::model::role::Role>,
-    groups: Vec<crate::model::group::Group>,
-    users: Vec<user::User>,
-    applications: Vec<crate::model::app::Application>,
+    roles: Vec<model::role::Role>,
+    groups: Vec<model::group::Group>,
+    users: Vec<model::user::User>,
+    applications: Vec<model::app::Application>,
+    /// The applications that are owned, as clients.
+    clients: Vec<model::app::Client>,
+    settings: model::settings::Settings,
     owned: Vec<(String, String, String)>,
 }
 
 impl Present {
     fn owns(&self, kind: Kind, name: &str) -> bool {
         self.owned.iter().any(|(of, known, _)| of == kind.as_str() && known == name)
-    }
-
-    /// The application that is known by that name.
-    fn application(&self, declared: &Application) -> Option<&crate::model::app::Application> {
-        let mark = self
-            .owned
-            .iter()
-            .find(|(kind, name, _)| kind == Kind::Application.as_str() && *name == declared.name)?;
-        let known = |id: &AppId| self.applications.iter().find(|app| app.id == *id);
-        let by_id = mark.2.parse::<AppId>().ok().and_then(|id| known(&id));
-        // A run that was killed has made it and not noted which it is.
-        let marked = |app: &&crate::model::app::Application| {
-            app.name == declared.product
-                && app.description == declared.description
-                && !self.owned.iter().any(|(.., object)| *object == app.id.to_string())
-        };
-        by_id.or_else(|| mark.2.is_empty().then(|| self.applications.iter().find(marked)).flatten())
     }
 }
 
@@ -156,12 +152,24 @@ impl Registry {
         if tx.organization().await?.is_none() {
             return Ok(None);
         }
+        let owned = tx.owned().await?;
+        let mut clients = Vec::new();
+        for (kind, _, object) in &owned {
+            let id = object.parse().ok().filter(|_| kind == Kind::Application.as_str());
+            let client = match id {
+                Some(id) => tx.client_of(&id).await?,
+                None => None,
+            };
+            clients.extend(client);
+        }
         Ok(Some(Present {
             roles: tx.own_roles().await?,
             groups: tx.own_groups().await?,
             users: tx.users(Window::ALL).await?,
             applications: tx.applications(Window::ALL).await?,
-            owned: tx.owned().await?,
+            clients,
+            settings: tx.settings().await?,
+            owned,
         }))
     }
 
@@ -172,50 +180,15 @@ impl Registry {
     /// Everything, each with its place.
     pub async fn check(&self, declared: &Declared) -> Result<(), Complaints> {
         let catalog = self.app.catalog();
-        let mut complaints: Vec<Complaint> = Vec::new();
+        let mut complaints = Vec::new();
         for org in &declared.organizations {
             let present = self.present(&org.id).await.ok().flatten();
-            let own = present.as_ref();
-            for role in &org.roles {
-                let Some(product) = catalog.product(role.product.as_str()) else {
-                    let told = format!("`roles.product`: there is no product `{}`", role.product);
-                    complaints.push(role.place.complain(told));
-                    continue;
-                };
-                for name in &role.permissions {
-                    let known = name.parse::<Permission>().is_ok_and(|p| product.declares(&p));
-                    if !known {
-                        let told = format!(
-                            "`roles.permissions`: `{}` has no permission `{}`",
-                            role.product,
-                            clean(name)
-                        );
-                        complaints.push(role.place.complain(told));
-                    }
-                }
-            }
-            for group in &org.groups {
-                for role in &group.roles {
-                    let known = catalog.role(role).is_some()
-                        || org.roles.iter().any(|own| own.name == *role)
-                        || own.is_some_and(|own| own.roles.iter().any(|own| own.name == *role));
-                    if !known {
-                        let told = format!("`groups.roles`: there is no role `{role}`");
-                        complaints.push(group.place.complain(told));
-                    }
-                }
-            }
-            for user in &org.users {
-                for group in &user.groups {
-                    let known = catalog.group(group).is_some()
-                        || org.groups.iter().any(|own| own.name == *group)
-                        || own.is_some_and(|own| own.groups.iter().any(|own| own.name == *group));
-                    if !known {
-                        let told = format!("`users.groups`: there is no group `{group}`");
-                        complaints.push(user.place.complain(told));
-                    }
-                }
-            }
+            let there = (&catalog, present.as_ref());
+            role::check(org, &catalog, &mut complaints);
+            group::check(org, there, &mut complaints);
+            setting::check(org, there, &mut complaints);
+            user::check(org, there, &mut complaints);
+            application::check(&self.app, org, there, &mut complaints);
         }
         Complaints::unless(complaints, ())
     }
@@ -237,8 +210,9 @@ impl Registry {
             let mut found = Found { org, plan: &mut plan, present: present.as_ref() };
             found.roles();
             found.groups();
+            found.settings()?;
             found.users();
-            found.applications();
+            found.applications(&self.app)?;
             removals.extend(found.stale());
         }
         removals.sort_by_key(|step: &Step| std::cmp::Reverse(step.kind));
@@ -267,13 +241,20 @@ impl Registry {
         for (n, step) in plan.steps.iter().enumerate() {
             let org = declared.organizations.iter().find(|org| org.id == step.org);
             let Some(org) = org else { continue };
-            let secrets = self.step(org, step).await;
-            told(n + 1, secrets.map_err(|Refusal(why)| Refusal(format!("{step}: {why}")))?);
+            let mut secrets = Vec::new();
+            let done = self.step(org, step, &mut secrets).await;
+            told(n + 1, secrets);
+            done.map_err(|Refusal(why)| Refusal(format!("{step}: {why}")))?;
         }
         Ok(())
     }
 
-    async fn step(&self, org: &Organization, step: &Step) -> Result<Vec<Told>, Refusal> {
+    async fn step(
+        &self,
+        org: &Organization,
+        step: &Step,
+        secrets: &mut Vec<Told>,
+    ) -> Result<(), Refusal> {
         if step.kind == Kind::Organization {
             let new = NewOrganization {
                 id: org.id.clone(),
@@ -282,19 +263,26 @@ impl Registry {
             };
             let made = self.create_organization(new).await?;
             let of = format!("client {} of organization {}", made.client_id, org.id);
-            return Ok(vec![Told { of, secret: made.client_secret }]);
+            secrets.push(Told { of, secret: made.client_secret });
+            return Ok(());
         }
         let admin = self.admin(&org.id).await?;
         if step.act == Act::Remove {
-            self.remove(&admin, step).await?;
-            self.disown(&org.id, step.kind, &step.name).await?;
-            return Ok(Vec::new());
+            match step.kind {
+                Kind::Organization | Kind::Settings => {}
+                Kind::Role => self.remove_role(&admin, &step.name).await?,
+                Kind::Group => self.remove_group(&admin, &step.name).await?,
+                Kind::User => self.remove_person(&admin, &step.name).await?,
+                Kind::Application => self.remove_machine(&admin, &step.name).await?,
+            }
+            return self.disown(&org.id, step.kind, &step.name).await;
         }
         let create = step.act == Act::Create;
+        // An application is its id's, which is noted once it is made: what comes after that may fail.
+        let marked = step.kind != Kind::Application;
         if create {
             self.own(&org.id, step.kind, &step.name, "").await?;
         }
-        let mut secrets = Vec::new();
         let made = match step.kind {
             Kind::Organization => Ok(()),
             Kind::Role => match org.roles.iter().find(|role| role.name.as_str() == step.name) {
@@ -305,140 +293,20 @@ impl Registry {
                 Some(group) => self.group(&admin, group, create).await,
                 None => Ok(()),
             },
+            Kind::Settings => self.settings(&admin, org).await,
             Kind::User => match org.users.iter().find(|user| user.username == step.name) {
-                Some(user) => self.person(&admin, user, create).await.map(|t| secrets.extend(t)),
+                Some(user) => self.person(&admin, user, create, secrets).await,
                 None => Ok(()),
             },
             Kind::Application => match org.applications.iter().find(|a| a.name == step.name) {
-                Some(one) => self.machine(&admin, one, create).await.map(|t| secrets.extend(t)),
+                Some(one) => self.machine(&admin, one, create, secrets).await,
                 None => Ok(()),
             },
         };
-        if made.is_err() && create {
+        if made.is_err() && create && marked {
             self.disown(&org.id, step.kind, &step.name).await?;
         }
-        made.map(|()| secrets)
-    }
-
-    async fn role(&self, by: &Admin, role: &Role, create: bool) -> Result<(), Refusal> {
-        let Role { name, product, title, permissions, .. } = role;
-        if create {
-            let (name, title) = (name.clone(), title.clone());
-            roles::create(&self.app, by, name, product.as_str(), title, permissions).await?;
-        } else {
-            let title = Some(title.clone());
-            roles::patch(&self.app, by, name, title, Some(permissions)).await?;
-        }
-        Ok(())
-    }
-
-    async fn group(&self, by: &Admin, group: &Group, create: bool) -> Result<(), Refusal> {
-        let Group { name, title, roles, .. } = group;
-        let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
-        if create {
-            groups::create(&self.app, by, name.clone(), title.clone(), &roles).await?;
-        } else {
-            let patch = groups::Patch { title: Some(title.clone()), roles: Some(roles) };
-            groups::patch(&self.app, by, name, patch).await?;
-        }
-        Ok(())
-    }
-
-    async fn person(&self, by: &Admin, user: &User, create: bool) -> Result<Option<Told>, Refusal> {
-        let User { username, email, first_name, last_name, groups, .. } = user;
-        if create {
-            let new = NewPerson {
-                username: username.clone(),
-                email: email.clone(),
-                first_name: first_name.clone(),
-                last_name: last_name.clone(),
-                groups: groups.clone(),
-            };
-            let password = passwords::make().map_err(Error::from)?;
-            users::create(&self.app, by, wanted(new, password.clone())).await?;
-            let of = format!("user {username} of organization {}", by.org());
-            return Ok(Some(Told { of, secret: password }));
-        }
-        let patch = users::Patch {
-            email: Some(email.clone()),
-            first_name: Some(first_name.clone()),
-            last_name: Some(last_name.clone()),
-            groups: Some(groups.iter().map(ToString::to_string).collect()),
-            disabled: None,
-        };
-        let id = self.named(by.org(), username).await?.id;
-        users::patch(&self.app, by, &id, patch).await?;
-        Ok(None)
-    }
-
-    async fn machine(
-        &self,
-        by: &Admin,
-        declared: &Application,
-        create: bool,
-    ) -> Result<Option<Told>, Refusal> {
-        let Application { name, product, description, .. } = declared;
-        if create {
-            let made =
-                apps::create(&self.app, by, product.clone(), description.clone(), Asked::default());
-            let (made, secret) = made.await?;
-            self.own(by.org(), Kind::Application, name, made.id.as_str()).await?;
-            let of = format!("client {} of application {}", made.client_id, clean(name));
-            return Ok(secret.map(|secret| Told { of, secret }));
-        }
-        let present = self.present(by.org()).await?;
-        if let Some(found) = present.as_ref().and_then(|present| present.application(declared)) {
-            let description = Some(description.clone());
-            apps::change(&self.app, by, &found.id, description, Asked::default()).await?;
-        }
-        Ok(None)
-    }
-
-    async fn remove(&self, by: &Admin, step: &Step) -> Result<(), Refusal> {
-        let unnamed = || Refusal("its name cannot be read".to_owned());
-        match step.kind {
-            Kind::Organization => {}
-            Kind::Role => {
-                let name: RoleName = step.name.parse().map_err(|_| unnamed())?;
-                let removed = roles::remove(&self.app, by, &name).await;
-                if !matches!(removed, Err(Error::NoSuchRole)) {
-                    removed?;
-                }
-            }
-            Kind::Group => {
-                let name: GroupName = step.name.parse().map_err(|_| unnamed())?;
-                let removed = groups::remove(&self.app, by, &name).await;
-                if !matches!(removed, Err(Error::NoSuchGroup)) {
-                    removed?;
-                }
-            }
-            Kind::User => {
-                if let Ok(user) = self.named(by.org(), &step.name).await {
-                    users::remove(&self.app, by, &user.id).await?;
-                }
-            }
-            Kind::Application => {
-                let present = self.present(by.org()).await?;
-                let owned = present.iter().flat_map(|present| &present.owned);
-                let id = owned
-                    .filter(|(kind, name, _)| kind == "application" && *name == step.name)
-                    .find_map(|(.., object)| object.parse::<AppId>().ok());
-                if let Some(id) = id {
-                    let removed = apps::remove(&self.app, by, &id).await;
-                    if !matches!(removed, Err(Error::NoSuchApplication)) {
-                        removed?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn named(&self, org: &OrgId, username: &str) -> Result<user::User, Refusal> {
-        let present = self.present(org).await?;
-        let mut users = present.into_iter().flat_map(|present| present.users);
-        let found = users.find(|user| words::fold(&user.username) == words::fold(username));
-        found.ok_or_else(|| Refusal("the person is gone".to_owned()))
+        made
     }
 
     async fn own(&self, org: &OrgId, kind: Kind, name: &str, object: &str) -> Result<(), Refusal> {
@@ -456,6 +324,9 @@ impl Registry {
     }
 }
 
+/// The fields of a thing, each as it is and as it is to be.
+type Fields = Vec<(&'static str, String, String)>;
+
 /// What is found of one organization while a plan is made.
 struct Found<'a> {
     org: &'a Organization,
@@ -466,12 +337,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     /// Compare a thing with what is declared of it: what it is, where it is there.
-    fn thing(
-        &mut self,
-        kind: Kind,
-        name: &str,
-        fields: Option<Vec<(&'static str, String, String)>>,
-    ) {
+    fn thing(&mut self, kind: Kind, name: &str, fields: Option<Fields>) {
         let owned = self.present.is_some_and(|present| present.owns(kind, name));
         let act = match fields {
             None => Act::Create,
@@ -484,77 +350,12 @@ impl Found<'_> {
                 if fields.is_empty() {
                     return;
                 }
-                Act::Change(fields)
+                let fields = fields.into_iter().map(|(name, is, to_be)| (name.into(), is, to_be));
+                Act::Change(fields.collect())
             }
         };
         let (org, name) = (self.org.id.clone(), name.to_owned());
         self.plan.steps.push(Step { org, kind, name, act });
-    }
-
-    fn roles(&mut self) {
-        let (org, present) = (self.org, self.present);
-        for role in &org.roles {
-            let found = present.and_then(|p| p.roles.iter().find(|is| is.name == role.name));
-            let fields = found.map(|is| {
-                let permissions: BTreeSet<_> =
-                    is.permissions.iter().map(ToString::to_string).collect();
-                let wanted: BTreeSet<_> = role.permissions.iter().cloned().collect();
-                vec![
-                    ("title", is.title.clone(), role.title.clone()),
-                    ("permissions", list(&permissions), list(&wanted)),
-                ]
-            });
-            self.thing(Kind::Role, role.name.as_str(), fields);
-        }
-    }
-
-    fn groups(&mut self) {
-        let (org, present) = (self.org, self.present);
-        for group in &org.groups {
-            let found = present.and_then(|p| p.groups.iter().find(|is| is.name == group.name));
-            let fields = found.map(|is| {
-                vec![
-                    ("title", is.title.clone(), group.title.clone()),
-                    ("roles", list(&is.roles), list(&group.roles)),
-                ]
-            });
-            self.thing(Kind::Group, group.name.as_str(), fields);
-        }
-    }
-
-    fn users(&mut self) {
-        let (org, present) = (self.org, self.present);
-        for user in &org.users {
-            let key = words::fold(&user.username);
-            let found =
-                present.and_then(|p| p.users.iter().find(|is| words::fold(&is.username) == key));
-            let fields = found.map(|is| {
-                vec![
-                    ("email", is.email.clone(), user.email.clone()),
-                    ("first_name", is.first_name.clone(), user.first_name.clone()),
-                    ("last_name", is.last_name.clone(), user.last_name.clone()),
-                    ("groups", list(&is.groups), list(&user.groups)),
-                ]
-            });
-            self.thing(Kind::User, &user.username, fields);
-        }
-    }
-
-    fn applications(&mut self) {
-        let (org, present) = (self.org, self.present);
-        for application in &org.applications {
-            let found = present.and_then(|present| present.application(application));
-            if let Some(is) = found.filter(|is| is.name != application.product) {
-                let name = clean(&application.name);
-                let told = format!("{}: application {name} is of product {}", org.id, is.name);
-                self.plan.foreign.push(told);
-                continue;
-            }
-            let fields = found.map(|is| {
-                vec![("description", is.description.clone(), application.description.clone())]
-            });
-            self.thing(Kind::Application, &application.name, fields);
-        }
     }
 
     /// What is owned and not declared.

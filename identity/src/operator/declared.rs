@@ -1,5 +1,8 @@
-//! What an installation is declared to be: YAML of organizations, with their roles, groups, people and
-//! applications. Everything wrong is told at once, each with its place.
+//! What an installation is declared to be: YAML of organizations, with their roles, groups, people,
+//! applications and settings. Everything wrong is told at once, each with its place.
+
+mod application;
+mod setting;
 
 use std::{fmt, fs, path::Path, str::FromStr, sync::Arc};
 
@@ -10,6 +13,10 @@ use policy::{
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+pub use self::{
+    application::{Application, Grants, Said},
+    setting::{Setting, snake},
+};
 use crate::words;
 
 /// Everything that is declared.
@@ -27,6 +34,8 @@ pub struct Organization {
     pub groups: Vec<Group>,
     pub users: Vec<User>,
     pub applications: Vec<Application>,
+    pub settings: Vec<Setting>,
+    pub place: Place,
 }
 
 /// A role of an organization's own.
@@ -59,15 +68,6 @@ pub struct User {
     pub place: Place,
 }
 
-/// An application of a product. Its name here is what it is known by from one run to the next.
-#[derive(Debug)]
-pub struct Application {
-    pub name: String,
-    pub product: String,
-    pub description: String,
-    pub place: Place,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -87,7 +87,9 @@ struct RawOrganization {
     #[serde(default)]
     users: Vec<RawUser>,
     #[serde(default)]
-    applications: Vec<RawApplication>,
+    applications: Vec<application::Raw>,
+    #[serde(default)]
+    settings: setting::Raw,
 }
 
 #[derive(Deserialize)]
@@ -121,15 +123,6 @@ struct RawUser {
     last_name: String,
     #[serde(default)]
     groups: Vec<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawApplication {
-    name: Spanned<String>,
-    product: Spanned<String>,
-    #[serde(default)]
-    description: String,
 }
 
 impl Declared {
@@ -182,11 +175,11 @@ impl Declared {
         for raw in raw.organizations {
             let mut reader = Reader { file: &file, complaints };
             let Some(organization) = reader.organization(raw) else { continue };
-            if self.organizations.iter().any(|known| known.id == organization.0.id) {
-                let told = format!("`{}` is declared twice", organization.0.id);
-                complaints.push(organization.1.complain(told));
+            if self.organizations.iter().any(|known| known.id == organization.id) {
+                let told = format!("`{}` is declared twice", organization.id);
+                complaints.push(organization.place.complain(told));
             } else {
-                self.organizations.push(organization.0);
+                self.organizations.push(organization);
             }
         }
     }
@@ -199,7 +192,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn organization(&mut self, raw: RawOrganization) -> Option<(Organization, Place)> {
+    fn organization(&mut self, raw: RawOrganization) -> Option<Organization> {
         let place = self.place(&raw.id);
         let id = self.named::<OrgId>(&raw.id, "organizations.id");
         let title = raw.title.map_or_else(|| raw.id.value.clone(), |title| title.value);
@@ -212,7 +205,8 @@ impl Reader<'_> {
         self.twice("group", groups.iter().map(|group| (group.name.as_str(), &group.place)));
         self.twice("user", users.iter().map(|user| (user.username.as_str(), &user.place)));
         self.twice("application", applications.iter().map(|a| (a.name.as_str(), &a.place)));
-        Some((Organization { id: id?, title, roles, groups, users, applications }, place))
+        let settings = self.settings(raw.settings);
+        Some(Organization { id: id?, title, roles, groups, users, applications, settings, place })
     }
 
     fn role(&mut self, raw: RawRole) -> Option<Role> {
@@ -243,13 +237,6 @@ impl Reader<'_> {
         let place = self.place(&username);
         let (username, email) = (username.value, email.value);
         User { username, email, first_name, last_name, groups, place }
-    }
-
-    fn application(&mut self, raw: RawApplication) -> Application {
-        let RawApplication { name, product, description } = raw;
-        self.keeps(&name, "applications.name", words::line);
-        let place = self.place(&name);
-        Application { name: name.value, product: product.value, description, place }
     }
 
     fn twice<'a>(&mut self, kind: &str, names: impl Iterator<Item = (&'a str, &'a Place)>) {
@@ -283,7 +270,7 @@ impl Reader<'_> {
         }
     }
 
-    fn place(&self, at: &Spanned<String>) -> Place {
+    fn place<T>(&self, at: &Spanned<T>) -> Place {
         spot(self.file, at.referenced.line(), at.referenced.column())
     }
 }

@@ -56,6 +56,13 @@ impl std::fmt::Debug for Registry {
 #[error("{0}")]
 pub struct Refusal(pub(crate) String);
 
+impl Refusal {
+    /// Of something whose name the database has, and nobody can read.
+    pub(crate) fn unnamed() -> Self {
+        Self("its name cannot be read".to_owned())
+    }
+}
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self(chain(&error))

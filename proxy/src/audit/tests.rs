@@ -54,6 +54,7 @@ fn d_a_sample_is_of_what_was_let_through_and_no_denial_is_left_out() {
         revision: Revision(1),
         product: None,
         reasons: Reasons::Full,
+        sign_in: None,
     };
     let ids: Vec<DecisionId> = (0..2000).map(|_| DecisionId::fresh()).collect();
     let mut before: Option<String> = None;

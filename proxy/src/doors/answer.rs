@@ -53,11 +53,20 @@ pub fn bare(refusal: &Refusal, status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     *response.headers_mut() = headers(refusal);
+    // For the server to send a browser to, which takes no redirect from here.
+    if let Some(sign_in) = &refusal.sign_in
+        && let Ok(location) = HeaderValue::try_from(sign_in)
+    {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
     response
 }
 
 /// A refusal for a server that hands it on to the client.
 pub fn told(refusal: &Refusal, status: StatusCode) -> Response<Bytes> {
+    if let Some(response) = answer::sent_to_sign_in(refusal) {
+        return response;
+    }
     let mut response = Response::new(body(refusal));
     *response.status_mut() = status;
     let all = response.headers_mut();

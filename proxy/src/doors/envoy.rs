@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
 
 use super::{
-    answer::{passed, three_ways, told},
+    answer::{three_ways, told},
     forwarded::{self, Heard, Original},
 };
 use crate::{canonical, forward, gate, refusal::Why};
@@ -58,10 +58,15 @@ pub fn about<'a>(
     };
     match heard.admit("envoy", read) {
         Ok(permit) => {
-            let mut response = passed(heard.identity, &permit);
-            let set = response.headers();
+            let mut response = heard.passed(&permit);
+            // What is empty is removed, and not passed on so.
+            let set = response.headers_mut();
+            let hidden = set.get(header::COOKIE).is_some_and(HeaderValue::is_empty);
+            let hidden =
+                hidden.then(|| set.remove(header::COOKIE)).map(|_| header::COOKIE.as_str());
             let absent = heard.identity.all().filter(|name| !set.contains_key(*name));
-            let absent = absent.chain(forward::OVERRIDES).collect::<Vec<_>>().join(",");
+            let absent = absent.chain(forward::OVERRIDES).chain(hidden);
+            let absent = absent.collect::<Vec<_>>().join(",");
             if let Ok(absent) = HeaderValue::from_str(&absent) {
                 response.headers_mut().insert(TO_REMOVE, absent);
             }

@@ -35,6 +35,7 @@ use crate::{
     gate::{Ask, Find, Gate},
     refusal::{Class, Refusal, Why},
     request_id,
+    sign_in::cookie,
     trace::{self, Here, Received},
 };
 
@@ -144,11 +145,15 @@ impl ExtAuthz {
             target: http.path.as_bytes(),
             client,
             headers: &headers,
+            session: None,
             request_id: &request_id,
         };
         self.gate.ask_ahead(&headers).await;
         match self.gate.admit(&ask) {
-            Ok(permit) => allow(&permit, &self.identity, &headers),
+            Ok(permit) => {
+                let signs_in = self.gate.sign_ins.has(permit.product());
+                allow(&permit, &self.identity, &headers, signs_in)
+            }
             Err(refusal) => deny(&refusal, &request_id),
         }
     }
@@ -225,12 +230,18 @@ fn headers(http: &HttpRequest) -> Result<HeaderMap, Why> {
 
 /// An allow, which takes a permit: its identity over whatever the client sent under these names, and
 /// nothing else that says who asks.
-fn allow(permit: &Permit, identity: &Identity, sent: &HeaderMap) -> CheckResponse {
-    let set = identity.of(permit);
+fn allow(permit: &Permit, identity: &Identity, sent: &HeaderMap, signs_in: bool) -> CheckResponse {
+    let mut set = identity.of(permit);
     let mut remove: Vec<String> =
         identity.all().chain(forward::OVERRIDES).map(str::to_owned).collect();
     // In whatever other spelling they were sent. What Envoy's peer forwards is Envoy's to judge.
     remove.extend(identity.forged(sent, true).iter().map(ToString::to_string));
+    if signs_in && cookie::has_ours(sent) {
+        match cookie::others(sent) {
+            Some(others) => drop(set.insert(header::COOKIE, others)),
+            None => remove.push(header::COOKIE.to_string()),
+        }
+    }
     remove.retain(|name| !set.contains_key(name.as_str()));
     remove.sort_unstable();
     remove.dedup();

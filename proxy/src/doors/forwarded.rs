@@ -6,8 +6,10 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header};
 
+use super::answer::passed;
 use crate::{
     authorize::Permit,
     canonical,
@@ -16,6 +18,7 @@ use crate::{
     peer,
     refusal::{Refusal, Why},
     request_id,
+    sign_in::cookie,
 };
 
 /// A question at a door, before it is read.
@@ -58,8 +61,22 @@ impl<'a> Heard<'a> {
             target: original.target.as_bytes(),
             client,
             headers,
+            session: None,
             request_id,
         })
+    }
+
+    /// An allow. Where people sign in with browsers, it has the cookies that are the product's business,
+    /// for the server to pass on in place of all; an empty line where there are none.
+    pub fn passed(&self, permit: &Permit) -> Response<Bytes> {
+        let mut response = passed(self.identity, permit);
+        if self.gate.sign_ins.has(permit.product()) {
+            let none = || cookie::has_ours(self.headers).then(|| HeaderValue::from_static(""));
+            if let Some(others) = cookie::others(self.headers).or_else(none) {
+                response.headers_mut().insert(header::COOKIE, others);
+            }
+        }
+        response
     }
 
     /// Refuse what a careless product behind the server may take for another header than the server

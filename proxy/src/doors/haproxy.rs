@@ -10,14 +10,14 @@ use bytes::Bytes;
 use http::Response;
 
 use super::{
-    answer::{passed, told, two_ways},
+    answer::{told, two_ways},
     forwarded::{Heard, Original},
 };
 
 /// Answer HAProxy.
 pub fn answer(heard: &Heard<'_>) -> Response<Bytes> {
     match heard.admit("haproxy", Original::written) {
-        Ok(permit) => passed(heard.identity, &permit),
+        Ok(permit) => heard.passed(&permit),
         Err(refusal) => told(&refusal, two_ways(&refusal)),
     }
 }

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use http::Response;
 
 use super::{
-    answer::{bare, passed, two_ways},
+    answer::{bare, two_ways},
     forwarded::{Heard, Original},
 };
 
 /// Answer nginx.
 pub fn answer(heard: &Heard<'_>) -> Response<Bytes> {
     match heard.admit("nginx", Original::written) {
-        Ok(permit) => passed(heard.identity, &permit),
+        Ok(permit) => heard.passed(&permit),
         Err(refusal) => bare(&refusal, two_ways(&refusal)),
     }
 }

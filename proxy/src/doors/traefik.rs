@@ -10,14 +10,14 @@ use bytes::Bytes;
 use http::Response;
 
 use super::{
-    answer::{four_ways, passed, told},
+    answer::{four_ways, told},
     forwarded::{Heard, Original},
 };
 
 /// Answer Traefik.
 pub fn answer(heard: &Heard<'_>) -> Response<Bytes> {
     match heard.admit("traefik", Original::forwarded) {
-        Ok(permit) => passed(heard.identity, &permit),
+        Ok(permit) => heard.passed(&permit),
         Err(refusal) => told(&refusal, four_ways(&refusal)),
     }
 }

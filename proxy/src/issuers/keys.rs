@@ -11,7 +11,7 @@ use policy::{
     token::{Algorithm, Keys, TokenError},
 };
 use reqwest::Url;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -93,6 +93,17 @@ impl Ring {
         }
         let caller = verified.map_err(Why::BadToken)?;
         Ok((Arc::new(caller), Arc::clone(&in_use.vouch)))
+    }
+
+    /// What one of the keys has signed, as claims.
+    pub fn id_token(&self, token: &str, now: u64) -> Result<Map<String, Value>, TokenError> {
+        let in_use = self.in_use.load();
+        let in_use = in_use.as_deref().filter(|in_use| in_use.vouch.holds(now));
+        let opened = in_use.ok_or(TokenError::UnknownKey)?.keys.open(token);
+        if matches!(opened, Err(TokenError::UnknownKey)) {
+            self.missed.notify_one();
+        }
+        policy::strict::from_slice(&opened?.payload).map_err(|_| TokenError::Claims)
     }
 
     /// Fetch them again and again: before they may no longer be kept, soon after a failure, and early
