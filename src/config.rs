@@ -433,6 +433,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("proxy.identity_headers", Kind::List),
     ("proxy.identity_names", Kind::List),
     ("proxy.aliases", Kind::List),
+    ("proxy.shadow.policies", Kind::Text),
     ("proxy.sign_in.keys", Kind::List),
     ("proxy.sign_in.keys_file", Kind::Text),
     ("proxy.remembered_tokens", Kind::Number),

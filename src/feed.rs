@@ -165,6 +165,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
     let (server, exporting) = traces::begin(&config.traces, server, runtime.handle())?;
     let (live, usage) = (Arc::clone(server.live()), Arc::clone(server.usage()));
+    let beside = watch::shadow::run(server.shadow(), Arc::clone(&live));
     let (follow, desk) = {
         let _on = runtime.enter();
         remote::follow(source, publisher, &server)?
@@ -191,6 +192,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
             () = signals.next() => Ok(()),
             failed = greet => failed,
             () = watch::stores::run(stores) => Ok(()),
+            () = beside => Ok(()),
             ended = follow => Err(process::early("feed", ended.map(|()| Ok(())))),
             ended = &mut proxy => {
                 Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new))))

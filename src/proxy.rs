@@ -155,6 +155,7 @@ pub fn run(args: &Args) -> Result<()> {
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
     let (server, exporting) = traces::begin(&config.traces, server, runtime.handle())?;
     let live = Arc::clone(server.live());
+    let beside = watch::shadow::run(server.shadow(), Arc::clone(&live));
     // Whatever there is to check needs it compiled.
     let check: Check = Arc::new(|_| Ok(()));
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(server.policies()));
@@ -184,6 +185,7 @@ pub fn run(args: &Args) -> Result<()> {
             () = watch.run(begun, async |catalog| alone.adopt(catalog).await) => Ok(()),
             () = alone.follow(keys.as_ref(), refresh) => Ok(()),
             () = watch::stores::run(stores) => Ok(()),
+            () = beside => Ok(()),
             ended = &mut proxy => {
                 Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new))))
             }

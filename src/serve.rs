@@ -119,6 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (proxy, exporting) = traces::begin(&config.traces, proxy, proxy_runtime.handle())?;
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
+    let beside = watch::shadow::run(proxy.shadow(), Arc::clone(&live));
     let reported = products.iter().map(|product| product.name.clone()).collect();
     let adopt = adopting(identity.policies(), live, products, identity_runtime.handle().clone());
     let (mut ready, begun) = (proxy.live().ready(), proxy.live().ready());
@@ -146,6 +147,7 @@ pub fn run(args: &Args) -> Result<()> {
             failed = greet => failed,
             () = watch.run(begun, adopt) => Ok(()),
             () = watch::stores::run(stores) => Ok(()),
+            () = beside => Ok(()),
             ended = &mut proxy => Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new)))),
             ended = &mut identity => {
                 Err(process::early("identity", ended.map(|r| r.map_err(anyhow::Error::new))))

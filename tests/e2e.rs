@@ -40,6 +40,7 @@ mod policy_store; // the author's tools over a plain Cedar store
 mod policy_table; // decision tables: policy test
 mod rates; // how often somebody may ask a product
 mod secrets; // what no log, metric or error may hold
+mod shadow; // what other policies would have decided
 mod sign_in; // a person signs in through somebody else's provider
 mod startup; // what stops a start, and how it is told
 mod tls; // certificates on both sides, and exchanged while it runs

@@ -152,6 +152,20 @@ pub struct Answered<'a> {
     pub took: Duration,
 }
 
+/// A decision, and what the shadow set would have made of it: verdict, reason, policies of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Differs<'a> {
+    pub id: DecisionId,
+    pub product: Option<&'a str>,
+    pub live: Verdict<'a>,
+    pub shadow: Verdict<'a>,
+    /// How many differences went untold before this one.
+    pub untold: u64,
+}
+
+/// A verdict, why, and by which policies.
+pub type Verdict<'a> = (&'static str, Option<&'static str>, &'a [Arc<str>]);
+
 /// A buffer that has grown larger than this for a record is not kept.
 const MOST_KEPT: usize = 64 * 1024;
 
@@ -369,6 +383,26 @@ impl Audit {
         });
     }
 
+    /// Record that the shadow set would have decided otherwise.
+    pub fn differs(&self, asked: &Asked<'_>, differs: &Differs<'_>) {
+        let Differs { id, product, live, shadow, untold } = *differs;
+        self.write((SHADOW, "the shadow set decides otherwise"), false, None, |line, mask| {
+            line.shown("id", id);
+            line.text("door", asked.door);
+            line.some("product", product);
+            line.text("method", asked.method);
+            line.text("path", path(mask, asked.path, asked.route));
+            line.text("live", live.0);
+            line.some("live_reason", live.1);
+            line.shown("live_policies", Spaced(live.2));
+            line.text("shadow", shadow.0);
+            line.some("shadow_reason", shadow.1);
+            line.shown("shadow_policies", Spaced(shadow.2));
+            line.number("untold", untold);
+            asked.end(line, mask);
+        });
+    }
+
     /// Record an answer of the gateway: of what was let through, the share that is written of
     /// decisions, and all of what failed.
     pub fn answered(&self, answered: &Answered<'_>) {
@@ -423,6 +457,7 @@ impl Audit {
 
 const DECISION: &str = "decision";
 const ACCESS: &str = "access";
+const SHADOW: &str = "shadow";
 
 /// That share of 2³².
 #[expect(

@@ -6,6 +6,7 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
 use policy::{
     changes::{Changes, Standing},
+    engine::Engine,
     held::Held,
     model::{
         caller::{Caller, Subject},
@@ -63,6 +64,12 @@ impl Bearer {
     /// Who it is.
     pub fn subject(&self) -> &Subject {
         self.held.subject()
+    }
+
+    /// The same caller, with what it holds by other policies. What it uses of that is not noted.
+    pub fn held_in(&self, engine: &Engine) -> Self {
+        let held = Holding { held: engine.held(self.subject()), used: Used::of(0) };
+        Self { caller: Arc::clone(&self.caller), held: Arc::new(held) }
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Config {
     pub assertion: Option<Assertion>,
     /// What seals the sessions of browsers, where people sign in to some product. Default: nothing.
     pub sign_in: sign_in::Sealing,
+    /// Policies that are asked beside those in force, and count for nothing. Default: none.
+    pub shadow: Option<Shadow>,
     /// TLS for clients. Default: none; whoever stands before it speaks it.
     pub tls: Option<Tls>,
     /// How many verified tokens are remembered. Default: 100000.
@@ -114,6 +116,7 @@ impl Default for Config {
             valkey: None,
             assertion: None,
             sign_in: sign_in::Sealing::default(),
+            shadow: None,
             tls: None,
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
@@ -184,6 +187,14 @@ fn postern() -> String {
 
 const fn minute() -> u64 {
     60
+}
+
+/// Policies that are asked and count for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// Their folder, in the form of the policy folder. It is watched.
+    pub policies: PathBuf,
 }
 
 /// TLS for clients. Files are read again when they change.

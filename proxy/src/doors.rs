@@ -328,6 +328,7 @@ mod tests {
             policies: Arc::new(Policies::new(metrics.clone())),
             usage: Arc::new(Usage::new(metrics)),
             audit: Audit::silent(),
+            shadow: None,
             tracer: None,
             sign_ins: Arc::default(),
         }

@@ -23,7 +23,8 @@ use crate::{
     peer::Trusted,
     policies::Policies,
     refusal::{Class, Refusal, Why},
-    route::Target,
+    route::{Routes, Target},
+    shadow::Shadow,
     sign_in::{Session, SignIns},
     trace::Tracer,
     usage::Usage,
@@ -67,6 +68,8 @@ pub struct Gate {
     pub usage: Arc<Usage>,
     pub sign_ins: Arc<SignIns>,
     pub audit: Audit,
+    /// What is asked beside what is in force, if anything is.
+    pub shadow: Option<Arc<Shadow>>,
     /// Who traces requests, if somebody does.
     pub tracer: Option<Arc<Tracer>>,
 }
@@ -96,6 +99,9 @@ impl Gate {
             about: None,
             took,
         };
+        if let (Some(shadow), Some(in_force)) = (&self.shadow, &current) {
+            shadow.compare(self, ask, in_force, &verdict, (&asked, id));
+        }
         match verdict {
             Ok(permit) => {
                 self.metrics.allowed(ask.door, &permit, took);
@@ -125,20 +131,14 @@ impl Gate {
     ) -> Result<Permit, Why> {
         let in_force = current.ok_or(Why::Unavailable)?;
         let laps = self.metrics.steps.measured();
-        let target = Self::route(ask, in_force, seen)?;
+        let target = Self::route(ask, &in_force.routes, seen)?;
         laps.done("route");
         let (host, product) =
             (seen.host.as_deref().unwrap_or(""), Arc::clone(&target.product.name));
         let now = clock::now();
         let circumstances = Circumstances { id, client: ask.client, now };
         let verdict = authorize(&in_force.engine, target, circumstances, || {
-            let sent = credential(ask.headers)?;
-            let session = match sent {
-                None => self.sign_ins.credential(ask, (host, &product), now)?,
-                Some(_) => None,
-            };
-            let authorization = sent.or(session.as_deref());
-            let bearer = authenticate::bearer(in_force, &self.live.changes, authorization, now);
+            let bearer = self.who(ask, in_force, (host, &product), now);
             laps.done("authenticate");
             bearer
         });
@@ -146,7 +146,37 @@ impl Gate {
         verdict
     }
 
-    fn route(ask: &Ask<'_>, in_force: &InForce, seen: &mut Seen) -> Result<Target, Why> {
+    /// Who asks a product for something: the bearer of a token, or whoever has signed in to it.
+    ///
+    /// # Errors
+    ///
+    /// When that is nobody we know.
+    pub fn who(
+        &self,
+        ask: &Ask<'_>,
+        in_force: &InForce,
+        (host, product): (&str, &str),
+        now: u64,
+    ) -> Result<Bearer, Why> {
+        let sent = credential(ask.headers)?;
+        let session = match sent {
+            None => self.sign_ins.credential(ask, (host, product), now)?,
+            Some(_) => None,
+        };
+        let authorization = sent.or(session.as_deref());
+        authenticate::bearer(in_force, &self.live.changes, authorization, now)
+    }
+
+    /// Where a request goes by other routes than those in force.
+    ///
+    /// # Errors
+    ///
+    /// When it goes nowhere.
+    pub fn routed(ask: &Ask<'_>, routes: &Routes) -> Result<Target, Why> {
+        Self::route(ask, routes, &mut Seen::default())
+    }
+
+    fn route(ask: &Ask<'_>, routes: &Routes, seen: &mut Seen) -> Result<Target, Why> {
         let method = canonical::method(ask.method).map_err(Why::NotCanonical)?;
         let host =
             canonical::host(ask.scheme, ask.host).ok_or(Why::NotCanonical(NotCanonical::Host))?;
@@ -154,8 +184,8 @@ impl Gate {
         let host = &*seen.host.insert(host);
         seen.path = Some(canonical.path.text().to_owned());
         let target = match ask.find {
-            Find::Gateway => in_force.routes.at_gateway(host, method, canonical.path)?,
-            Find::Door(name) => in_force.routes.at_door(name, host, method, canonical.path)?,
+            Find::Gateway => routes.at_gateway(host, method, canonical.path)?,
+            Find::Door(name) => routes.at_door(name, host, method, canonical.path)?,
         };
         seen.product = Some(target.product.name.to_string());
         seen.route.clone_from(&target.route);

@@ -30,6 +30,7 @@ mod relay;
 mod request_id;
 mod route;
 pub mod server;
+pub mod shadow;
 mod sign_in;
 pub mod sync;
 mod tls;

@@ -54,6 +54,45 @@ pub struct Metrics {
     pub log: LogMetrics,
     /// Spans on their way to a collector.
     pub traces: TraceMetrics,
+    /// The set that is asked beside the one in force.
+    pub shadow: ShadowMetrics,
+}
+
+/// What is counted of the set that is asked beside the one in force.
+#[derive(Debug, Clone)]
+pub struct ShadowMetrics {
+    decisions: IntCounterVec,
+    /// Comparisons that broke off.
+    pub failures: IntCounter,
+    /// Sets that do not hold.
+    pub refused: IntCounter,
+}
+
+impl ShadowMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_shadow_{name}"), help);
+        let decisions = IntCounterVec::new(
+            opts("decisions_total", "Decisions, with what the shadow set would have decided."),
+            &["product", "live", "shadow"],
+        )?;
+        let failures = IntCounter::with_opts(opts(
+            "failures_total",
+            "Comparisons with the shadow set that broke off.",
+        ))?;
+        let refused = IntCounter::with_opts(opts(
+            "sets_refused_total",
+            "Sets of the shadow's folder that do not hold.",
+        ))?;
+        registry.register(Box::new(decisions.clone()))?;
+        registry.register(Box::new(failures.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
+        Ok(Self { decisions, failures, refused })
+    }
+
+    /// Count a decision, and the other one.
+    pub fn decided(&self, product: &str, live: &str, shadow: &str) {
+        self.decisions.with_label_values(&[product, live, shadow]).inc();
+    }
 }
 
 /// What is counted of spans.
@@ -437,6 +476,7 @@ impl Metrics {
             steps: StepMetrics::make(registry)?,
             log: LogMetrics::make(registry)?,
             traces: TraceMetrics::make(registry)?,
+            shadow: ShadowMetrics::make(registry)?,
         })
     }
 

@@ -67,6 +67,7 @@ use crate::{
     policies::Policies,
     rates,
     relay::Relay,
+    shadow::Shadow,
     sign_in::{SignInError, SignIns, desk::Desk},
     sync::{self, report::Report},
     tls::{Serving, TlsError, Wire},
@@ -252,6 +253,7 @@ pub struct Server {
     opened: Opened,
     usage: Arc<Usage>,
     audit: Audit,
+    shadow: Option<Arc<Shadow>>,
     tracer: Option<Arc<Tracer>>,
 }
 
@@ -267,6 +269,8 @@ impl Server {
         audience: String,
     ) -> Result<Self, OpenError> {
         let opened = Opened::new(&config, &products)?;
+        let beside =
+            config.shadow.as_ref().map(|shadow| (shadow.policies.clone(), products.clone()));
         let live = Live::new(products, audience, config.remembered_tokens);
         let metrics = Metrics::new();
         let issuers = Arc::new(Issuers::new(config.issuers.clone(), &metrics));
@@ -278,8 +282,23 @@ impl Server {
         let audit = audit.map_err(OpenError::DecisionLog)?;
         let (report, stores) = Default::default();
         let live = Arc::new(live);
-        let tracer = None;
-        Ok(Self { config, live, metrics, policies, report, stores, opened, usage, audit, tracer })
+        let shadow = beside.map(|(folder, products)| {
+            let metrics = metrics.shadow.clone();
+            Arc::new(Shadow::new(folder, products, config.on_error, metrics))
+        });
+        Ok(Self {
+            config,
+            live,
+            metrics,
+            policies,
+            report,
+            stores,
+            opened,
+            usage,
+            audit,
+            shadow,
+            tracer: None,
+        })
     }
 
     /// The same, with plain Cedar stores beside the products.
@@ -318,6 +337,11 @@ impl Server {
         &self.usage
     }
 
+    /// What is asked beside what is in force, for whoever watches its folder.
+    pub fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.shadow.clone()
+    }
+
     /// What is in force; turns ready with the first snapshot.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
@@ -334,8 +358,8 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, report, stores, opened, usage, audit, tracer } =
-            self;
+        let Self { config, live, metrics, policies, report, stores, .. } = self;
+        let Self { opened, usage, audit, shadow, tracer, .. } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -353,6 +377,7 @@ impl Server {
                 metrics: metrics.clone(),
                 policies: Arc::clone(&policies),
                 report,
+                shadow: shadow.clone(),
             };
             serve_operators(listeners.health, &accepting, in_flight.clone(), seen)?
         };
@@ -363,6 +388,7 @@ impl Server {
             policies,
             usage,
             audit,
+            shadow,
             tracer,
             sign_ins: Arc::clone(&opened.sign_ins),
         });
