@@ -24,9 +24,10 @@ test: ## Format, lints and all tests: what must pass before a change goes in
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	PATH="$$PATH:/usr/sbin" cargo test --workspace --locked
 
-test-long: ## The tests again with CASES=20000: a million questions and more against plain Cedar, and requests of every sort; takes hours
+test-long: ## The tests again with CASES=20000: a million questions and more against plain Cedar, requests of every sort, and a minute of fuzzing a target; takes hours
 	@sh tools/setup.sh test
 	PATH="$$PATH:/usr/sbin" PROPTEST_CASES=$(CASES) cargo test --workspace --locked
+	@sh tools/fuzz.sh
 
 bench: ## Measure what a decision, a token and a sign-in cost
 	@sh tools/bench.sh
@@ -35,7 +36,9 @@ audit: ## Licences, sources and known advisories of everything that is built in
 	@sh tools/setup.sh
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny check licenses bans sources
-	@if cargo deny fetch db; then cargo deny check advisories; \
+	cargo deny --manifest-path fuzz/Cargo.toml check licenses bans sources
+	@if cargo deny fetch db; then cargo deny check advisories && \
+		cargo deny --manifest-path fuzz/Cargo.toml check advisories; \
 	else echo 'audit: the advisory database cannot be reached: ADVISORIES WERE NOT CHECKED' >&2; fi
 
 fmt: ## Format the code

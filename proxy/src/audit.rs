@@ -38,6 +38,7 @@ mod tests;
 
 use std::{cell::RefCell, fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
+use http::HeaderValue;
 use policy::{
     model::{
         caller::{Authentication, Principal, Subject},
@@ -59,7 +60,7 @@ use crate::{
     config::decision_log::{DecisionLog, To},
     metrics::LogMetrics,
     refusal::{Refusal, Why},
-    trace,
+    request_id, trace,
 };
 
 /// The name of one decision, on the answer and in the log. Ordered by time (UUID version 7).
@@ -77,6 +78,11 @@ impl DecisionId {
     fn within(self, share: u64) -> bool {
         let [.., a, b, c, d] = *self.0.as_bytes();
         u64::from(u32::from_be_bytes([a, b, c, d])) < share
+    }
+
+    /// As a header's value.
+    pub fn header(self) -> HeaderValue {
+        request_id::uuid(self.0)
     }
 }
 

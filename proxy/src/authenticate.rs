@@ -1,9 +1,13 @@
 //! Bearer token → caller, in the light of what has changed since the token was made.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
+use http::{HeaderName, HeaderValue};
 use policy::{
     changes::{Changes, Standing},
     engine::Engine,
@@ -16,6 +20,7 @@ use policy::{
 };
 
 use crate::{
+    forward::Told,
     issuers::{Digest, Issuers},
     live::{InForce, Remembered},
     refusal::Why,
@@ -27,12 +32,18 @@ use crate::{
 pub struct Holding {
     held: Held,
     used: Used,
+    told: OnceLock<Told>,
 }
 
 impl Holding {
     /// What was used.
     pub fn used(&self) -> &Used {
         &self.used
+    }
+
+    /// What upstreams are told of the bearer, made when it is first asked for.
+    pub fn told(&self, make: impl FnOnce() -> Told) -> &[(HeaderName, HeaderValue)] {
+        self.told.get_or_init(make)
     }
 }
 
@@ -68,7 +79,8 @@ impl Bearer {
 
     /// The same caller, with what it holds by other policies. What it uses of that is not noted.
     pub fn held_in(&self, engine: &Engine) -> Self {
-        let held = Holding { held: engine.held(self.subject()), used: Used::of(0) };
+        let (held, told) = (engine.held(self.subject()), OnceLock::new());
+        let held = Holding { held, used: Used::of(0), told };
         Self { caller: Arc::clone(&self.caller), held: Arc::new(held) }
     }
 }
@@ -123,7 +135,11 @@ fn held(
     let engine = &in_force.engine;
     // Whoever another issuer vouches for has no account that could be reviewed.
     let watched = if remembered.vouch.is_none() { engine.permission_count() } else { 0 };
-    let held = Arc::new(Holding { held: engine.held(&subject), used: Used::of(watched) });
+    let held = Arc::new(Holding {
+        held: engine.held(&subject),
+        used: Used::of(watched),
+        told: OnceLock::new(),
+    });
     remembered.held.store(Some(Arc::clone(&held)));
     held
 }

@@ -45,17 +45,50 @@ fn too_slow() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the client took too long")
 }
 
+/// Until when something may come. To set it costs no more than to look at the clock: the timer below it
+/// is not set anew for each request, but finds when it wakes whether there is time left.
+#[derive(Debug)]
+struct Limit {
+    until: Instant,
+    wakes: Pin<Box<Sleep>>,
+}
+
+impl Limit {
+    /// So long from now. None may begin with more than [`HEADER_TIME`].
+    fn of(time: Duration) -> Self {
+        let until = Instant::now() + time;
+        Self { until, wakes: Box::pin(sleep_until(until)) }
+    }
+
+    fn set(&mut self, time: Duration) {
+        self.until = Instant::now() + time;
+    }
+
+    /// Ready once it is past.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.wakes.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= self.until {
+                return Poll::Ready(());
+            }
+            // Never further ahead than the shortest wait that may be set meanwhile.
+            self.wakes.as_mut().reset(self.until.min(now + HEADER_TIME));
+        }
+    }
+}
+
 /// A stream on which no read waits for ever. For hyper, which bounds a header's time by itself.
 #[derive(Debug)]
 pub struct Bounded<S> {
     inner: S,
-    limit: Pin<Box<Sleep>>,
+    limit: Limit,
 }
 
 impl<S> Bounded<S> {
     /// A new connection.
     pub fn new(inner: S) -> Self {
-        Self { inner, limit: Box::pin(sleep_until(Instant::now() + HEADER_TIME)) }
+        Self { inner, limit: Limit::of(HEADER_TIME) }
     }
 }
 
@@ -66,10 +99,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buf) {
-            self.limit.as_mut().reset(Instant::now() + IDLE_TIME);
+            self.limit.set(IDLE_TIME);
             return Poll::Ready(read);
         }
-        ready!(self.limit.as_mut().poll(cx));
+        ready!(self.limit.poll(cx));
         Poll::Ready(Err(too_slow()))
     }
 }
@@ -145,7 +178,7 @@ pub enum Agreed {
 pub struct Client {
     inner: BufWriter<Stream>,
     phase: Arc<Phase>,
-    limit: Pin<Box<Sleep>>,
+    limit: Limit,
     /// What was read to learn which protocol is spoken, and not handed on yet.
     ahead: Vec<u8>,
     /// How much of the awaited header has come; 0 while none has.
@@ -165,7 +198,7 @@ impl Client {
         Self {
             inner: BufWriter::with_capacity(WRITE_BYTES, stream),
             phase,
-            limit: Box::pin(sleep_until(Instant::now() + HEADER_TIME)),
+            limit: Limit::of(HEADER_TIME),
             ahead: Vec::new(),
             header_bytes: 0,
             // A header is measured exactly once it is whole; this bounds what is held until then.
@@ -192,7 +225,7 @@ impl Client {
         if turn != self.turn {
             self.turn = turn;
             self.header_bytes = 0;
-            self.limit.as_mut().reset(Instant::now() + IDLE_TIME);
+            self.limit.set(IDLE_TIME);
         }
     }
 
@@ -223,7 +256,7 @@ impl Client {
             return Ok(());
         }
         if self.header_bytes == 0 && bytes > 0 {
-            self.limit.as_mut().reset(Instant::now() + HEADER_TIME);
+            self.limit.set(HEADER_TIME);
         }
         self.header_bytes += bytes;
         if self.header_bytes > self.max_header_bytes {
@@ -257,7 +290,7 @@ impl AsyncRead for Client {
             return Poll::Ready(counted);
         }
         if !self.is_serving() {
-            ready!(self.limit.as_mut().poll(cx));
+            ready!(self.limit.poll(cx));
             return Poll::Ready(Err(too_slow()));
         }
         Poll::Pending

@@ -16,7 +16,7 @@ mod traefik;
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 
@@ -33,7 +33,7 @@ use crate::{
     sign_in::desk::{Desk, Visit},
     trace::{Here, Received},
 };
-use forwarded::Heard;
+pub(crate) use forwarded::Heard;
 
 /// The way to a provider that people sign in through, and back from it.
 const SIGN_IN: &str = "/oauth2/sign-in/";
@@ -139,7 +139,7 @@ impl Doors {
             request_id: id,
         };
         if let Some(rest) = path.strip_prefix(FORWARD_AUTH) {
-            return forward_auth(heard, rest, &request);
+            return forward_auth(heard, rest, request.method(), request.uri());
         }
         if let Some(answer) = alias::answer(&self.aliases, &heard, &request) {
             return answer;
@@ -273,7 +273,12 @@ fn named(path: &str) -> Option<&str> {
 
 /// `/forward-auth/{server}[/{product}]`; below `envoy/{product}` stands the client's target. At the
 /// others the method is the server's, not the client's.
-fn forward_auth(heard: Heard<'_>, rest: &str, request: &Request<Incoming>) -> Response<Bytes> {
+pub(crate) fn forward_auth(
+    heard: Heard<'_>,
+    rest: &str,
+    method: &Method,
+    uri: &Uri,
+) -> Response<Bytes> {
     let (server, product) = match rest.split_once('/') {
         Some((server, product)) => (server, Some(product)),
         None => (rest, None),
@@ -284,7 +289,7 @@ fn forward_auth(heard: Heard<'_>, rest: &str, request: &Request<Incoming>) -> Re
         "traefik" => traefik::answer(&heard),
         "caddy" => caddy::answer(&heard),
         "haproxy" => haproxy::answer(&heard),
-        "envoy" => envoy::answer(&heard, request.method(), request.uri()),
+        "envoy" => envoy::answer(&heard, method, uri),
         _ => own::error(own::NOT_FOUND, "There is no such door."),
     }
 }

@@ -39,6 +39,9 @@ const MOST_GROUP_BYTES: usize = 2 * 1024;
 pub const OVERRIDES: [&str; 4] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-rewrite-url"];
 
+/// Headers that are the same in every request of a bearer.
+pub type Told = Vec<(HeaderName, HeaderValue)>;
+
 /// The headers that say who asks: which are set, and which a client may not send.
 #[derive(Debug, Clone, Default)]
 pub struct Identity {
@@ -73,14 +76,17 @@ impl Identity {
         self.signer.as_deref().map(Signer::jwks)
     }
 
-    /// The identity headers of a permit. A value that is no header text is left out: a name from
-    /// elsewhere cannot break the message.
+    /// The identity headers of a permit.
     pub fn of(&self, permit: &Permit) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(9);
-        if let Ok(id) = HeaderValue::from_str(&permit.id().to_string()) {
-            headers.insert(HeaderName::from_static(DECISION), id);
-        }
-        let Some(bearer) = permit.bearer() else { return headers };
+        self.set(permit, permit.id().header(), &mut headers);
+        headers
+    }
+
+    /// Set the identity headers of a permit, whose name is `id` as a header's value.
+    pub fn set(&self, permit: &Permit, id: HeaderValue, headers: &mut HeaderMap) {
+        headers.insert(HeaderName::from_static(DECISION), id);
+        let Some(bearer) = permit.bearer() else { return };
         let product = &permit.target().product;
         if product.assertion
             && let Some(signer) = &self.signer
@@ -88,9 +94,18 @@ impl Identity {
         {
             headers.insert(HeaderName::from_static(ASSERTION), value);
         }
+        for (name, value) in bearer.held.told(|| self.told(bearer)) {
+            headers.insert(name, value.clone());
+        }
+    }
+
+    /// What is told of a bearer. A value that is no header text is left out: a name from elsewhere
+    /// cannot break the message.
+    fn told(&self, bearer: &Bearer) -> Told {
+        let mut told = Told::new();
         let mut set = |name: &'static str, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
+                told.push((HeaderName::from_static(name), value));
             }
         };
         let principal = &bearer.subject().principal;
@@ -117,7 +132,7 @@ impl Identity {
                 }
             }
         }
-        headers
+        told
     }
 
     /// Every name that is known, whether it is set or only a client's to leave alone.

@@ -4,6 +4,7 @@ mod asked;
 mod grpc;
 
 use std::{
+    fmt::Write,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header, uri::PathAndQuery};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -49,6 +50,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// How long a client may take to read more of an answer.
 const READ_TIME: Duration = Duration::from_mins(1);
 
+const DECISION: HeaderName = HeaderName::from_static(forward::DECISION);
+const REQUEST: HeaderName = HeaderName::from_static(forward::REQUEST);
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
 /// The gateway.
 pub struct Gateway {
     pub gate: Arc<Gate>,
@@ -72,16 +79,18 @@ pub struct Ctx {
     sent: Option<Instant>,
     upstream_took: Option<Duration>,
     /// The name of what was decided, whichever way.
-    decision: Option<DecisionId>,
+    decided: Option<DecisionId>,
     /// Its place in a trace, and that of the request to the upstream.
     here: Option<Here>,
     outgoing: Option<Outgoing>,
     /// How much of the body has come, in bytes.
     body_bytes: u64,
-    request_id: String,
+    request_id: HeaderValue,
+    /// The permit's name, as it is told.
+    decision: Option<HeaderValue>,
     client: Option<IpAddr>,
     /// As the client names it.
-    host: String,
+    host: Option<HeaderValue>,
     scheme: &'static str,
     /// What a browser whose session was renewed is to keep.
     cookies: Vec<HeaderValue>,
@@ -89,25 +98,6 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    /// The upstream's part of the trace hangs on ours, where that is told; else it gets what came.
-    fn trace_on(&mut self, upstream: &mut RequestHeader) -> Result<()> {
-        let Some(here) = self.here.as_ref().filter(|here| here.is_sampled()) else { return Ok(()) };
-        if self.outgoing.is_none() {
-            self.outgoing = here.outgoing();
-        }
-        let Some(outgoing) = &self.outgoing else { return Ok(()) };
-        let (parent, state) = here.told_on(outgoing);
-        for (name, value) in [(trace::PARENT, parent), (trace::STATE, state)] {
-            match value {
-                Some(value) => upstream.insert_header(name, value)?,
-                None => {
-                    upstream.remove_header(&name);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The request is over.
     fn end_trace(&self, session: &Session) {
         let Some(here) = &self.here else { return };
@@ -127,6 +117,11 @@ impl Ctx {
         let (scheme, path) = (self.scheme, request.uri.path());
         here.end(&trace::Received { method, scheme, path, route, status });
     }
+
+    /// The request's name, for logs.
+    fn request_name(&self) -> &str {
+        self.request_id.to_str().unwrap_or("-")
+    }
 }
 
 #[async_trait]
@@ -143,13 +138,14 @@ impl ProxyHttp for Gateway {
             came: Instant::now(),
             sent: None,
             upstream_took: None,
-            decision: None,
+            decided: None,
             here: None,
             outgoing: None,
             body_bytes: 0,
-            request_id: String::new(),
+            request_id: HeaderValue::from_static("-"),
+            decision: None,
             client: None,
-            host: String::new(),
+            host: None,
             scheme: "http",
             cookies: Vec::new(),
             _in_flight: self.in_flight.clone(),
@@ -161,7 +157,7 @@ impl ProxyHttp for Gateway {
         let peer = peer_address(session);
         let trusted = peer.is_some_and(|peer| self.gate.trusted.holds(peer));
         let request = session.req_header();
-        ctx.request_id = request_id::of(&request.headers);
+        ctx.request_id = request_id::header(&request.headers);
         ctx.here = Here::of(self.gate.tracer.as_ref(), &request.headers);
         if request_id::header_bytes(&request.headers) > self.max_header_bytes {
             let message = "The request's headers are too large.";
@@ -184,7 +180,7 @@ impl ProxyHttp for Gateway {
         };
         let admitted = match named {
             Ok((host, target)) => {
-                host.clone_into(&mut ctx.host);
+                ctx.host = asked::as_value(host, &request.headers);
                 if let Some(response) = self.visit(request, (host, target), ctx).await {
                     return self.end(session, ctx, response).await;
                 }
@@ -197,7 +193,7 @@ impl ProxyHttp for Gateway {
         };
         // Whoever does not read the answer gives its place to somebody else.
         session.as_downstream_mut().set_write_timeout(Some(READ_TIME));
-        ctx.decision = Some(admitted.as_ref().map_or_else(|refusal| refusal.id, Permit::id));
+        ctx.decided = Some(admitted.as_ref().map_or_else(|refusal| refusal.id, Permit::id));
         let permit = match admitted {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -214,9 +210,7 @@ impl ProxyHttp for Gateway {
         let Some(pool) = self.upstreams.of(permit.product()) else {
             let message = "The gateway has no upstream for this product.";
             let mut response = answer::error(answer::BAD_GATEWAY, message);
-            if let Ok(id) = HeaderValue::from_str(&permit.id().to_string()) {
-                response.headers_mut().insert(forward::DECISION, id);
-            }
+            response.headers_mut().insert(forward::DECISION, permit.id().header());
             return self.end(session, ctx, response).await;
         };
         let asker = Asker { principal: permit.principal(), address: ctx.client };
@@ -291,29 +285,40 @@ impl ProxyHttp for Gateway {
         let Some(permit) = &ctx.permit else {
             return Error::e_explain(ErrorType::InternalError, "no permit, no request");
         };
-        let trusted = peer_address(session).is_some_and(|peer| self.gate.trusted.holds(peer));
+        let peer = peer_address(session);
+        let trusted = peer.is_some_and(|peer| self.gate.trusted.holds(peer));
+        // Names of headers mean the same in any case (RFC 9110, section 5.1). Pingora keeps that of the
+        // client for each, which costs more than all that is done here; without it, it has nothing to keep.
+        let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
+        let mut parts = http::request::Parts::from(std::mem::replace(upstream, nothing));
+        let headers = &mut parts.headers;
         for name in self.identity.forged(&session.req_header().headers, trusted) {
-            upstream.remove_header(&name);
+            headers.remove(&name);
         }
-        let query = session.req_header().uri.query();
-        upstream.set_uri(same_target(permit, query)?);
-        if !ctx.host.is_empty() {
-            // HTTP/2 names the host in the target, which is replaced here.
-            upstream.insert_header(header::HOST, &ctx.host)?;
+        if let Some(host) = &ctx.host {
+            // HTTP/2 names the host in the target, which is replaced below.
+            headers.insert(header::HOST, host.clone());
         }
-        if cookie::has_ours(&upstream.headers) {
-            let others = cookie::others(&upstream.headers);
-            upstream.remove_header(&header::COOKIE);
+        if cookie::has_ours(headers) {
+            let others = cookie::others(headers);
+            headers.remove(header::COOKIE);
             if let Some(others) = others {
-                upstream.insert_header(header::COOKIE, others)?;
+                headers.insert(header::COOKIE, others);
             }
         }
-        for (name, value) in &self.identity.of(permit) {
-            upstream.insert_header(name.clone(), value.clone())?;
+        let decision = permit.id().header();
+        ctx.decision = Some(decision.clone());
+        self.identity.set(permit, decision, headers);
+        headers.insert(REQUEST, ctx.request_id.clone());
+        tell_forwarded(headers, ctx, peer, trusted);
+        trace_on(ctx.here.as_ref(), &mut ctx.outgoing, headers);
+        let same =
+            parts.uri.authority().is_none() && parts.uri.path() == permit.target().path.text();
+        if !same {
+            parts.uri = same_target(permit, session.req_header().uri.query())?;
         }
-        upstream.insert_header(forward::REQUEST, &ctx.request_id)?;
-        ctx.trace_on(upstream)?;
-        Self::tell_forwarded(session, upstream, ctx, trusted)
+        *upstream = RequestHeader::from(parts);
+        Ok(())
     }
 
     async fn response_filter(
@@ -328,13 +333,13 @@ impl ProxyHttp for Gateway {
             let all = &self.gate.metrics.traffic.upstream_took;
             all.with_label_values(&[permit.product()]).observe(took.as_secs_f64());
         }
-        if let Some(permit) = &ctx.permit {
-            response.insert_header(forward::DECISION, permit.id().to_string())?;
+        if let Some(decision) = ctx.decision.take() {
+            response.insert_header(DECISION, decision)?;
         }
         for cookie in ctx.cookies.drain(..) {
             response.append_header(header::SET_COOKIE, cookie)?;
         }
-        response.insert_header(forward::REQUEST, &ctx.request_id)
+        response.insert_header(REQUEST, ctx.request_id.clone())
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
@@ -388,7 +393,7 @@ impl Gateway {
             client: ctx.client,
             headers: &request.headers,
             session,
-            request_id: &ctx.request_id,
+            request_id: ctx.request_name(),
         };
         self.gate.admit(&ask)
     }
@@ -403,14 +408,14 @@ impl Gateway {
         let target = str::from_utf8(target).ok().filter(|t| t.starts_with(sign_in::BELOW))?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (method, headers) = (request.method.as_str(), &request.headers);
-        let (client, request_id) = (ctx.client?, &ctx.request_id);
+        let (client, request_id) = (ctx.client?, ctx.request_name());
         let visit = Visit { host, method, path, query, headers, client, request_id };
         self.desk.answer(visit).await
     }
 
     /// The session of a browser, if it was renewed.
     async fn renewed(&self, request: &RequestHeader, host: &str, ctx: &mut Ctx) -> Option<Signed> {
-        let asker = (ctx.client?, ctx.request_id.as_str());
+        let asker = (ctx.client?, ctx.request_name());
         let (session, cookies) = self.desk.renewed(host, &request.headers, asker).await?;
         ctx.cookies = cookies;
         Some(session)
@@ -418,19 +423,19 @@ impl Gateway {
 
     /// A request that could not be turned into a question is refused and recorded like any other.
     fn unreadable(&self, ctx: &Ctx, why: Why) -> Refusal {
-        self.gate.unreadable("gateway", ctx.client, &ctx.request_id, why)
+        self.gate.unreadable("gateway", ctx.client, ctx.request_name(), why)
     }
 
     /// Record the answer.
     fn answered(&self, session: &Session, ctx: &Ctx) {
         let request = session.req_header();
         self.gate.audit.answered(&Answered {
-            id: ctx.decision,
+            id: ctx.decided,
             permit: ctx.permit.as_ref(),
             method: request.method.as_str(),
             path: request.uri.path(),
             client: ctx.client,
-            request_id: &ctx.request_id,
+            request_id: ctx.request_name(),
             status: session.response_written().map(|response| response.status.as_u16()),
             received: session.body_bytes_read() as u64,
             sent: session.body_bytes_sent() as u64,
@@ -467,34 +472,13 @@ impl Gateway {
             return answer::error(answer::BAD_REQUEST, "The request is malformed.");
         }
         self.gate.metrics.traffic.upstream_failures.with_label_values(&[product]).inc();
-        tracing::warn!(product, error = kind, request_id = ctx.request_id, "upstream failed");
+        tracing::warn!(product, error = kind, request_id = ctx.request_name(), "upstream failed");
         match e.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
                 answer::error(answer::GATEWAY_TIMEOUT, "The product did not answer in time.")
             }
             _ => answer::error(answer::BAD_GATEWAY, "The product cannot be reached."),
         }
-    }
-
-    fn tell_forwarded(
-        session: &Session,
-        upstream: &mut RequestHeader,
-        ctx: &Ctx,
-        trusted: bool,
-    ) -> Result<()> {
-        if let Some(peer) = peer_address(session) {
-            // A proxy may add a line of its own to those that it received.
-            let before = upstream.headers.get_all("x-forwarded-for").iter().filter(|_| trusted);
-            let mut chain: Vec<String> =
-                before.filter_map(|line| line.to_str().ok()).map(str::to_owned).collect();
-            chain.push(peer.to_string());
-            upstream.insert_header("x-forwarded-for", chain.join(", "))?;
-        }
-        upstream.insert_header("x-forwarded-proto", ctx.scheme)?;
-        if !upstream.headers.contains_key("x-forwarded-host") && !ctx.host.is_empty() {
-            upstream.insert_header("x-forwarded-host", &ctx.host)?;
-        }
-        Ok(())
     }
 
     /// Answer here, once what the client still sends has been read.
@@ -509,6 +493,30 @@ impl Gateway {
         }
         write(session, ctx, response).await?;
         Ok(true)
+    }
+}
+
+/// Tell the upstream whom the request came from and what it asked for.
+fn tell_forwarded(headers: &mut HeaderMap, ctx: &Ctx, peer: Option<IpAddr>, trusted: bool) {
+    if let Some(peer) = peer {
+        let mut chain = String::new();
+        // A proxy may add a line of its own to those that it received.
+        let before = headers.get_all(FORWARDED_FOR).iter().filter(|_| trusted);
+        for line in before.filter_map(|line| line.to_str().ok()) {
+            chain.push_str(line);
+            chain.push_str(", ");
+        }
+        // Writing to a string cannot fail, and addresses and what was a header are fit for one.
+        let _ = write!(chain, "{peer}");
+        if let Ok(chain) = HeaderValue::try_from(chain) {
+            headers.insert(FORWARDED_FOR, chain);
+        }
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(ctx.scheme));
+    if let Some(host) = &ctx.host
+        && !headers.contains_key(FORWARDED_HOST)
+    {
+        headers.insert(FORWARDED_HOST, host.clone());
     }
 }
 
@@ -537,7 +545,7 @@ async fn write(session: &mut Session, ctx: &Ctx, response: Response<Bytes>) -> R
         header.append_header(header::SET_COOKIE, cookie.clone())?;
     }
     header.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
-    header.insert_header(forward::REQUEST, &ctx.request_id)?;
+    header.insert_header(REQUEST, ctx.request_id.clone())?;
     let head = session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(header), head).await?;
     if !head {
@@ -571,6 +579,22 @@ async fn drained(session: &mut Session) -> bool {
 fn peer_address(session: &Session) -> Option<IpAddr> {
     let address = session.client_addr()?.as_inet()?;
     Some(address.ip().to_canonical())
+}
+
+/// The upstream's part of the trace hangs on ours, where that is told; else it gets what came.
+fn trace_on(here: Option<&Here>, outgoing: &mut Option<Outgoing>, headers: &mut HeaderMap) {
+    let Some(here) = here.filter(|here| here.is_sampled()) else { return };
+    if outgoing.is_none() {
+        *outgoing = here.outgoing();
+    }
+    let Some(outgoing) = outgoing else { return };
+    let (parent, state) = here.told_on(outgoing);
+    for (name, value) in [(trace::PARENT, parent), (trace::STATE, state)] {
+        match value {
+            Some(value) => drop(headers.insert(name, value)),
+            None => drop(headers.remove(name)),
+        }
+    }
 }
 
 fn same_target(permit: &Permit, query: Option<&str>) -> Result<Uri> {

@@ -16,6 +16,8 @@ mod connection;
 pub mod doors;
 mod forward;
 mod fresh;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gate;
 mod gateway;
 mod health;

@@ -121,7 +121,7 @@ impl ExtAuthz {
         response
     }
 
-    async fn check(&self, request: &CheckRequest) -> CheckResponse {
+    pub(crate) async fn check(&self, request: &CheckRequest) -> CheckResponse {
         let Read { http, headers, product, source } = match Read::of(request) {
             Ok(read) => read,
             Err(why) => return self.refuse(None, &HeaderMap::new(), why),

@@ -73,6 +73,13 @@ pub fn host<'a>(request: &'a RequestHeader, named: Option<&'a str>) -> Result<&'
     }
 }
 
+/// A host as a header's value, taken from the one that it was read from, where it was; none of none.
+pub fn as_value(host: &str, headers: &HeaderMap) -> Option<HeaderValue> {
+    let sent = headers.get(header::HOST).filter(|sent| sent.as_bytes() == host.as_bytes());
+    let value = || HeaderValue::from_str(host).ok();
+    if host.is_empty() { None } else { sent.cloned().or_else(value) }
+}
+
 /// Whether the length is told more than once, which two servers may read in two ways.
 pub fn many_lengths(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
