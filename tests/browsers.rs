@@ -1,5 +1,9 @@
 //! People with browsers: sent to sign in at the gateway and at real servers' doors, and back.
 
+mod chromium; // a real one
+mod foreign; // another issuer
+mod fronts; // real servers in front, and every door
+
 use std::net::SocketAddr;
 
 use reqwest::{Method, Url};
@@ -8,7 +12,6 @@ use serde_json::{Value, json};
 use crate::harness::{
     PATIENCE, Postern, Setup,
     browser::{Browser, ISSUER, PERSON, Page},
-    front::{Front, Kind},
     raw, status, text,
     upstream::Upstream,
 };
@@ -209,13 +212,6 @@ async fn at_the_gateway() {
     let scene = Scene::set().await;
     let front = scene.postern.gateway;
     somebody_signs_in_comes_back_and_is_somebody_until_they_are_not(&scene, front).await;
-}
-
-#[tokio::test]
-async fn behind_nginx() {
-    let scene = Scene::set().await;
-    let front = Front::start(Kind::NginxSignIn, &scene.postern, scene.upstream.address).await;
-    somebody_signs_in_comes_back_and_is_somebody_until_they_are_not(&scene, front.address).await;
 }
 
 /// The sign-in that a browser has begun: the state, and the cookie that goes with it.

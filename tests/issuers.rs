@@ -68,7 +68,7 @@ async fn until(health: SocketAddr, name: &str, so: impl Fn(&Value) -> bool) -> V
     }
 }
 
-async fn is(health: SocketAddr, name: &str, state: &str) -> Value {
+pub async fn is(health: SocketAddr, name: &str, state: &str) -> Value {
     until(health, name, |told| told["state"] == state).await
 }
 
