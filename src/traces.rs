@@ -37,7 +37,7 @@ const GATHER: Duration = Duration::from_secs(1);
 const TRIES: usize = 3;
 const AGAIN: Duration = Duration::from_secs(1);
 /// A collector that cannot be reached is told this often at the most.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const TELL_EVERY: Duration = Duration::from_mins(1);
 /// How long a stop waits for the collector.
 const LAST: Duration = Duration::from_secs(5);
 /// The most that an answer may have, in bytes.

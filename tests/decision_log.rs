@@ -110,7 +110,7 @@ async fn a_full_disk_changes_no_answer_and_keeps_the_denials() {
     assert!(counted("postern_decision_log_dropped_total{why=\"failed\"}") >= 20.0, "{metrics}");
     assert!(counted("postern_decision_log_diverted_total") >= 1.0);
     assert!(counted("postern_decision_log_errors_total") >= 1.0);
-    assert_eq!(counted("postern_decision_log_dropped_total{why=\"lost\"}") as u64, 0);
+    assert!(counted("postern_decision_log_dropped_total{why=\"lost\"}") < 1.0);
 }
 
 #[tokio::test]
