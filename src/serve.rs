@@ -88,10 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         identity: for_identity.local_addr().context("a listener has no address")?,
     };
 
-    config.proxy.identity = Some(Upstream::from(addresses.identity));
-    let proof = identity::relay_proof().map_err(anyhow::Error::new)?;
-    config.proxy.relay_proof = Some(proof.clone());
-    config.identity.relay = Some(proof);
+    introduce(&mut config, addresses.identity)?;
     let identity_runtime = process::runtime("identity", 2)?;
     let opening = Identity::open(
         config.identity.clone(),
@@ -169,9 +166,17 @@ pub fn run(args: &Args) -> Result<()> {
             () = signals.next() => return Err(anyhow!("stopped by a second signal")),
         };
         proxy.context("the proxy ended badly")?.context("the proxy ended badly")?;
-        identity.context("identity ended badly")?.context("identity ended badly")?;
-        Ok(())
+        identity.context("identity ended badly")?.context("identity ended badly")
     })
+}
+
+/// Tell the proxy where identity is, and each what it knows the other by.
+fn introduce(config: &mut Config, identity: std::net::SocketAddr) -> Result<()> {
+    config.proxy.identity = Some(Upstream::from(identity));
+    let proof = identity::relay_proof().map_err(anyhow::Error::new)?;
+    config.proxy.relay_proof = Some(proof.clone());
+    config.identity.relay = Some(proof);
+    Ok(())
 }
 
 /// Start the product that the demonstration stands in for, behind the gate.

@@ -180,13 +180,13 @@ pub fn begin(traces: &Traces, server: Server, on: &Handle) -> Result<(Server, Ex
     let (server, queue) = server.traced(traces.sample);
     let (stop, stopped) = oneshot::channel();
     let told = None;
-    let task = on.spawn(Exporter { queue, exporter, metrics, told }.run(stopped));
+    let task = on.spawn(Exporter { queue, out: exporter, metrics, told }.run(stopped));
     Ok((server, Exporting(Some((stop, task)))))
 }
 
 struct Exporter {
     queue: Receiver<Span>,
-    exporter: SpanExporter,
+    out: SpanExporter,
     metrics: TraceMetrics,
     told: Option<Instant>,
 }
@@ -224,7 +224,7 @@ impl Exporter {
         let spans: Vec<SpanData> = batch.iter().map(data).collect();
         let count = spans.len() as u64;
         for n in 1..=TRIES {
-            let Err(error) = self.exporter.export(spans.clone()).await else {
+            let Err(error) = self.out.export(spans.clone()).await else {
                 self.metrics.exported.inc_by(count);
                 return batch.clear();
             };

@@ -1,6 +1,7 @@
 //! A collector of traces: takes OTLP over HTTP and reads its protobuf, of which it knows what it needs.
 
 use std::{
+    fmt::Write as _,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -108,7 +109,10 @@ fn read(attributes: &[Attribute], key: &str) -> Option<String> {
 
 /// Bytes, as headers name them.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 impl Span {
