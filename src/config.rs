@@ -12,7 +12,9 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use policy::model::decision::OnError;
-use proxy::config::{Authzen, ProductConfig, StoreConfig, issuer::IssuerConfig};
+use proxy::config::{
+    Authzen, ProductConfig, StoreConfig, decision_log::DecisionLog, issuer::IssuerConfig,
+};
 use secrecy::SecretString;
 use serde::{
     Deserialize, Deserializer,
@@ -23,7 +25,7 @@ use serde::{
 };
 use toml::{Table, Value};
 
-use crate::feed::Feed;
+use crate::{feed::Feed, traces::Traces};
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "postern.toml";
@@ -38,6 +40,8 @@ pub struct Config {
     pub policies: PathBuf,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go.
+    pub traces: Traces,
     /// The database.
     pub database: Database,
     /// Where guesses are counted.
@@ -73,6 +77,7 @@ impl Default for Config {
             data_dir: "./data".into(),
             policies: "./policies".into(),
             log: Log::default(),
+            traces: Traces::default(),
             database: Database::default(),
             cache: Cache::default(),
             master_key: MasterKey::default(),
@@ -93,15 +98,18 @@ impl Default for Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// Levels by target, as `tracing` reads them: `info,decision=warn`. Default: `info`.
+    /// Levels by target, as `tracing` reads them: `info,proxy=debug`. Default: `info`.
     pub filter: String,
     /// `text` for people, `json` for programs. Default: `text`.
     pub format: LogFormat,
+    /// Where decisions are written, which have nothing to do with levels.
+    pub decisions: DecisionLog,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Text }
+        let (filter, format) = ("info".to_owned(), LogFormat::Text);
+        Self { filter, format, decisions: DecisionLog::default() }
     }
 }
 
@@ -343,6 +351,8 @@ pub fn secret(
 enum Kind {
     Text,
     Number,
+    /// With a point, perhaps.
+    Share,
     Flag,
     /// Words with commas between.
     List,
@@ -354,6 +364,19 @@ const KEYS: &[(&str, Kind)] = &[
     ("policies", Kind::Text),
     ("log.filter", Kind::Text),
     ("log.format", Kind::Text),
+    ("log.decisions.to", Kind::Text),
+    ("log.decisions.path", Kind::Text),
+    ("log.decisions.sample_allows", Kind::Share),
+    ("log.decisions.mask", Kind::List),
+    ("log.decisions.mask_key", Kind::Text),
+    ("log.decisions.mask_key_file", Kind::Text),
+    ("log.decisions.access", Kind::Flag),
+    ("log.decisions.buffer_bytes", Kind::Number),
+    ("traces.endpoint", Kind::Text),
+    ("traces.headers_file", Kind::Text),
+    ("traces.sample", Kind::Share),
+    ("traces.service_name", Kind::Text),
+    ("traces.timeout_secs", Kind::Number),
     ("database.url", Kind::Text),
     ("database.url_file", Kind::Text),
     ("database.password", Kind::Text),
@@ -410,6 +433,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("proxy.identity_headers", Kind::List),
     ("proxy.identity_names", Kind::List),
     ("proxy.aliases", Kind::List),
+    ("proxy.shadow.policies", Kind::Text),
     ("proxy.sign_in.keys", Kind::List),
     ("proxy.sign_in.keys_file", Kind::Text),
     ("proxy.remembered_tokens", Kind::Number),
@@ -482,6 +506,8 @@ impl Config {
             let file = asked.client_secret_file.as_deref();
             asked.client_secret = secret(key, asked.client_secret.as_ref(), file)?;
         }
+        config.traces.check()?;
+        config.proxy.decision_log = config.log.decisions.clone();
         config.proxy.check().map_err(|what| anyhow!("configuration: {what}"))?;
         config.identity.on_error = config.decisions.errors;
         config.proxy.on_error = config.decisions.errors;
@@ -501,12 +527,16 @@ impl Config {
         self.resolve_proxy()
     }
 
-    /// The same for the proxy: where rates are counted together.
+    /// The same for the proxy: where rates are counted together, and the secret of masks.
     ///
     /// # Errors
     ///
-    /// When there is no Valkey, or its address cannot be used.
+    /// When there is no Valkey, its address cannot be used, or the secret cannot be had.
     pub fn resolve_proxy(&mut self) -> Result<()> {
+        let log = &mut self.proxy.decision_log;
+        let file = log.mask_key_file.as_deref();
+        log.mask_key = secret("log.decisions.mask_key", log.mask_key.as_ref(), file)?;
+        log.check().map_err(|what| anyhow!("configuration: {what}"))?;
         if self.proxy.shared_rates {
             self.cache.resolve()?;
             let Cache { url, url_file } = &self.cache;
@@ -584,6 +614,7 @@ fn set(table: &mut Table, variable: &str, name: &str, text: &str) -> Result<()> 
     let value = match kind {
         Kind::Text => Value::String(text.to_owned()),
         Kind::Number => Value::Integer(text.trim().parse().map_err(|_| wrong("number"))?),
+        Kind::Share => Value::Float(text.trim().parse().map_err(|_| wrong("number"))?),
         Kind::Flag => Value::Boolean(text.trim().parse().map_err(|_| wrong("`true` or `false`"))?),
         Kind::List => Value::Array(
             text.split(',')
@@ -628,11 +659,7 @@ fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
     };
     let inner = inner.and_then(Value::as_table_mut);
     let inner = inner.with_context(|| format!("`{section}` is no section"))?;
-    if key.contains('.') {
-        return put(inner, key, value);
-    }
-    inner.insert(key.to_owned(), value);
-    Ok(())
+    put(inner, key, value)
 }
 
 fn one_line(message: &str) -> String {
@@ -773,7 +800,10 @@ mod tests {
         for (key, kind) in KEYS {
             let key = *key;
             let value = match kind {
+                Kind::Number if key == "log.decisions.buffer_bytes" => "65536",
+                Kind::Number if key == "traces.timeout_secs" => "10",
                 Kind::Number => "2000",
+                Kind::Share => "0.5",
                 Kind::Flag => "true",
                 _ if key.ends_with("listen")
                     || key.ends_with("gateway")
@@ -783,6 +813,9 @@ mod tests {
                     "127.0.0.1:0"
                 }
                 _ if key == "log.format" => "json",
+                _ if key == "log.decisions.to" => "stderr",
+                _ if key == "log.decisions.mask" => "subject, client",
+                _ if key == "log.decisions.mask_key" => "sixteen bytes or more",
                 _ if key == "identity.signing_algorithm" => "ES256",
                 _ if key == "proxy.sign_in.keys" => "0f, 0e",
                 _ if key == "product.upstream" => "http://a",
@@ -794,7 +827,12 @@ mod tests {
                 _ if key.ends_with(".trusted_proxies") || key.ends_with("_networks") => "127.0.0.1",
                 _ if key == "proxy.identity_names" => "postern, remote",
                 _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
-                _ if key == "identity.issuer" || key == "authzen.url" => "https://a",
+                _ if key == "identity.issuer"
+                    || key == "authzen.url"
+                    || key == "traces.endpoint" =>
+                {
+                    "https://a"
+                }
                 _ if key == "proxy.identity" => "http://a:4001",
                 _ if key == "decisions.errors" => "cedar",
                 _ => "a",

@@ -29,7 +29,7 @@ use crate::{
     handover::{self, Given, Successor},
     process::{self, Signals},
     proxy::{AUDIENCE, greet},
-    watch,
+    traces, watch,
 };
 
 /// The least that `max_staleness_secs` may be: a few times what a keep-alive takes.
@@ -167,7 +167,9 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
     let (publisher, subscription) = feed::channel();
     let server =
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
+    let (server, exporting) = traces::begin(&config.traces, server, runtime.handle())?;
     let (live, usage) = (Arc::clone(server.live()), Arc::clone(server.usage()));
+    let beside = watch::shadow::run(server.shadow(), Arc::clone(&live));
     let (follow, desk) = {
         let _on = runtime.enter();
         remote::follow(source, publisher, &server)?
@@ -195,6 +197,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
             () = signals.next() => Ok(()),
             failed = greet => failed,
             () = watch::stores::run(stores) => Ok(()),
+            () = beside => Ok(()),
             ended = follow => Err(process::early("feed", ended.map(|()| Ok(())))),
             ended = &mut proxy => {
                 Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new))))
@@ -206,6 +209,7 @@ pub fn run(mut config: Config, check_only: bool) -> Result<()> {
         let end = async {
             proxy.await.context("the proxy ended badly")?.context("the proxy ended badly")?;
             reporting.end().await;
+            exporting.end().await;
             Ok(())
         };
         tokio::select! {

@@ -12,6 +12,7 @@ mod policy;
 mod process;
 mod proxy;
 mod serve;
+mod traces;
 mod watch;
 
 use std::process::ExitCode;

@@ -35,6 +35,7 @@ use crate::{
     keys::Keys,
     process::{self, Signals},
     serve::draft,
+    traces,
     watch::{self, Check, Refused, Watch},
 };
 
@@ -156,7 +157,9 @@ pub fn run(args: &Args) -> Result<()> {
     let (products, on_error) = (config.products.clone().into(), config.proxy.on_error);
     let server =
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
+    let (server, exporting) = traces::begin(&config.traces, server, runtime.handle())?;
     let live = Arc::clone(server.live());
+    let beside = watch::shadow::run(server.shadow(), Arc::clone(&live));
     // Whatever there is to check needs it compiled.
     let check: Check = Arc::new(|_| Ok(()));
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(server.policies()));
@@ -187,6 +190,7 @@ pub fn run(args: &Args) -> Result<()> {
             () = watch.run(begun, async |catalog| alone.adopt(catalog).await) => Ok(()),
             () = alone.follow(keys.as_ref(), refresh) => Ok(()),
             () = watch::stores::run(stores) => Ok(()),
+            () = beside => Ok(()),
             ended = &mut proxy => {
                 Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new))))
             }
@@ -194,8 +198,13 @@ pub fn run(args: &Args) -> Result<()> {
         tracing::info!("stopping");
         stop.send_replace(true);
         outcome?;
+        let end = async {
+            proxy.await.context("the proxy ended badly")?.context("the proxy ended badly")?;
+            exporting.end().await;
+            Ok(())
+        };
         tokio::select! {
-            ended = proxy => ended.context("the proxy ended badly")?.context("the proxy ended badly"),
+            ended = end => ended,
             () = signals.next() => Err(anyhow!("stopped by a second signal")),
         }
     })

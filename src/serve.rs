@@ -39,6 +39,7 @@ use crate::{
     config::{Config, DEFAULT_FILE},
     demo, handover,
     process::{self, Signals},
+    traces,
     watch::{self, BOOTSTRAP, Check, Refused, Watch},
 };
 
@@ -87,10 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         identity: for_identity.local_addr().context("a listener has no address")?,
     };
 
-    config.proxy.identity = Some(Upstream::from(addresses.identity));
-    let proof = identity::relay_proof().map_err(anyhow::Error::new)?;
-    config.proxy.relay_proof = Some(proof.clone());
-    config.identity.relay = Some(proof);
+    introduce(&mut config, addresses.identity)?;
     let identity_runtime = process::runtime("identity", 2)?;
     let opening = Identity::open(
         config.identity.clone(),
@@ -115,8 +113,10 @@ pub fn run(args: &Args) -> Result<()> {
     let products: Arc<[ProductConfig]> = config.products.clone().into();
     let proxy =
         Server::new(config.proxy, config.products, audience)?.with_stores(Arc::clone(&stores));
+    let (proxy, exporting) = traces::begin(&config.traces, proxy, proxy_runtime.handle())?;
     let watch = Watch::new(&config.policies, &reading, check, Arc::clone(proxy.policies()));
     let live = Arc::clone(proxy.live());
+    let beside = watch::shadow::run(proxy.shadow(), Arc::clone(&live));
     let reported = products.iter().map(|product| product.name.clone()).collect();
     let adopt = adopting(identity.policies(), live, products, identity_runtime.handle().clone());
     let (mut ready, begun) = (proxy.live().ready(), proxy.live().ready());
@@ -144,6 +144,7 @@ pub fn run(args: &Args) -> Result<()> {
             failed = greet => failed,
             () = watch.run(begun, adopt) => Ok(()),
             () = watch::stores::run(stores) => Ok(()),
+            () = beside => Ok(()),
             ended = &mut proxy => Err(process::early("proxy", ended.map(|r| r.map_err(anyhow::Error::new)))),
             ended = &mut identity => {
                 Err(process::early("identity", ended.map(|r| r.map_err(anyhow::Error::new))))
@@ -156,6 +157,7 @@ pub fn run(args: &Args) -> Result<()> {
             // The proxy first: what it passes on, identity still answers.
             let proxy = proxy.await;
             reporting.end().await;
+            exporting.end().await;
             stop_identity.send_replace(true);
             (proxy, identity.await)
         };
@@ -164,9 +166,17 @@ pub fn run(args: &Args) -> Result<()> {
             () = signals.next() => return Err(anyhow!("stopped by a second signal")),
         };
         proxy.context("the proxy ended badly")?.context("the proxy ended badly")?;
-        identity.context("identity ended badly")?.context("identity ended badly")?;
-        Ok(())
+        identity.context("identity ended badly")?.context("identity ended badly")
     })
+}
+
+/// Tell the proxy where identity is, and each what it knows the other by.
+fn introduce(config: &mut Config, identity: std::net::SocketAddr) -> Result<()> {
+    config.proxy.identity = Some(Upstream::from(identity));
+    let proof = identity::relay_proof().map_err(anyhow::Error::new)?;
+    config.proxy.relay_proof = Some(proof.clone());
+    config.identity.relay = Some(proof);
+    Ok(())
 }
 
 /// Start the product that the demonstration stands in for, behind the gate.

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 mod ears;
 mod files;
 mod rest;
+pub mod shadow;
 pub mod stores;
 
 pub use files::{BOOTSTRAP, Files, Scope};

@@ -15,6 +15,7 @@ mod authzen_store; // the same, of plain Cedar stores
 mod browsers; // people who are sent to sign in, and come back
 mod clients; // other people's OAuth clients, and a tester that reads the API's description
 mod database; // everything on PostgreSQL, and PostgreSQL gone
+mod decision_log; // where decisions are written, and what is left out of them
 mod dialects; // every door, asked directly: one answer
 mod doors; // the nginx door, asked directly
 mod everywhere; // one question, wherever it can be put
@@ -44,10 +45,12 @@ mod policy_table; // decision tables: policy test
 mod rates; // how often somebody may ask a product
 mod restart; // a proxy that is replaced while requests come in
 mod secrets; // what no log, metric or error may hold
+mod shadow; // what other policies would have decided
 mod sign_in; // a person signs in through somebody else's provider
 mod startup; // what stops a start, and how it is told
 mod tls; // certificates on both sides, and exchanged while it runs
 mod tokens; // forged and misused tokens
+mod traces; // from whoever asks through to the upstream, and to a collector
 mod upstreams; // several servers of a product: turns, health, limits
 mod usage; // when a permission was last used
 mod watched; // a policy file that is edited while requests come in

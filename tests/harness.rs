@@ -3,6 +3,7 @@
 pub mod alone;
 pub mod browser;
 pub mod ca;
+pub mod collector;
 pub mod doors;
 pub mod feed;
 pub mod front;

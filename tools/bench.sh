@@ -88,7 +88,7 @@ printed() {
 }
 
 # Start Postern with a data folder of its own. Leaves its id in `started`, its token in NAME.lua.
-# postern NAME FILTER
+# postern NAME WHERE-DECISIONS-GO
 postern() {
     # The rules for passwords: every kind of character, and no two equal ones in a row.
     random="$(od -An -N 24 -t x1 /dev/urandom | tr -d ' \n' | tr -s '0-9a-f')"
@@ -98,7 +98,7 @@ postern() {
         # As shipped: what a developer has set or written beside this counts for nothing here.
         unset $(env | sed -n 's/^\(POSTERN_[A-Z_]*\)=.*/\1/p')
         export POSTERN_DATA_DIR="$work/$1.data" POSTERN_POLICIES=policies
-        export POSTERN_LOG_FILTER="$2" POSTERN_BOOTSTRAP_ADMIN_PASSWORD="$password"
+        export POSTERN_LOG_DECISIONS_TO="$2" POSTERN_BOOTSTRAP_ADMIN_PASSWORD="$password"
         export POSTERN_PROXY_LISTEN=127.0.0.1:0 POSTERN_PROXY_GATEWAY=127.0.0.1:0
         export POSTERN_PROXY_EXT_AUTHZ=127.0.0.1:0 POSTERN_PROXY_HEALTH=127.0.0.1:0
         export POSTERN_IDENTITY_LISTEN=127.0.0.1:0
@@ -188,9 +188,9 @@ process() {
     pids="$pids $bare_pid"
     bare="$(printed "$work/bare.out" '^127' "$bare_pid")"
 
-    postern quiet warn
+    postern quiet off
     quiet_pid="$started" quiet="$gateway"
-    postern logged info
+    postern logged stdout
     logged_pid="$started" logged="$gateway"
     # The bare proxy gets the same request, token and all.
     cp "$work/logged.lua" "$work/bare.lua"

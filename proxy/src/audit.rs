@@ -1,5 +1,8 @@
 //! One record a decision: who, what, verdict, policies, revision, door, time taken.
 //!
+//! Each is a line of JSON, made in a buffer of its thread's own and handed to [`sink`]. Of what was let
+//! through a share may be written, and names may be masked; what was denied always is.
+//!
 //! Where policies were asked, it holds what they were asked, so that they can be asked again
 //! ([`record`] reads it back). Never a token, and never a query. A member that there is nothing to say
 //! in is left out.
@@ -23,14 +26,19 @@
 //! | `asker` | who asked, where that is not `principal` |
 //! | `about` | whom it was asked about, as it was put, where that is not the bearer: denied |
 //! | `store`, `action`, `resource`, `context`, `entities` | of a question to a plain Cedar store: which one, and with `principal` what it was asked, in Cedar's terms; `context` and what was told of `entities` in Cedar's JSON, unless they are large and `cut` |
-//! | `request_id`, `micros` | the request's name, and how long the decision took |
+//! | `request_id`, `trace_id`, `micros` | the request's name, the trace that it is part of, and how long the decision took |
 
+mod entry;
+mod line;
+mod mask;
 pub mod record;
+mod sink;
+#[cfg(test)]
+mod tests;
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{cell::RefCell, fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderValue;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use policy::{
     model::{
         caller::{Authentication, Principal, Subject},
@@ -38,16 +46,21 @@ use policy::{
     },
     store::access::Asked as Put,
 };
-use tracing::{
-    field::{DisplayValue, display},
-    info,
-};
 use uuid::Uuid;
 
+use self::{
+    entry::{Entry, Spaced, brought, path, traced},
+    line::Line,
+    mask::{Entity, Mask, Shown},
+    sink::{Output, Rotated, Sink},
+};
 use crate::{
     authorize::Permit,
+    clock,
+    config::decision_log::{DecisionLog, To},
+    metrics::LogMetrics,
     refusal::{Refusal, Why},
-    request_id,
+    request_id, trace,
 };
 
 /// The name of one decision, on the answer and in the log. Ordered by time (UUID version 7).
@@ -60,6 +73,13 @@ impl DecisionId {
         Self(Uuid::now_v7())
     }
 
+    /// Its share of all names, which are spread evenly: the last four of its bytes are random
+    /// (RFC 9562, section 5.7). What is kept of it at one share is kept at every larger one.
+    fn within(self, share: u64) -> bool {
+        let [.., a, b, c, d] = *self.0.as_bytes();
+        u64::from(u32::from_be_bytes([a, b, c, d])) < share
+    }
+
     /// As a header's value.
     pub fn header(self) -> HeaderValue {
         request_id::uuid(self.0)
@@ -68,7 +88,8 @@ impl DecisionId {
 
 impl fmt::Display for DecisionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
+        let mut text = Uuid::encode_buffer();
+        f.write_str(self.0.as_hyphenated().encode_lower(&mut text))
     }
 }
 
@@ -78,6 +99,8 @@ pub struct Asked<'a> {
     pub door: &'static str,
     pub method: &'a str,
     pub path: &'a str,
+    /// The template that the path matches.
+    pub route: Option<&'a str>,
     pub client: Option<IpAddr>,
     /// Whoever asked on the client's behalf.
     pub peer: Option<IpAddr>,
@@ -111,261 +134,345 @@ pub enum Several {
     Any(Arc<str>),
 }
 
-/// A list, written with spaces between.
-struct Spaced<'a, T>(&'a [T]);
+/// A request at the gateway that was answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// `None` where it did not come to one.
+    pub id: Option<DecisionId>,
+    pub permit: Option<&'a Permit>,
+    pub method: &'a str,
+    /// As it was sent, without its query.
+    pub path: &'a str,
+    pub client: Option<IpAddr>,
+    pub request_id: &'a str,
+    /// `None` where the client went away before.
+    pub status: Option<u16>,
+    /// How long the bodies were, in bytes.
+    pub received: u64,
+    pub sent: u64,
+    /// The server that it went to, and how many were tried.
+    pub upstream: Option<std::net::SocketAddr>,
+    pub tries: usize,
+    /// How long until that server began to answer.
+    pub upstream_took: Option<Duration>,
+    pub took: Duration,
+}
 
-impl<T: fmt::Display> fmt::Display for Spaced<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, item) in self.0.iter().enumerate() {
-            if n > 0 {
-                f.write_str(" ")?;
-            }
-            item.fmt(f)?;
+/// A decision, and what the shadow set would have made of it: verdict, reason, policies of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Differs<'a> {
+    pub id: DecisionId,
+    pub product: Option<&'a str>,
+    pub live: Verdict<'a>,
+    pub shadow: Verdict<'a>,
+    /// How many differences went untold before this one.
+    pub untold: u64,
+}
+
+/// A verdict, why, and by which policies.
+pub type Verdict<'a> = (&'static str, Option<&'static str>, &'a [Arc<str>]);
+
+/// A buffer that has grown larger than this for a record is not kept.
+const MOST_KEPT: usize = 64 * 1024;
+
+/// The decision log.
+#[derive(Debug)]
+pub struct Audit {
+    sink: Option<Sink>,
+    /// The share of what was let through that is written, of 2³².
+    share: u64,
+    mask: Option<Mask>,
+    access: bool,
+}
+
+impl Audit {
+    /// Nothing is written.
+    pub fn silent() -> Self {
+        Self { sink: None, share: 0, mask: None, access: false }
+    }
+
+    /// Written as configured.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub fn open(config: &DecisionLog, metrics: LogMetrics) -> io::Result<Self> {
+        let output = match (config.to(), &config.path) {
+            (To::Stdout, _) => Output::Stdout,
+            (To::Stderr, _) => Output::Stderr,
+            (To::File, Some(path)) => Output::File(Rotated::open(path)?),
+            (To::File, None) | (To::Off, _) => return Ok(Self::silent()),
+        };
+        let sink = Sink::begin(output, config.buffer_bytes, metrics)?;
+        let mask = Mask::new(&config.mask, config.mask_key.as_ref());
+        Ok(Self {
+            sink: Some(sink),
+            share: share(config.sample_allows),
+            mask: mask.map_err(|_| io::Error::other("there are no random numbers"))?,
+            access: config.access,
+        })
+    }
+
+    /// Wait until what was recorded so far is written, but not for ever.
+    pub fn flush(&self) {
+        if let Some(sink) = &self.sink {
+            sink.flush();
         }
-        Ok(())
     }
-}
 
-/// Record what was let through.
-pub fn allowed(asked: &Asked<'_>, permit: &Permit) {
-    Entry {
-        verdict: permit.basis().word(),
-        message: "allowed",
-        id: permit.id(),
-        revision: permit.revision(),
-        product: Some(permit.product()),
-        principal: permit.principal(),
-        permission: permit.permission(),
-        decision: permit.decision(),
-        question: permit.question(),
-        why: None,
+    /// Whether answers are recorded, too.
+    pub fn has_access(&self) -> bool {
+        self.access
     }
-    .record(asked);
-}
 
-/// Record a permission check that was answered with yes.
-pub fn checked(
-    asked: &Asked<'_>,
-    id: DecisionId,
-    question: Question<'_>,
-    product: Option<&str>,
-    permission: &str,
-    decision: &Decision,
-) {
-    Entry {
-        verdict: "allow",
-        message: "allowed",
-        id,
-        revision: decision.revision,
-        product,
-        principal: Some(&question.subject.principal),
-        permission: Some(permission),
-        decision: Some(decision),
-        question: Some(question),
-        why: None,
+    /// Write a line, unless it is one of many that need not all be there.
+    fn write(
+        &self,
+        (target, message): (&str, &str),
+        kept: bool,
+        id: Option<DecisionId>,
+        compose: impl FnOnce(&mut Line<'_>, Option<&Mask>),
+    ) {
+        thread_local! {
+            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let Some(sink) = &self.sink else { return };
+        if !kept && id.is_some_and(|id| !id.within(self.share)) {
+            return;
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            let mut line = Line::begin(buffer, clock::micros(), target, message);
+            compose(&mut line, self.mask.as_ref());
+            line.end();
+            sink.push(buffer, kept);
+            if buffer.capacity() > MOST_KEPT {
+                *buffer = Vec::new();
+            }
+        });
     }
-    .record(asked);
-}
 
-/// Record a search: for what, of a kind, and how many were found on this page. What it looked at is
-/// no decision of its own, for nothing was let through.
-pub fn searched(
-    asked: &Asked<'_>,
-    id: DecisionId,
-    revision: Revision,
-    (sought, what): (&str, &str),
-    found: usize,
-) {
-    info!(
-        target: "decision",
-        verdict = "searched",
-        door = asked.door,
-        id = %id,
-        revision = revision.0,
-        sought,
-        what,
-        about = asked.about,
-        asker = asked.asker.map(display),
-        found,
-        peer = asked.peer.map(display),
-        request_id = asked.request_id,
-        micros = micros(asked.took),
-        "searched"
-    );
-}
-
-/// What a question brings along is kept in its record up to this many bytes.
-const MOST_BROUGHT: usize = 8 * 1024;
-
-/// Record what a plain Cedar store was asked, in Cedar's terms, and answered.
-pub fn of_store(
-    asked: &Asked<'_>,
-    id: DecisionId,
-    store: &str,
-    put: Option<&Put>,
-    decision: &Decision,
-    reason: Option<&str>,
-) {
-    let context = put.filter(|put| put.context.as_object().is_some_and(|c| !c.is_empty()));
-    let context = context.map(|put| put.context.to_string());
-    let entities = put.filter(|put| !put.entities.is_empty());
-    let entities = entities.map(|put| serde_json::Value::from(put.entities.clone()).to_string());
-    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let whole = length(&context) + length(&entities) <= MOST_BROUGHT;
-    info!(
-        target: "decision",
-        verdict = if decision.allowed() { "allow" } else { "deny" },
-        door = asked.door,
-        reason,
-        id = %id,
-        store,
-        principal = put.map(|put| display(&put.principal)),
-        action = put.map(|put| display(&put.action)),
-        resource = put.map(|put| display(&put.resource)),
-        context = context.filter(|_| whole),
-        entities = entities.filter(|_| whole),
-        cut = (!whole).then_some(true),
-        policies = %Spaced(decision.policies.as_slice()),
-        errors = decision.errors.len(),
-        error = decision.errors.first().map(|error| error.what.as_str()),
-        about = asked.about,
-        asker = asked.asker.map(display),
-        peer = asked.peer.map(display),
-        request_id = asked.request_id,
-        micros = micros(asked.took),
-        "{}", if decision.allowed() { "allowed" } else { "denied" }
-    );
-}
-
-/// Record what was turned away.
-pub fn refused(asked: &Asked<'_>, refusal: &Refusal) {
-    let denial = match &refusal.why {
-        Why::Denied(denial) => Some(denial),
-        _ => None,
-    };
-    Entry {
-        verdict: "deny",
-        message: "denied",
-        id: refusal.id,
-        revision: refusal.revision,
-        product: refusal.product.as_deref(),
-        principal: match &refusal.why {
-            Why::NotAsker(principal) => Some(principal),
-            _ => denial.map(|denial| &denial.bearer.subject().principal),
-        },
-        permission: denial.map(|denial| &*denial.permission),
-        decision: denial.map(|denial| &denial.decision),
-        question: denial.map(|denial| Question {
-            subject: denial.bearer.subject(),
-            authentication: &denial.bearer.caller.authentication,
-            parameters: &denial.parameters,
-            now: denial.now,
-            several: denial.several.as_ref(),
-        }),
-        why: Some(&refusal.why),
-    }
-    .record(asked);
-}
-
-/// A record in the making.
-struct Entry<'a> {
-    verdict: &'static str,
-    message: &'static str,
-    id: DecisionId,
-    revision: Revision,
-    product: Option<&'a str>,
-    principal: Option<&'a Principal>,
-    permission: Option<&'a str>,
-    decision: Option<&'a Decision>,
-    question: Option<Question<'a>>,
-    why: Option<&'a Why>,
-}
-
-impl Entry<'_> {
-    fn record(&self, asked: &Asked<'_>) {
-        let detail = match self.why {
-            Some(Why::BadToken(error)) => Some(error.to_string()),
-            Some(Why::NotCanonical(error)) => Some(error.to_string()),
-            Some(Why::Headers(what)) => Some((*what).to_owned()),
-            _ => None,
-        };
-        let question = self.question;
-        let subject = question.map(|question| question.subject);
-        let authentication = question.map(|question| question.authentication);
-        let (needs, any_of) = match question.and_then(|question| question.several) {
-            None => (None, None),
-            Some(Several::All(names)) => (Some(&**names), None),
-            Some(Several::Any(names)) => (None, Some(&**names)),
-        };
-        info!(
-            target: "decision",
-            verdict = self.verdict,
-            door = asked.door,
-            reason = self.why.map(Why::word),
-            detail,
-            id = %self.id,
-            revision = self.revision.0,
-            product = self.product,
-            principal = self.principal.map(display),
-            method = asked.method,
-            path = asked.path,
-            permission = self.permission,
-            needs,
-            any_of,
-            policies = %Spaced(self.decision.map_or(&[][..], |d| d.policies.as_slice())),
-            errors = self.decision.map(|decision| decision.errors.len()),
-            groups = subject.and_then(|subject| spaced(&subject.groups)),
-            roles = subject.and_then(|subject| spaced(&subject.roles)),
-            acr = authentication.and_then(|a| a.acr.as_deref()),
-            amr = authentication.filter(|a| !a.amr.is_empty()).map(|a| display(Methods(&a.amr))),
-            auth_time = authentication.and_then(|a| a.auth_time),
-            parameters = question
-                .filter(|question| !question.parameters.is_empty())
-                .map(|question| display(Form(question.parameters))),
-            now = question.map(|question| question.now),
-            client = asked.client.map(display),
-            peer = asked.peer.map(display),
-            asker = asked.asker.map(display),
-            about = asked.about,
-            request_id = asked.request_id,
-            micros = micros(asked.took),
-            "{}", self.message
+    /// Record what was let through.
+    pub fn allowed(&self, asked: &Asked<'_>, permit: &Permit) {
+        self.record(
+            asked,
+            &Entry {
+                verdict: permit.basis().word(),
+                message: "allowed",
+                id: permit.id(),
+                revision: permit.revision(),
+                product: Some(permit.product()),
+                principal: permit.principal(),
+                permission: permit.permission(),
+                decision: permit.decision(),
+                question: permit.question(),
+                why: None,
+            },
         );
     }
-}
 
-/// What stands in a list of methods or a form for itself.
-const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'=').add(b'+');
+    /// Record a permission check that was answered with yes.
+    pub fn checked(
+        &self,
+        asked: &Asked<'_>,
+        id: DecisionId,
+        question: Question<'_>,
+        product: Option<&str>,
+        permission: &str,
+        decision: &Decision,
+    ) {
+        self.record(
+            asked,
+            &Entry {
+                verdict: "allow",
+                message: "allowed",
+                id,
+                revision: decision.revision,
+                product,
+                principal: Some(&question.subject.principal),
+                permission: Some(permission),
+                decision: Some(decision),
+                question: Some(question),
+                why: None,
+            },
+        );
+    }
 
-/// Ways of signing in.
-struct Methods<'a>(&'a [String]);
+    /// Record what was turned away.
+    pub fn refused(&self, asked: &Asked<'_>, refusal: &Refusal) {
+        let denial = match &refusal.why {
+            Why::Denied(denial) => Some(denial),
+            _ => None,
+        };
+        self.record(
+            asked,
+            &Entry {
+                verdict: "deny",
+                message: "denied",
+                id: refusal.id,
+                revision: refusal.revision,
+                product: refusal.product.as_deref(),
+                principal: match &refusal.why {
+                    Why::NotAsker(principal) => Some(principal),
+                    _ => denial.map(|denial| &denial.bearer.subject().principal),
+                },
+                permission: denial.map(|denial| &*denial.permission),
+                decision: denial.map(|denial| &denial.decision),
+                question: denial.map(|denial| Question {
+                    subject: denial.bearer.subject(),
+                    authentication: &denial.bearer.caller.authentication,
+                    parameters: &denial.parameters,
+                    now: denial.now,
+                    several: denial.several.as_ref(),
+                }),
+                why: Some(&refusal.why),
+            },
+        );
+    }
 
-impl fmt::Display for Methods<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, method) in self.0.iter().enumerate() {
-            let space = if n > 0 { " " } else { "" };
-            write!(f, "{space}{}", utf8_percent_encode(method, ENCODED))?;
+    /// Record a search: for what, of a kind, and how many were found on this page. What it looked at
+    /// is no decision of its own, for nothing was let through.
+    pub fn searched(
+        &self,
+        asked: &Asked<'_>,
+        id: DecisionId,
+        revision: Revision,
+        (sought, what): (&str, &str),
+        found: usize,
+    ) {
+        self.write((DECISION, "searched"), true, Some(id), |line, mask| {
+            line.text("verdict", "searched");
+            line.text("door", asked.door);
+            line.shown("id", id);
+            line.number("revision", revision.0);
+            line.text("sought", sought);
+            line.text("what", what);
+            line.number("found", found as u64);
+            asked.end(line, mask);
+        });
+    }
+
+    /// Record what a plain Cedar store was asked, in Cedar's terms, and answered.
+    pub fn of_store(
+        &self,
+        asked: &Asked<'_>,
+        id: DecisionId,
+        store: &str,
+        put: Option<&Put>,
+        decision: &Decision,
+        reason: Option<&'static str>,
+    ) {
+        let allowed = decision.allowed();
+        let verdict = if allowed { "allow" } else { "deny" };
+        trace::decided(id, asked.door, None, verdict, reason);
+        let message = if allowed { "allowed" } else { "denied" };
+        let kept = !allowed || !decision.errors.is_empty();
+        self.write((DECISION, message), kept, Some(id), |line, mask| {
+            line.text("verdict", verdict);
+            line.text("door", asked.door);
+            line.some("reason", reason);
+            line.shown("id", id);
+            line.text("store", store);
+            if let Some(put) = put {
+                line.shown("principal", Entity(mask, &put.principal, true));
+                line.shown("action", &put.action);
+                line.shown("resource", Entity(mask, &put.resource, false));
+                brought(line, mask, put);
+            }
+            line.shown("policies", Spaced(&decision.policies));
+            line.number("errors", decision.errors.len() as u64);
+            // What Cedar says of an error quotes what it was asked.
+            if mask.is_none() {
+                line.some("error", decision.errors.first().map(|error| error.what.as_str()));
+            }
+            asked.end(line, mask);
+        });
+    }
+
+    /// Record that the shadow set would have decided otherwise.
+    pub fn differs(&self, asked: &Asked<'_>, differs: &Differs<'_>) {
+        let Differs { id, product, live, shadow, untold } = *differs;
+        self.write((SHADOW, "the shadow set decides otherwise"), false, None, |line, mask| {
+            line.shown("id", id);
+            line.text("door", asked.door);
+            line.some("product", product);
+            line.text("method", asked.method);
+            line.text("path", path(mask, asked.path, asked.route));
+            line.text("live", live.0);
+            line.some("live_reason", live.1);
+            line.shown("live_policies", Spaced(live.2));
+            line.text("shadow", shadow.0);
+            line.some("shadow_reason", shadow.1);
+            line.shown("shadow_policies", Spaced(shadow.2));
+            line.number("untold", untold);
+            asked.end(line, mask);
+        });
+    }
+
+    /// Record an answer of the gateway: of what was let through, the share that is written of
+    /// decisions, and all of what failed.
+    pub fn answered(&self, answered: &Answered<'_>) {
+        if !self.access {
+            return;
         }
-        Ok(())
+        let Answered { permit, id, status, .. } = *answered;
+        let sampled = permit.is_some() && status.is_some_and(|status| status < 500);
+        let sampled = id.filter(|_| sampled);
+        self.write((ACCESS, "answered"), false, sampled, |line, mask| {
+            if let Some(id) = id {
+                line.shown("id", id);
+            }
+            line.some("product", permit.map(Permit::product));
+            if let Some(principal) = permit.and_then(Permit::principal) {
+                line.shown("principal", Shown(mask, principal));
+            }
+            line.text("method", answered.method);
+            let route = permit.and_then(|permit| permit.target().route.as_deref());
+            line.text("path", path(mask, answered.path, route));
+            if let Some(status) = status {
+                line.number("status", status.into());
+            }
+            line.number("received", answered.received);
+            line.number("sent", answered.sent);
+            if let Some(upstream) = answered.upstream {
+                line.shown("upstream", upstream);
+                line.number("tries", answered.tries as u64);
+            }
+            if let Some(took) = answered.upstream_took {
+                line.number("upstream_micros", micros(took));
+            }
+            if let Some(client) = &answered.client {
+                line.shown("client", Shown(mask, client));
+            }
+            line.text("request_id", answered.request_id);
+            traced(line);
+            line.number("micros", micros(answered.took));
+        });
+    }
+
+    fn record(&self, asked: &Asked<'_>, entry: &Entry<'_>) {
+        let reason = entry.why.map(Why::word);
+        trace::decided(entry.id, asked.door, entry.product, entry.verdict, reason);
+        let errors = entry.decision.is_some_and(|decision| !decision.errors.is_empty());
+        let kept = errors || matches!(entry.verdict, "deny" | "monitored");
+        self.write((DECISION, entry.message), kept, Some(entry.id), |line, mask| {
+            entry.compose(asked, line, mask);
+        });
     }
 }
 
-/// Names and values.
-struct Form<'a>(&'a [(String, String)]);
+const DECISION: &str = "decision";
+const ACCESS: &str = "access";
+const SHADOW: &str = "shadow";
 
-impl fmt::Display for Form<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (name, value)) in self.0.iter().enumerate() {
-            let and = if n > 0 { "&" } else { "" };
-            let encoded = |text| utf8_percent_encode(text, ENCODED);
-            write!(f, "{and}{}={}", encoded(name), encoded(value))?;
-        }
-        Ok(())
-    }
-}
-
-fn spaced<T: fmt::Display>(names: &[T]) -> Option<DisplayValue<Spaced<'_, T>>> {
-    (!names.is_empty()).then(|| display(Spaced(names)))
+/// That share of 2³².
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is checked to be 0 to 1, and what is out of it is brought there"
+)]
+fn share(of: f64) -> u64 {
+    (of.clamp(0.0, 1.0) * 4_294_967_296.0) as u64
 }
 
 fn micros(took: Duration) -> u64 {

@@ -10,6 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderName, HeaderValue};
 use policy::{
     changes::{Changes, Standing},
+    engine::Engine,
     held::Held,
     model::{
         caller::{Caller, Subject},
@@ -74,6 +75,13 @@ impl Bearer {
     /// Who it is.
     pub fn subject(&self) -> &Subject {
         self.held.subject()
+    }
+
+    /// The same caller, with what it holds by other policies. What it uses of that is not noted.
+    pub fn held_in(&self, engine: &Engine) -> Self {
+        let (held, told) = (engine.held(self.subject()), OnceLock::new());
+        let held = Holding { held, used: Used::of(0), told };
+        Self { caller: Arc::clone(&self.caller), held: Arc::new(held) }
     }
 }
 

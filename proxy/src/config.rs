@@ -3,6 +3,7 @@
 //! Every field is checked while it is read; every default is the safe one.
 
 mod authzen;
+pub mod decision_log;
 pub mod issuer;
 pub mod sign_in;
 pub mod upstream;
@@ -56,6 +57,8 @@ pub struct Config {
     pub assertion: Option<Assertion>,
     /// What seals the sessions of browsers, where people sign in to some product. Default: nothing.
     pub sign_in: sign_in::Sealing,
+    /// Policies that are asked beside those in force, and count for nothing. Default: none.
+    pub shadow: Option<Shadow>,
     /// TLS for clients. Default: none; whoever stands before it speaks it.
     pub tls: Option<Tls>,
     /// How many verified tokens are remembered. Default: 100000.
@@ -86,6 +89,9 @@ pub struct Config {
     /// its own (`[decisions]`). Default: it denies.
     #[serde(skip)]
     pub on_error: OnError,
+    /// Where decisions are written. Stands in the section of the log (`[log.decisions]`).
+    #[serde(skip)]
+    pub decision_log: decision_log::DecisionLog,
     /// The AuthZEN door, in a section of its own (`[authzen]`).
     #[serde(skip)]
     pub authzen: Authzen,
@@ -110,6 +116,7 @@ impl Default for Config {
             valkey: None,
             assertion: None,
             sign_in: sign_in::Sealing::default(),
+            shadow: None,
             tls: None,
             remembered_tokens: 100_000,
             max_header_bytes: 32 * 1024,
@@ -121,6 +128,7 @@ impl Default for Config {
             relay_proof: None,
             max_staleness: None,
             on_error: OnError::default(),
+            decision_log: decision_log::DecisionLog::default(),
             authzen: Authzen::default(),
             issuers: Vec::new(),
         }
@@ -152,6 +160,7 @@ impl Config {
                 ));
             }
         }
+        self.decision_log.check()?;
         self.authzen.check()?;
         issuer::check_apart(&self.issuers)
     }
@@ -178,6 +187,14 @@ fn postern() -> String {
 
 const fn minute() -> u64 {
     60
+}
+
+/// Policies that are asked and count for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// Their folder, in the form of the policy folder. It is watched.
+    pub policies: PathBuf,
 }
 
 /// TLS for clients. Files are read again when they change.

@@ -31,6 +31,7 @@ use crate::{
     relay::Relay,
     request_id, sign_in,
     sign_in::desk::{Desk, Visit},
+    trace::{Here, Received},
 };
 pub(crate) use forwarded::Heard;
 
@@ -97,9 +98,24 @@ impl Doors {
     pub async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Bytes> {
         let id = request_id::of(request.headers());
         let head = request.method() == Method::HEAD;
+        let here = Here::of(self.gate.tracer.as_ref(), request.headers());
+        let begun = here.clone().filter(Here::is_sampled).map(|here| {
+            let path = request.uri().path().to_owned();
+            (here, request.method().clone(), path)
+        });
         let own = authzen::is_here(request.uri().path());
         let own = own.then(|| request.headers().get(forward::REQUEST).cloned()).flatten();
-        let mut response = self.route(peer.to_canonical(), request, &id).await;
+        let answer = self.route(peer.to_canonical(), request, &id);
+        let mut response = Here::during(here, answer).await;
+        if let Some((here, method, path)) = begun {
+            here.end(&Received {
+                method: method.as_str(),
+                scheme: "http",
+                path: &path,
+                route: named(&path),
+                status: Some(response.status().as_u16()),
+            });
+        }
         if let Some(id) = own.or_else(|| HeaderValue::from_str(&id).ok()) {
             response.headers_mut().insert(forward::REQUEST, id);
         }
@@ -244,6 +260,18 @@ impl Doors {
     }
 }
 
+/// What a span is called by: a path that everybody knows, and nothing that a client made up.
+fn named(path: &str) -> Option<&str> {
+    if let Some(rest) = path.strip_prefix(FORWARD_AUTH) {
+        let server = rest.split('/').next().unwrap_or_default();
+        let known = ["nginx", "traefik", "caddy", "haproxy", "envoy"].contains(&server);
+        return known.then(|| &path[..FORWARD_AUTH.len() + server.len()]);
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let known = RELAYED.contains(&path) || path == "/v1/authorize";
+    (known || authzen::endpoint(path).is_some()).then_some(path)
+}
+
 /// `/forward-auth/{server}[/{product}]`; below `envoy/{product}` stands the client's target. At the
 /// others the method is the server's, not the client's.
 pub(crate) fn forward_auth(
@@ -292,8 +320,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Networks, live::Live, metrics::Metrics, peer::Trusted, policies::Policies,
-        usage::Usage,
+        audit::Audit, config::Networks, live::Live, metrics::Metrics, peer::Trusted,
+        policies::Policies, usage::Usage,
     };
 
     /// A gate with nothing in force.
@@ -305,6 +333,9 @@ mod tests {
             metrics: metrics.clone(),
             policies: Arc::new(Policies::new(metrics.clone())),
             usage: Arc::new(Usage::new(metrics)),
+            audit: Audit::silent(),
+            shadow: None,
+            tracer: None,
             sign_ins: Arc::default(),
         }
     }

@@ -28,6 +28,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use crate::{
+    audit::Audit,
     canonical, clock,
     config::{Authzen, Names, Networks, ProductConfig},
     doors::{
@@ -114,6 +115,9 @@ impl World {
             policies: Arc::new(Policies::new(metrics.clone())),
             usage: Arc::new(Usage::new(metrics)),
             sign_ins: Arc::default(),
+            audit: Audit::silent(),
+            shadow: None,
+            tracer: None,
         });
         let identity = Arc::new(Identity::new(&[Names::Postern, Names::Remote], &[]));
         let now = clock::now();

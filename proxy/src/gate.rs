@@ -13,7 +13,7 @@ use http::HeaderMap;
 use policy::model::decision::Revision;
 
 use crate::{
-    audit::{self, Asked, DecisionId},
+    audit::{Asked, Audit, DecisionId},
     authenticate::{self, Bearer},
     authorize::{Circumstances, Permit, authorize},
     canonical::{self, NotCanonical},
@@ -23,8 +23,10 @@ use crate::{
     peer::Trusted,
     policies::Policies,
     refusal::{Class, Refusal, Why},
-    route::Target,
+    route::{Routes, Target},
+    shadow::Shadow,
     sign_in::{Session, SignIns},
+    trace::Tracer,
     usage::Usage,
 };
 
@@ -65,6 +67,11 @@ pub struct Gate {
     pub policies: Arc<Policies>,
     pub usage: Arc<Usage>,
     pub sign_ins: Arc<SignIns>,
+    pub audit: Audit,
+    /// What is asked beside what is in force, if anything is.
+    pub shadow: Option<Arc<Shadow>>,
+    /// Who traces requests, if somebody does.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Gate {
@@ -77,13 +84,14 @@ impl Gate {
         let started = Instant::now();
         let id = DecisionId::fresh();
         let current = self.live.current();
-        let mut seen = Seen { host: None, path: None, product: None };
+        let mut seen = Seen::default();
         let verdict = self.question(ask, id, current.as_deref(), &mut seen);
         let took = started.elapsed();
         let asked = Asked {
             door: ask.door,
             method: printable(ask.method),
             path: seen.path.as_deref().unwrap_or("-"),
+            route: seen.route.as_deref(),
             client: ask.client,
             peer: None,
             request_id: ask.request_id,
@@ -91,10 +99,13 @@ impl Gate {
             about: None,
             took,
         };
+        if let (Some(shadow), Some(in_force)) = (&self.shadow, &current) {
+            shadow.compare(self, ask, in_force, &verdict, (&asked, id));
+        }
         match verdict {
             Ok(permit) => {
                 self.metrics.allowed(ask.door, &permit, took);
-                audit::allowed(&asked, &permit);
+                self.audit.allowed(&asked, &permit);
                 if let (Some(in_force), Some((bearer, by))) = (&current, permit.used()) {
                     self.usage.note(&in_force.engine, bearer, by, permit.now());
                 }
@@ -120,20 +131,14 @@ impl Gate {
     ) -> Result<Permit, Why> {
         let in_force = current.ok_or(Why::Unavailable)?;
         let laps = self.metrics.steps.measured();
-        let target = Self::route(ask, in_force, seen)?;
+        let target = Self::route(ask, &in_force.routes, seen)?;
         laps.done("route");
         let (host, product) =
             (seen.host.as_deref().unwrap_or(""), Arc::clone(&target.product.name));
         let now = clock::now();
         let circumstances = Circumstances { id, client: ask.client, now };
         let verdict = authorize(&in_force.engine, target, circumstances, || {
-            let sent = credential(ask.headers)?;
-            let session = match sent {
-                None => self.sign_ins.credential(ask, (host, &product), now)?,
-                Some(_) => None,
-            };
-            let authorization = sent.or(session.as_deref());
-            let bearer = authenticate::bearer(in_force, &self.live.changes, authorization, now);
+            let bearer = self.who(ask, in_force, (host, &product), now);
             laps.done("authenticate");
             bearer
         });
@@ -141,7 +146,37 @@ impl Gate {
         verdict
     }
 
-    fn route(ask: &Ask<'_>, in_force: &InForce, seen: &mut Seen) -> Result<Target, Why> {
+    /// Who asks a product for something: the bearer of a token, or whoever has signed in to it.
+    ///
+    /// # Errors
+    ///
+    /// When that is nobody we know.
+    pub fn who(
+        &self,
+        ask: &Ask<'_>,
+        in_force: &InForce,
+        (host, product): (&str, &str),
+        now: u64,
+    ) -> Result<Bearer, Why> {
+        let sent = credential(ask.headers)?;
+        let session = match sent {
+            None => self.sign_ins.credential(ask, (host, product), now)?,
+            Some(_) => None,
+        };
+        let authorization = sent.or(session.as_deref());
+        authenticate::bearer(in_force, &self.live.changes, authorization, now)
+    }
+
+    /// Where a request goes by other routes than those in force.
+    ///
+    /// # Errors
+    ///
+    /// When it goes nowhere.
+    pub fn routed(ask: &Ask<'_>, routes: &Routes) -> Result<Target, Why> {
+        Self::route(ask, routes, &mut Seen::default())
+    }
+
+    fn route(ask: &Ask<'_>, routes: &Routes, seen: &mut Seen) -> Result<Target, Why> {
         let method = canonical::method(ask.method).map_err(Why::NotCanonical)?;
         let host =
             canonical::host(ask.scheme, ask.host).ok_or(Why::NotCanonical(NotCanonical::Host))?;
@@ -149,10 +184,11 @@ impl Gate {
         let host = &*seen.host.insert(host);
         seen.path = Some(canonical.path.text().to_owned());
         let target = match ask.find {
-            Find::Gateway => in_force.routes.at_gateway(host, method, canonical.path)?,
-            Find::Door(name) => in_force.routes.at_door(name, host, method, canonical.path)?,
+            Find::Gateway => routes.at_gateway(host, method, canonical.path)?,
+            Find::Door(name) => routes.at_door(name, host, method, canonical.path)?,
         };
         seen.product = Some(target.product.name.to_string());
+        seen.route.clone_from(&target.route);
         Ok(target)
     }
 
@@ -184,7 +220,7 @@ impl Gate {
         if self.sign_ins.is_empty() || why.class() != Class::Unauthenticated {
             return None;
         }
-        let Seen { host, path, product } = seen;
+        let Seen { host, path, product, .. } = seen;
         let at = (host.as_deref()?, product.as_deref()?, path.as_deref()?);
         self.sign_ins.offer(ask, at, clock::now())
     }
@@ -213,8 +249,9 @@ impl Gate {
         let revision = self.live.current().map_or(Revision(0), |c| c.engine.revision());
         let took = Duration::ZERO;
         let (asker, about) = (None, None);
-        let (method, path, peer) = ("-", "-", None);
-        let asked = Asked { door, method, path, client, peer, request_id, asker, about, took };
+        let (method, path, route, peer) = ("-", "-", None, None);
+        let asked =
+            Asked { door, method, path, route, client, peer, request_id, asker, about, took };
         self.refuse(&asked, why, DecisionId::fresh(), revision, None)
     }
 
@@ -230,7 +267,7 @@ impl Gate {
         let reasons = self.live.reasons(product.as_deref());
         let refusal = Refusal { why, id, revision, product, reasons, sign_in: None };
         self.metrics.refused(asked.door, &refusal, asked.took);
-        audit::refused(asked, &refusal);
+        self.audit.refused(asked, &refusal);
         if let Why::Denied(denial) = &refusal.why {
             self.policies.failed(revision, &denial.decision.errors);
         }
@@ -239,9 +276,11 @@ impl Gate {
 }
 
 /// What was learnt on the way to a refusal, for its record.
+#[derive(Default)]
 struct Seen {
     host: Option<String>,
     path: Option<String>,
+    route: Option<Arc<str>>,
     product: Option<String>,
 }
 

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     answer,
+    audit::{Answered, DecisionId},
     authorize::Permit,
     canonical::NotCanonical,
     config::upstream::Limits,
@@ -37,6 +38,7 @@ use crate::{
         self, Session as Signed, cookie,
         desk::{Desk, Visit},
     },
+    trace::{self, Here, Outgoing},
     upstreams::{Endpoint, Pool, Upstreams},
 };
 
@@ -72,8 +74,15 @@ pub struct Ctx {
     pool: Option<Arc<Pool>>,
     /// Those that the request was tried at.
     tried: SmallVec<[Arc<Endpoint>; 1]>,
-    /// When it was first sent to one.
+    /// When it came, when it was first sent to one, and how long until that began to answer.
+    came: Instant,
     sent: Option<Instant>,
+    upstream_took: Option<Duration>,
+    /// The name of what was decided, whichever way.
+    decided: Option<DecisionId>,
+    /// Its place in a trace, and that of the request to the upstream.
+    here: Option<Here>,
+    outgoing: Option<Outgoing>,
     /// How much of the body has come, in bytes.
     body_bytes: u64,
     request_id: HeaderValue,
@@ -89,6 +98,26 @@ pub struct Ctx {
 }
 
 impl Ctx {
+    /// The request is over.
+    fn end_trace(&self, session: &Session) {
+        let Some(here) = &self.here else { return };
+        let request = session.req_header();
+        let method = request.method.as_str();
+        let status = session.response_written().map(|response| response.status.as_u16());
+        if let Some(outgoing) = &self.outgoing {
+            let server = self.tried.last().map(|endpoint| endpoint.address);
+            // What we say in the upstream's place is no answer of it.
+            let status = status.filter(|_| self.upstream_took.is_some());
+            here.end_outgoing(
+                outgoing,
+                &trace::Sent { method, server, tries: self.tried.len(), status },
+            );
+        }
+        let route = self.permit.as_ref().and_then(|permit| permit.target().route.as_deref());
+        let (scheme, path) = (self.scheme, request.uri.path());
+        here.end(&trace::Received { method, scheme, path, route, status });
+    }
+
     /// The request's name, for logs.
     fn request_name(&self) -> &str {
         self.request_id.to_str().unwrap_or("-")
@@ -106,7 +135,12 @@ impl ProxyHttp for Gateway {
             permit: None,
             pool: None,
             tried: SmallVec::new(),
+            came: Instant::now(),
             sent: None,
+            upstream_took: None,
+            decided: None,
+            here: None,
+            outgoing: None,
             body_bytes: 0,
             request_id: HeaderValue::from_static("-"),
             decision: None,
@@ -124,6 +158,7 @@ impl ProxyHttp for Gateway {
         let trusted = peer.is_some_and(|peer| self.gate.trusted.holds(peer));
         let request = session.req_header();
         ctx.request_id = request_id::header(&request.headers);
+        ctx.here = Here::of(self.gate.tracer.as_ref(), &request.headers);
         if request_id::header_bytes(&request.headers) > self.max_header_bytes {
             let message = "The request's headers are too large.";
             return self.end(session, ctx, answer::error(answer::HEADERS_TOO_LARGE, message)).await;
@@ -151,12 +186,14 @@ impl ProxyHttp for Gateway {
                 }
                 self.gate.ask_ahead(&request.headers).await;
                 let renewed = self.renewed(request, host, ctx).await;
-                self.admit(request, (host, target, renewed.as_ref()), ctx)
+                let asked = (host, target, renewed.as_ref());
+                Here::within(ctx.here.as_ref(), || self.admit(request, asked, ctx))
             }
-            Err(why) => Err(self.unreadable(ctx, why)),
+            Err(why) => Err(Here::within(ctx.here.as_ref(), || self.unreadable(ctx, why))),
         };
         // Whoever does not read the answer gives its place to somebody else.
         session.as_downstream_mut().set_write_timeout(Some(READ_TIME));
+        ctx.decided = Some(admitted.as_ref().map_or_else(|refusal| refusal.id, Permit::id));
         let permit = match admitted {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -274,6 +311,7 @@ impl ProxyHttp for Gateway {
         self.identity.set(permit, decision, headers);
         headers.insert(REQUEST, ctx.request_id.clone());
         tell_forwarded(headers, ctx, peer, trusted);
+        trace_on(ctx.here.as_ref(), &mut ctx.outgoing, headers);
         let same =
             parts.uri.authority().is_none() && parts.uri.path() == permit.target().path.text();
         if !same {
@@ -290,8 +328,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         if let (Some(permit), Some(sent)) = (&ctx.permit, ctx.sent.take()) {
-            let took = &self.gate.metrics.traffic.upstream_took;
-            took.with_label_values(&[permit.product()]).observe(sent.elapsed().as_secs_f64());
+            let took = sent.elapsed();
+            ctx.upstream_took = Some(took);
+            let all = &self.gate.metrics.traffic.upstream_took;
+            all.with_label_values(&[permit.product()]).observe(took.as_secs_f64());
         }
         if let Some(decision) = ctx.decision.take() {
             response.insert_header(DECISION, decision)?;
@@ -322,7 +362,11 @@ impl ProxyHttp for Gateway {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, _: &mut Session, _: Option<&Error>, _: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        ctx.end_trace(session);
+        if self.gate.audit.has_access() {
+            Here::within(ctx.here.as_ref(), || self.answered(session, ctx));
+        }
         let _ = PHASE.try_with(|phase| phase.waiting());
     }
 
@@ -380,6 +424,26 @@ impl Gateway {
     /// A request that could not be turned into a question is refused and recorded like any other.
     fn unreadable(&self, ctx: &Ctx, why: Why) -> Refusal {
         self.gate.unreadable("gateway", ctx.client, ctx.request_name(), why)
+    }
+
+    /// Record the answer.
+    fn answered(&self, session: &Session, ctx: &Ctx) {
+        let request = session.req_header();
+        self.gate.audit.answered(&Answered {
+            id: ctx.decided,
+            permit: ctx.permit.as_ref(),
+            method: request.method.as_str(),
+            path: request.uri.path(),
+            client: ctx.client,
+            request_id: ctx.request_name(),
+            status: session.response_written().map(|response| response.status.as_u16()),
+            received: session.body_bytes_read() as u64,
+            sent: session.body_bytes_sent() as u64,
+            upstream: ctx.tried.last().map(|endpoint| endpoint.address),
+            tries: ctx.tried.len(),
+            upstream_took: ctx.upstream_took,
+            took: ctx.came.elapsed(),
+        });
     }
 
     /// The answer to somebody who asks too often.
@@ -515,6 +579,22 @@ async fn drained(session: &mut Session) -> bool {
 fn peer_address(session: &Session) -> Option<IpAddr> {
     let address = session.client_addr()?.as_inet()?;
     Some(address.ip().to_canonical())
+}
+
+/// The upstream's part of the trace hangs on ours, where that is told; else it gets what came.
+fn trace_on(here: Option<&Here>, outgoing: &mut Option<Outgoing>, headers: &mut HeaderMap) {
+    let Some(here) = here.filter(|here| here.is_sampled()) else { return };
+    if outgoing.is_none() {
+        *outgoing = here.outgoing();
+    }
+    let Some(outgoing) = outgoing else { return };
+    let (parent, state) = here.told_on(outgoing);
+    for (name, value) in [(trace::PARENT, parent), (trace::STATE, state)] {
+        match value {
+            Some(value) => drop(headers.insert(name, value)),
+            None => drop(headers.remove(name)),
+        }
+    }
 }
 
 fn same_target(permit: &Permit, query: Option<&str>) -> Result<Uri> {

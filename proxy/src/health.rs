@@ -8,7 +8,8 @@ use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    answer, clock, live::Live, metrics::Metrics, policies::Policies, sync::report::Report,
+    answer, clock, live::Live, metrics::Metrics, policies::Policies, shadow::Shadow,
+    sync::report::Report,
 };
 
 /// Exactly `healthy`: the products' client library compares the text.
@@ -64,6 +65,7 @@ pub struct Operators {
     pub metrics: Metrics,
     pub policies: Arc<Policies>,
     pub report: Arc<Report>,
+    pub shadow: Option<Arc<Shadow>>,
 }
 
 impl Operators {
@@ -83,7 +85,11 @@ impl Operators {
                 let current = self.live.installed();
                 answer::json(StatusCode::OK, &self.live.issuers().show(current.as_deref()))
             }
-            "/internal/v1/status" => answer::json(StatusCode::OK, &self.report.show(&self.live)),
+            "/internal/v1/status" => {
+                let mut shown = self.report.show(&self.live);
+                shown["shadow"] = json!(self.shadow.as_ref().map(|shadow| shadow.show()));
+                answer::json(StatusCode::OK, &shown)
+            }
             "/internal/v1/snapshot" => self.snapshot(request.headers()),
             "/metrics" => match self.metrics() {
                 Ok(body) => text("text/plain; version=0.0.4", body.into()),

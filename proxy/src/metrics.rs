@@ -10,7 +10,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::{authorize::Permit, refusal::Refusal};
+use crate::{authorize::Permit, refusal::Refusal, trace};
 
 /// The proxy's metrics.
 #[derive(Debug, Clone)]
@@ -50,6 +50,125 @@ pub struct Metrics {
     pub traffic: TrafficMetrics,
     /// The steps of a decision.
     pub steps: StepMetrics,
+    /// The decision log.
+    pub log: LogMetrics,
+    /// Spans on their way to a collector.
+    pub traces: TraceMetrics,
+    /// The set that is asked beside the one in force.
+    pub shadow: ShadowMetrics,
+}
+
+/// What is counted of the set that is asked beside the one in force.
+#[derive(Debug, Clone)]
+pub struct ShadowMetrics {
+    decisions: IntCounterVec,
+    /// Comparisons that broke off.
+    pub failures: IntCounter,
+    /// Sets that do not hold.
+    pub refused: IntCounter,
+}
+
+impl ShadowMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_shadow_{name}"), help);
+        let decisions = IntCounterVec::new(
+            opts("decisions_total", "Decisions, with what the shadow set would have decided."),
+            &["product", "live", "shadow"],
+        )?;
+        let failures = IntCounter::with_opts(opts(
+            "failures_total",
+            "Comparisons with the shadow set that broke off.",
+        ))?;
+        let refused = IntCounter::with_opts(opts(
+            "sets_refused_total",
+            "Sets of the shadow's folder that do not hold.",
+        ))?;
+        registry.register(Box::new(decisions.clone()))?;
+        registry.register(Box::new(failures.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
+        Ok(Self { decisions, failures, refused })
+    }
+
+    /// Count a decision, and the other one.
+    pub fn decided(&self, product: &str, live: &str, shadow: &str) {
+        self.decisions.with_label_values(&[product, live, shadow]).inc();
+    }
+}
+
+/// What is counted of spans.
+#[derive(Debug, Clone)]
+pub struct TraceMetrics {
+    /// Those that a collector took.
+    pub exported: IntCounter,
+    dropped: IntCounterVec,
+}
+
+impl TraceMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_spans_{name}"), help);
+        let exported =
+            IntCounter::with_opts(opts("exported_total", "Spans that the collector took."))?;
+        let dropped = IntCounterVec::new(
+            opts("dropped_total", "Spans that were not exported, by why: full, failed."),
+            &["why"],
+        )?;
+        registry.register(Box::new(exported.clone()))?;
+        registry.register(Box::new(dropped.clone()))?;
+        Ok(Self { exported, dropped })
+    }
+
+    /// Spans that were not exported: there was no room for them (`full`), or the collector did not
+    /// take them (`failed`).
+    pub fn dropped(&self, why: &str) -> IntCounter {
+        self.dropped.with_label_values(&[why])
+    }
+}
+
+/// What is counted of the decision log.
+#[derive(Debug, Clone)]
+pub struct LogMetrics {
+    dropped: IntCounterVec,
+    /// Records of denials that went to standard error instead.
+    pub diverted: IntCounter,
+    /// How often the log could not be written.
+    pub errors: IntCounter,
+}
+
+impl LogMetrics {
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("postern_decision_log_{name}"), help);
+        let dropped = IntCounterVec::new(
+            opts("dropped_total", "Records that were not written, by why: full, failed, lost."),
+            &["why"],
+        )?;
+        let diverted = IntCounter::with_opts(opts(
+            "diverted_total",
+            "Records of denials that went to standard error, as the log did not take them.",
+        ))?;
+        let errors = IntCounter::with_opts(opts(
+            "errors_total",
+            "How often the decision log could not be written.",
+        ))?;
+        registry.register(Box::new(dropped.clone()))?;
+        registry.register(Box::new(diverted.clone()))?;
+        registry.register(Box::new(errors.clone()))?;
+        for why in ["full", "failed", "lost"] {
+            dropped.with_label_values(&[why]);
+        }
+        Ok(Self { dropped, diverted, errors })
+    }
+
+    /// Count a record that was not written: of something allowed, for want of room (`full`) or as the
+    /// sink failed (`failed`); or of a denial (`lost`), as nothing would take it.
+    pub fn dropped(&self, why: &str) {
+        self.dropped.with_label_values(&[why]).inc();
+    }
+
+    /// How many there were.
+    #[cfg(test)]
+    pub fn count(&self, why: &str) -> u64 {
+        self.dropped.with_label_values(&[why]).get()
+    }
 }
 
 /// What is counted of the steps of a decision.
@@ -82,31 +201,38 @@ impl StepMetrics {
         self.tokens.with_label_values(&[outcome])
     }
 
-    /// Measure the steps of one decision of sixteen.
+    /// Measure the steps of one decision of sixteen, and of one that is traced.
     pub fn measured(&self) -> Laps<'_> {
         thread_local! {
             static TURN: Cell<u8> = const { Cell::new(0) };
         }
         let turn = TURN.with(|turn| turn.replace(turn.get().wrapping_add(1)));
-        let since = turn.is_multiple_of(16).then(Instant::now);
-        Laps { took: &self.took, since: Cell::new(since) }
+        let (counted, traced) = (turn.is_multiple_of(16), trace::is_sampled());
+        let since = (counted || traced).then(Instant::now);
+        Laps { took: counted.then_some(&self.took), traced, since: Cell::new(since) }
     }
 }
 
 /// The steps of a decision, one after the other.
 #[derive(Debug)]
 pub struct Laps<'a> {
-    took: &'a HistogramVec,
+    took: Option<&'a HistogramVec>,
+    traced: bool,
     /// When the step that is under way began; `None` when nothing is measured.
     since: Cell<Option<Instant>>,
 }
 
 impl Laps<'_> {
     /// That step is done, and the next begins.
-    pub fn done(&self, step: &str) {
+    pub fn done(&self, step: &'static str) {
         let Some(since) = self.since.get() else { return };
         let now = Instant::now();
-        self.took.with_label_values(&[step]).observe((now - since).as_secs_f64());
+        if let Some(took) = self.took {
+            took.with_label_values(&[step]).observe((now - since).as_secs_f64());
+        }
+        if self.traced {
+            trace::step(step, since, now);
+        }
         self.since.set(Some(now));
     }
 }
@@ -348,6 +474,9 @@ impl Metrics {
             usage: UsageMetrics::make(registry)?,
             traffic: TrafficMetrics::make(registry)?,
             steps: StepMetrics::make(registry)?,
+            log: LogMetrics::make(registry)?,
+            traces: TraceMetrics::make(registry)?,
+            shadow: ShadowMetrics::make(registry)?,
         })
     }
 

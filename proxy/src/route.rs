@@ -40,9 +40,9 @@ pub struct Product {
     encoded_slash: EncodedSlash,
     prefix: Option<String>,
     /// A table a method that some row names.
-    methods: HashMap<String, Router<Needs>>,
+    methods: HashMap<String, Router<Row>>,
     /// For every other method.
-    others: Router<Needs>,
+    others: Router<Row>,
     /// The paths that some row guards, as a careless product reads them.
     guarded: Router<()>,
 }
@@ -58,6 +58,14 @@ pub enum Needs {
     Permissions(Arc<[PermissionId]>),
 }
 
+/// A row, as it is found.
+#[derive(Debug, Clone)]
+struct Row {
+    needs: Needs,
+    /// Its template.
+    route: Arc<str>,
+}
+
 /// A path's parameters: names and decoded values.
 pub type Parameters = SmallVec<[(String, String); 4]>;
 
@@ -69,6 +77,8 @@ pub struct Target {
     pub path: Path,
     /// `None` where no row matches.
     pub needs: Option<Needs>,
+    /// The template of the row that matches.
+    pub route: Option<Arc<str>>,
     pub parameters: Parameters,
 }
 
@@ -197,19 +207,19 @@ fn target(product: &Arc<Product>, method: &str, path: Path) -> Result<Target, Wh
         (true, EncodedSlash::Decode) => path.decode_slashes().map_err(Why::NotCanonical)?,
         _ => path,
     };
-    let (needs, parameters) = match product.row(method, path.text()) {
-        Some((needs, parameters)) => (Some(needs), parameters),
+    let (needs, route, parameters) = match product.row(method, path.text()) {
+        Some((Row { needs, route }, parameters)) => (Some(needs), Some(route), parameters),
         // A product may read `/V1/things/` as the `/v1/things` that a row guards.
         None if product.unmatched == Unmatched::Authenticated && !product.guards(&path) => {
-            (Some(Needs::Authenticated), SmallVec::new())
+            (Some(Needs::Authenticated), None, SmallVec::new())
         }
-        None => (None, SmallVec::new()),
+        None => (None, None, SmallVec::new()),
     };
-    Ok(Target { product: Arc::clone(product), path, needs, parameters })
+    Ok(Target { product: Arc::clone(product), path, needs, route, parameters })
 }
 
 impl Product {
-    fn row(&self, method: &str, path: &str) -> Option<(Needs, Parameters)> {
+    fn row(&self, method: &str, path: &str) -> Option<(Row, Parameters)> {
         let found = self.methods.get(method).unwrap_or(&self.others).at(path).ok()?;
         let parameters = found
             .params
@@ -263,8 +273,8 @@ fn product(engine: &Engine, config: &ProductConfig) -> Result<Product, Complaint
 /// The rows of a product, a table a method.
 #[derive(Default)]
 struct Tables {
-    methods: HashMap<String, Router<Needs>>,
-    others: Router<Needs>,
+    methods: HashMap<String, Router<Row>>,
+    others: Router<Row>,
     guarded: Router<()>,
 }
 
@@ -306,7 +316,7 @@ fn table(
     known: &[(&Route, Needs)],
     method: Option<&str>,
     complaints: &mut Vec<Complaint>,
-) -> Router<Needs> {
+) -> Router<Row> {
     let mut router = Router::new();
     let mut taken: HashSet<String> = HashSet::new();
     let of = |wanted: Option<&'static str>| move |row: &Route| row.method.as_deref() == wanted;
@@ -319,7 +329,8 @@ fn table(
             if !mine && inherited {
                 continue;
             }
-            if let Err(error) = router.insert(&row.path, needs.clone()) {
+            let found = Row { needs: needs.clone(), route: row.path.as_str().into() };
+            if let Err(error) = router.insert(&row.path, found) {
                 complaints.push(complaint(row, &error.to_string()));
             }
         }

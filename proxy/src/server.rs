@@ -39,12 +39,17 @@ use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
 };
 
 use crate::{
     assertion::{AssertionError, Signer},
-    config::{BaseUrl, Config, Listener, ProductConfig},
+    audit::Audit,
+    config::{
+        BaseUrl, Config, Listener, ProductConfig,
+        decision_log::{Masked, To},
+    },
     connection::{Bounded, Client, HEADER_TIME, IDLE_TIME, PHASE, Phase},
     doors::{
         Doors,
@@ -62,9 +67,11 @@ use crate::{
     policies::Policies,
     rates,
     relay::Relay,
+    shadow::Shadow,
     sign_in::{SignInError, SignIns, desk::Desk},
     sync::{self, report::Report},
     tls::{Serving, TlsError, Wire},
+    trace::{Span, Tracer},
     upstreams::{UpstreamError, Upstreams},
     usage::Usage,
 };
@@ -190,6 +197,8 @@ pub enum OpenError {
     Upstream(#[from] UpstreamError),
     #[error("`[proxy.assertion]`: {0}")]
     Assertion(#[from] AssertionError),
+    #[error("`log.decisions.path`: {0}")]
+    DecisionLog(io::Error),
     #[error("product `{0}` wants assertions; name their key in `[proxy.assertion]`")]
     NoAssertion(String),
     #[error(transparent)]
@@ -273,6 +282,9 @@ pub struct Server {
     stores: Arc<Stores>,
     opened: Opened,
     usage: Arc<Usage>,
+    audit: Audit,
+    shadow: Option<Arc<Shadow>>,
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl Server {
@@ -280,13 +292,15 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When a file of TLS cannot be used.
+    /// When a file of TLS cannot be used, or that of decisions not opened.
     pub fn new(
         config: Config,
         products: Vec<ProductConfig>,
         audience: String,
     ) -> Result<Self, OpenError> {
         let opened = Opened::new(&config, &products)?;
+        let beside =
+            config.shadow.as_ref().map(|shadow| (shadow.policies.clone(), products.clone()));
         let live = Live::new(products, audience, config.remembered_tokens);
         let metrics = Metrics::new();
         let issuers = Arc::new(Issuers::new(config.issuers.clone(), &metrics));
@@ -294,14 +308,43 @@ impl Server {
         let live = live.bounded(config.max_staleness);
         let policies = Arc::new(Policies::new(metrics.clone()));
         let usage = Arc::new(Usage::new(metrics.clone()));
+        let audit = Audit::open(&config.decision_log, metrics.log.clone());
+        let audit = audit.map_err(OpenError::DecisionLog)?;
         let (report, stores) = Default::default();
-        Ok(Self { config, live: Arc::new(live), metrics, policies, report, stores, opened, usage })
+        let live = Arc::new(live);
+        let shadow = beside.map(|(folder, products)| {
+            let metrics = metrics.shadow.clone();
+            Arc::new(Shadow::new(folder, products, config.on_error, metrics))
+        });
+        Ok(Self {
+            config,
+            live,
+            metrics,
+            policies,
+            report,
+            stores,
+            opened,
+            usage,
+            audit,
+            shadow,
+            tracer: None,
+        })
     }
 
     /// The same, with plain Cedar stores beside the products.
     #[must_use]
     pub fn with_stores(self, stores: Arc<Stores>) -> Self {
         Self { stores, ..self }
+    }
+
+    /// The same, with requests traced: that share of those that no trace names, and of others as their
+    /// traces say. Where it ends, there are the spans that have ended.
+    #[must_use]
+    pub fn traced(self, share: f64) -> (Self, mpsc::Receiver<Span>) {
+        let paths = !self.config.decision_log.mask.contains(&Masked::Parameters);
+        let dropped = self.metrics.traces.dropped("full");
+        let (tracer, ended) = Tracer::new(share, paths, dropped);
+        (Self { tracer: Some(Arc::new(tracer)), ..self }, ended)
     }
 
     /// Where whoever watches the policy folder tells of it.
@@ -324,6 +367,11 @@ impl Server {
         &self.usage
     }
 
+    /// What is asked beside what is in force, for whoever watches its folder.
+    pub fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.shadow.clone()
+    }
+
     /// What is in force; turns ready with the first snapshot.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
@@ -340,7 +388,8 @@ impl Server {
         feed: Subscription,
         shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let Self { config, live, metrics, policies, report, stores, opened, usage } = self;
+        let Self { config, live, metrics, policies, report, stores, .. } = self;
+        let Self { opened, usage, audit, shadow, tracer, .. } = self;
         let (in_flight, mut all_done) = mpsc::channel(1);
         let accepting = Accepting {
             slots: Arc::new(Semaphore::new(0)),
@@ -358,12 +407,9 @@ impl Server {
                 metrics: metrics.clone(),
                 policies: Arc::clone(&policies),
                 report,
+                shadow: shadow.clone(),
             };
-            let answer = move |_, request| {
-                let response = seen.answer(&request).map(Full::new);
-                async move { response }
-            };
-            serve(listeners.health, accepting.with_slots(OPERATORS), in_flight.clone(), answer)?
+            serve_operators(listeners.health, &accepting, in_flight.clone(), seen)?
         };
         let gate = Arc::new(Gate {
             live: Arc::clone(&live),
@@ -371,8 +417,12 @@ impl Server {
             metrics: metrics.clone(),
             policies,
             usage,
+            audit,
+            shadow,
+            tracer,
             sign_ins: Arc::clone(&opened.sign_ins),
         });
+        pass_over_hangup(config.decision_log.to())?;
         let relay =
             Relay::new(config.identity.clone(), config.relay_proof.as_ref(), metrics.clone());
         let relay = Arc::new(relay);
@@ -405,19 +455,13 @@ impl Server {
         let slots = config.max_connections;
         let at_doors = accepting.with_slots(slots).with_tls(tls_on(Listener::Doors));
         let doors = serve(listeners.doors, at_doors, in_flight.clone(), answer)?;
-        let door = ExtAuthz {
-            gate: Arc::clone(&gate),
-            identity: Arc::clone(&identity),
-            max_header_bytes: config.max_header_bytes,
-        };
+        let (door, max_header_bytes) = (Arc::clone(&identity), config.max_header_bytes);
+        let door = ExtAuthz { gate: Arc::clone(&gate), identity: door, max_header_bytes };
         let at_ext_authz = accepting.with_slots(slots).with_tls(tls_on(Listener::ExtAuthz));
         let ext_authz = serve_ext_authz(listeners.ext_authz, at_ext_authz, door, &in_flight)?;
-        let app = gateway(
-            &config,
-            (gate, desk, identity),
-            Arc::clone(&opened.upstreams),
-            in_flight.clone(),
-        );
+        let (parts, upstreams) =
+            ((Arc::clone(&gate), desk, identity), Arc::clone(&opened.upstreams));
+        let app = gateway(&config, parts, upstreams, in_flight.clone());
         let accepting = accepting.with_slots(slots).with_tls(tls_on(Listener::Gateway));
         let max_header_bytes = config.max_header_bytes;
         let gateway =
@@ -434,6 +478,7 @@ impl Server {
         if tokio::time::timeout(grace, all_done.recv()).await.is_err() {
             tracing::warn!("requests were cut after {} s", config.shutdown_secs);
         }
+        let _ = tokio::task::spawn_blocking(move || gate.audit.flush()).await;
         follow.abort();
         Ok(())
     }
@@ -447,6 +492,16 @@ async fn look(mut shutdown: watch::Receiver<bool>, again: impl Fn()) {
             () = stop(&mut shutdown) => return,
         }
     }
+}
+
+/// Go on at the signal by which those who rotate logs ask to have them opened again: a file that was
+/// moved away is found out anyway.
+fn pass_over_hangup(to: To) -> io::Result<()> {
+    if to == To::File {
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move { while hangup.recv().await.is_some() {} });
+    }
+    Ok(())
 }
 
 /// Until told to stop. A signal that can no longer come counts as one.
@@ -606,6 +661,20 @@ where
             }
         }
     })))
+}
+
+/// Serve the operators' listener.
+fn serve_operators(
+    listener: std::net::TcpListener,
+    accepting: &Accepting,
+    in_flight: mpsc::Sender<()>,
+    seen: Operators,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    let answer = move |_, request| {
+        let response = seen.answer(&request).map(Full::new);
+        async move { response }
+    };
+    serve(listener, accepting.with_slots(OPERATORS), in_flight, answer)
 }
 
 /// Serve a listener with Envoy's gRPC door.

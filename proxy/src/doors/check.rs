@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use policy::model::{caller::Principal, decision::Decision, query::PermissionId};
+use policy::model::{
+    caller::Principal,
+    decision::Decision,
+    query::{Facts, PermissionId},
+};
 
 use crate::{
     audit::{self, Asked, DecisionId, Several},
@@ -16,6 +20,7 @@ use crate::{
     live::InForce,
     refusal::{Refusal, Why},
     route::Parameters,
+    shadow::Checked,
 };
 
 /// The answer, and what settled it.
@@ -84,6 +89,7 @@ impl Check<'_> {
             door: self.door,
             method: "-",
             path: "-",
+            route: None,
             client: self.client,
             peer: Some(self.peer),
             request_id: self.request_id,
@@ -91,6 +97,15 @@ impl Check<'_> {
             about: about.as_deref(),
             took,
         };
+        if let Some(permission) = verdict.permission {
+            self.beside(
+                in_force,
+                bearer,
+                &asked,
+                (product, permission),
+                (&parameters, id, verdict),
+            );
+        }
         if verdict.decision.allowed() {
             self.gate.metrics.decided(self.door, product.unwrap_or(""), "allow", "", took);
             let told = audit::Question {
@@ -100,7 +115,7 @@ impl Check<'_> {
                 now: self.now,
                 several: verdict.several.as_ref(),
             };
-            audit::checked(&asked, id, told, product, &permission, &verdict.decision);
+            self.gate.audit.checked(&asked, id, told, product, &permission, &verdict.decision);
             let Decision { revision, errors, .. } = &verdict.decision;
             self.gate.policies.failed(*revision, errors);
             self.gate.usage.note(engine, bearer, verdict.permission.as_slice(), self.now);
@@ -116,6 +131,31 @@ impl Check<'_> {
         let why = Why::Denied(Box::new(denial));
         let product = product.map(str::to_owned);
         Some(self.gate.refuse(&asked, why, id, engine.revision(), product))
+    }
+}
+
+impl Check<'_> {
+    /// Have what is asked beside what is in force asked the same, where there is such.
+    fn beside(
+        &self,
+        in_force: &InForce,
+        bearer: &Bearer,
+        asked: &Asked<'_>,
+        (product, permission): (Option<&str>, PermissionId),
+        (parameters, id, verdict): (&Parameters, DecisionId, &Verdict),
+    ) {
+        let Some(shadow) = &self.gate.shadow else { return };
+        let parameters: Vec<(&str, &str)> =
+            parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let facts = Facts {
+            client: self.client,
+            now: self.now,
+            authentication: Some(&bearer.caller.authentication),
+            parameters: &parameters,
+        };
+        let (several, decision) = (verdict.several.as_ref(), &verdict.decision);
+        let checked = Checked { id, bearer, permission, several, facts: &facts, decision };
+        shadow.compare_check(&self.gate.audit, in_force, (asked, product), &checked);
     }
 }
 

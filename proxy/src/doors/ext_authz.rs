@@ -36,6 +36,7 @@ use crate::{
     refusal::{Class, Refusal, Why},
     request_id,
     sign_in::cookie,
+    trace::{self, Here, Received},
 };
 
 const DOOR: &str = "ext_authz";
@@ -81,8 +82,9 @@ impl ExtAuthz {
         }
         // From others nothing is read at all.
         let check = if self.gate.trusted.holds(peer) {
-            match message(request.into_body()).await {
-                Ok(request) => self.check(&request).await,
+            let (parts, body) = request.into_parts();
+            match message(body).await {
+                Ok(request) => self.traced(&parts.headers, &request).await,
                 Err(why) => self.refuse(None, &HeaderMap::new(), why),
             }
         } else {
@@ -94,6 +96,29 @@ impl ExtAuthz {
     fn refuse(&self, client: Option<IpAddr>, headers: &HeaderMap, why: Why) -> CheckResponse {
         let id = request_id::of(headers);
         deny(&self.gate.unreadable(DOOR, client, &id, why), &id)
+    }
+
+    /// Answer as part of the trace that Envoy names, or else its client.
+    async fn traced(&self, headers: &HeaderMap, request: &CheckRequest) -> CheckResponse {
+        let tracer = self.gate.tracer.as_ref();
+        let here = if headers.contains_key(trace::PARENT) {
+            Here::of(tracer, headers)
+        } else {
+            let client = Read::of(request).map(|read| read.headers).unwrap_or_default();
+            Here::of(tracer, &client)
+        };
+        let response = Here::during(here.clone(), self.check(request)).await;
+        if let Some(here) = here {
+            let (path, scheme) = (CHECK, "http");
+            here.end(&Received {
+                method: "POST",
+                scheme,
+                path,
+                route: Some(path),
+                status: Some(200),
+            });
+        }
+        response
     }
 
     pub(crate) async fn check(&self, request: &CheckRequest) -> CheckResponse {

@@ -36,7 +36,7 @@ use super::{
     told,
 };
 use crate::{
-    audit::{self, Asked, DecisionId, Several},
+    audit::{Asked, DecisionId, Several},
     authenticate::{self, Bearer},
     authorize,
     doors::check::{Check, Verdict},
@@ -197,6 +197,7 @@ impl Point for Products<'_> {
             door: DOOR,
             method: "-",
             path: "-",
+            route: None,
             client: None,
             peer: Some(peer),
             request_id,
@@ -204,7 +205,8 @@ impl Point for Products<'_> {
             about: Some(&who),
             took,
         };
-        audit::searched(&asked, id, self.in_force.engine.revision(), (sought.word(), &what), found);
+        let sought = (sought.word(), what.as_str());
+        gate.audit.searched(&asked, id, self.in_force.engine.revision(), sought, found);
         id
     }
 }

@@ -31,7 +31,7 @@ use super::{
     told,
 };
 use crate::{
-    audit::{self, Asked, DecisionId},
+    audit::{Asked, DecisionId},
     config::StoreConfig,
 };
 
@@ -152,6 +152,7 @@ impl OneStore<'_> {
             door: DOOR,
             method: "-",
             path: "-",
+            route: None,
             client: None,
             peer: Some(self.heard.peer),
             request_id: self.heard.request_id,
@@ -200,7 +201,8 @@ impl Point for OneStore<'_> {
             about.chars().take(384).collect::<String>()
         });
         let asked = self.asked(about.as_deref(), took);
-        audit::of_store(&asked, id, &self.config.name, put.as_ref().ok(), &decision, word);
+        let put = put.as_ref().ok();
+        self.heard.gate.audit.of_store(&asked, id, &self.config.name, put, &decision, word);
         let context = reasons.then(|| told(self.config.reasons, id, &decision, why));
         (id, Answer { decision: allowed, context: context.flatten() })
     }
@@ -236,7 +238,8 @@ impl Point for OneStore<'_> {
         let what = format!("{label}: {}:{}", question.resource.kind, question.action.name);
         let who = format!("{}:{}", question.subject.kind, question.subject.id);
         let asked = self.asked(Some(&who), took);
-        audit::searched(&asked, id, Revision::default(), (sought.word(), &what), found);
+        let sought = (sought.word(), what.as_str());
+        self.heard.gate.audit.searched(&asked, id, Revision::default(), sought, found);
         id
     }
 }
