@@ -36,8 +36,8 @@ bench: ## Measure what a decision, a token and a sign-in cost
 audit: ## Licences, sources and known advisories of everything that is built in
 	@sh tools/setup.sh
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
-	cargo deny check licenses bans sources
-	cargo deny --manifest-path fuzz/Cargo.toml check licenses bans sources
+	cargo deny check --allow license-exception-not-encountered licenses bans sources
+	cargo deny --manifest-path fuzz/Cargo.toml check --allow license-exception-not-encountered --allow license-not-encountered licenses bans sources
 	@if cargo deny fetch db; then cargo deny check advisories && \
 		cargo deny --manifest-path fuzz/Cargo.toml check advisories; \
 	else echo 'audit: the advisory database cannot be reached: ADVISORIES WERE NOT CHECKED' >&2; fi

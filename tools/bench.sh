@@ -103,7 +103,7 @@ postern() {
         export POSTERN_PROXY_EXT_AUTHZ=127.0.0.1:0 POSTERN_PROXY_HEALTH=127.0.0.1:0
         export POSTERN_IDENTITY_LISTEN=127.0.0.1:0
         export POSTERN_PRODUCT_NAME=midaz POSTERN_PRODUCT_UPSTREAM="http://$upstream"
-        exec taskset -c "$server_core" "$target/release/postern" serve --config "$work/empty.toml"
+        exec taskset -c "$server_core" "$target/release/postern" serve --config "$work/postern.toml"
     ) >"$work/$1.out" 2>"$work/$1.log" &
     started=$!
     pids="$pids $started"
@@ -158,10 +158,9 @@ median() {
     cut -d ' ' -f "$2" "$work/$1.rounds" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
 }
 
-# The first is what the others are compared with.
-# tell NAME TITLE
+# tell NAME TITLE REFERENCE
 tell() {
-    echo "$(median bare 1) $(median bare 3) $(median "$1" 1) $(median "$1" 2) $(median "$1" 3)" |
+    echo "$(median "$3" 1) $(median "$3" 3) $(median "$1" 1) $(median "$1" 2) $(median "$1" 3)" |
         awk '{ printf "%d %d %.1f %.2f %.2f\n", $3, $4, $5, $3 / $1, $5 / $2 }' |
         { read -r figures && printf '  %-32s %8s %8s %8s %8s %8s\n' "$2" $figures; }
 }
@@ -172,7 +171,8 @@ process() {
     trap finish EXIT
     trap 'exit 1' HUP INT TERM
     work="$(mktemp -d)"
-    : >"$work/empty.toml"
+    # The door believes what a server on this machine says. The gateway asks nobody in front of it.
+    echo 'proxy.trusted_proxies = ["127.0.0.1"]' >"$work/postern.toml"
     # A route with parameters, that needs a permission.
     id=0190e6f0-7d2c-7a44-9b6e-3a1f5c2d8e0
     path="/v1/organizations/${id}1/ledgers/${id}2/accounts/${id}3"
@@ -195,13 +195,31 @@ process() {
     # The bare proxy gets the same request, token and all.
     cp "$work/logged.lua" "$work/bare.lua"
 
+    # A server that answers with a constant, where the others serve, and the same question put to the door
+    # of the Postern that was started last.
+    taskset -c "$server_core" "$target/release/examples/bare" upstream >"$work/constant.out" 2>&1 &
+    constant_pid=$!
+    pids="$pids $constant_pid"
+    constant="$(printed "$work/constant.out" '^127' "$constant_pid")"
+    door_pid="$logged_pid" door="$doors"
+    {
+        cat "$work/logged.lua"
+        echo "wrk.path = '/forward-auth/nginx/midaz'"
+        echo "wrk.headers['X-Original-Method'] = 'GET'"
+        echo "wrk.headers['X-Original-URI'] = '$path'"
+        echo "wrk.headers['X-Forwarded-Proto'] = 'http'"
+        echo "wrk.headers['X-Forwarded-Host'] = 'product.example'"
+        echo "wrk.headers['X-Forwarded-For'] = '192.0.2.1'"
+    } >"$work/door.lua"
+    cp "$work/door.lua" "$work/constant.lua"
+
     status="$(curl -s -m 10 -o /dev/null -w '%{http_code}' "http://$logged$path")"
     [ "$status" = 401 ] || fail "a request without a token was answered with $status"
 
     # Every candidate in every round, so that what else the machine does falls on all of them.
     round=0
     while [ "$round" -le "$rounds" ]; do
-        for name in bare logged quiet; do
+        for name in bare logged quiet constant door; do
             eval "pid=\$${name}_pid address=\$$name"
             if [ "$round" -eq 0 ]; then
                 load "$name" "$pid" "$address" 2 >/dev/null
@@ -214,12 +232,16 @@ process() {
 
     echo
     echo "medians of $rounds rounds of $seconds s; $connections connections, kept alive; one token; server on"
-    echo "core $server_core, load and upstream on core $load_core; × is to the bare Pingora proxy of this run"
+    echo "core $server_core, load and upstream on core $load_core; × is to the first of each block, in this run"
     echo
     echo '                                      req/s   p99 µs   CPU µs  req/s ×    CPU ×'
-    tell bare 'bare Pingora proxy'
-    tell logged 'Postern, as shipped'
-    tell quiet 'Postern, decisions not logged'
+    tell bare 'bare Pingora proxy' bare
+    tell logged 'Postern, as shipped' bare
+    tell quiet 'Postern, decisions not logged' bare
+    echo
+    echo '  answering only, × is to the server that answers with a constant'
+    tell constant 'bare hyper server' constant
+    tell door "Postern, nginx's door" constant
 }
 
 identity() {
