@@ -25,6 +25,7 @@ from pathlib import Path
 SECONDS = 4
 CONNECTIONS = 16
 PEOPLE = 100_000
+TENANTS = 10_000
 CLIENT = "bench0000000000000000"
 
 target = Path(sys.argv[1]).resolve() / "release"
@@ -129,9 +130,13 @@ class Postern:
             "POSTERN_BOOTSTRAP_CLIENT_ID": CLIENT,
             "POSTERN_BOOTSTRAP_CLIENT_SECRET": self.secret,
         }
+        self.words = [target / "postern", command, "--config", config]
+        self.environment = known | listen | own
+        self.start()
+
+    def start(self):
         log = (self.folder / "log").open("w")
-        words = [target / "postern", command, "--config", config]
-        self.child = run(server_core, words, env=known | listen | own, stdout=log, stderr=log)
+        self.child = run(server_core, self.words, env=self.environment, stdout=log, stderr=log)
         told = wait(self.ready)
         self.identity, self.doors = told["identity"], told.get("doors")
 
@@ -283,6 +288,48 @@ def people():
     postern.stop()
 
 
+def tenants():
+    """As many organizations, each with a role, a group and a person of its own, in one process."""
+    postern = Postern("tenants", "ES256")
+    few = postern.resident()
+    postern.stop()
+    db = sqlite3.connect(postern.folder / "data/postern.db", timeout=30)
+    own = (
+        "INSERT INTO organizations SELECT printf('o%05d', n), 'O', o.default_application, o.created_at FROM n, o",
+        "INSERT INTO roles (org_id, name, name_key, product, title, permissions, created_at) "
+        "SELECT printf('o%05d', n), 'own', 'own', 'midaz', 'Own', '[\"accounts:get\"]', o.created_at FROM n, o",
+        "INSERT INTO groups (org_id, name, name_key, title, created_at) "
+        "SELECT printf('o%05d', n), 'team', 'team', 'Team', o.created_at FROM n, o",
+        "INSERT INTO group_roles (org_id, group_name, role_name) SELECT printf('o%05d', n), 'team', 'own' FROM n",
+        "INSERT INTO users (id, org_id, username, username_key, email, email_key, first_name, last_name, "
+        "password_hash, created_at) SELECT printf('00000000-0000-4000-9000-%012d', n), printf('o%05d', n), 'ana', "
+        "'ana', 'ana@example.com', 'ana@example.com', 'A', 'A', '', o.created_at FROM n, o",
+        "INSERT INTO memberships (org_id, user_id, group_name) SELECT printf('o%05d', n), "
+        "printf('00000000-0000-4000-9000-%012d', n), 'team' FROM n",
+    )
+    count = f"WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {TENANTS}), "
+    for words in own:
+        db.execute(count + "o AS (SELECT * FROM organizations ORDER BY created_at LIMIT 1) " + words)
+    db.commit()
+    db.close()
+    began = time.perf_counter()
+    postern.start()
+    ready = time.perf_counter() - began
+    token = postern.sign_in()["accessToken"]
+    lua = post("application/json", json.dumps({"resource": "accounts", "action": "get", "product": "midaz"}))
+    lua += f"wrk.headers['authorization'] = 'Bearer {token}'\n"
+    told(postern.wrk("/v1/authorize", lua, seconds=1, at=postern.doors))
+    figures = postern.load("/v1/authorize", lua, at=postern.doors)
+    role = {"id": "late", "product": "midaz", "name": "Late", "permissions": ["ledgers:get"]}
+    began = time.perf_counter()
+    postern.call("/v1/roles", role, token)
+    made = time.perf_counter() - began
+    print(f"\n  {TENANTS} organizations: ready after {ready:.1f} s, a role made in {1e3 * made:.0f} ms", flush=True)
+    print(f"  memory: {few:.0f} MB with one, {postern.resident():.0f} MB with all")
+    row("permission checks, with all", figures)
+    postern.stop()
+
+
 def finish():
     for child in reversed(started):
         if child.poll() is None:
@@ -306,5 +353,6 @@ try:
     tokens(raw, postgres)
     sign_ins(raw)
     people()
+    tenants()
 finally:
     finish()
