@@ -134,13 +134,72 @@ LUA
     } >"$work/$1.lua"
 }
 
-# The processor time of a process so far, in clock ticks.
+# The processor time of processes so far, in clock ticks.
 ticks() {
-    sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
+    for pid in $1; do sed 's/.*) //' "/proc/$pid/stat"; done | awk '{ n += $12 + $13 } END { print n }'
+}
+
+# An nginx that asks at an address before it passes a request on. Leaves its id in `started`.
+# chain NAME ADDRESS-AND-PATH
+chain() {
+    port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
+    cat >"$work/$1.conf" <<CONF
+daemon off;
+master_process off;
+pid $work/$1.pid;
+error_log $work/$1.log;
+events { worker_connections 512; }
+http {
+    access_log off;
+    client_body_temp_path $work/$1.tmp;
+    proxy_temp_path $work/$1.tmp;
+    fastcgi_temp_path $work/$1.tmp;
+    uwsgi_temp_path $work/$1.tmp;
+    scgi_temp_path $work/$1.tmp;
+    upstream auth { server ${2%%/*}; keepalive 64; keepalive_requests 1000000; }
+    upstream product { server $upstream; keepalive 64; keepalive_requests 1000000; }
+    server {
+        listen 127.0.0.1:$port;
+        keepalive_requests 1000000;
+        proxy_http_version 1.1;
+        location / {
+            auth_request /auth;
+            auth_request_set \$subject \$upstream_http_x_postern_subject;
+            auth_request_set \$organization \$upstream_http_x_postern_organization;
+            proxy_set_header X-Postern-Subject \$subject;
+            proxy_set_header X-Postern-Organization \$organization;
+            proxy_set_header Connection "";
+            proxy_pass http://product;
+        }
+        location = /auth {
+            internal;
+            proxy_pass http://auth/${2#*/};
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length "";
+            proxy_set_header Connection "";
+            proxy_set_header X-Original-Method \$request_method;
+            proxy_set_header X-Original-URI \$request_uri;
+            proxy_set_header X-Forwarded-Proto \$scheme;
+            proxy_set_header X-Forwarded-Host \$host;
+            proxy_set_header X-Forwarded-For \$remote_addr;
+        }
+    }
+}
+CONF
+    PATH="$PATH:/usr/sbin" taskset -c "$server_core" nginx -c "$work/$1.conf" >"$work/$1.out" 2>&1 &
+    started=$!
+    pids="$pids $started"
+    tries=0
+    until curl -s -o /dev/null "http://127.0.0.1:$port/"; do
+        kill -0 "$started" 2>/dev/null || fail "nginx ended: $(cat "$work/$1.out" "$work/$1.log")"
+        tries=$((tries + 1))
+        [ "$tries" -lt 150 ] || fail 'nginx did not answer in 30 s'
+        sleep 0.2
+    done
 }
 
 # One round of one candidate: requests a second, 99th percentile in µs, processor µs a request.
-# load NAME PID ADDRESS SECONDS
+# load NAME PIDS ADDRESS SECONDS
 load() {
     before="$(ticks "$2")"
     told="$(taskset -c "$load_core" wrk -t 1 -c "$connections" -d "$4s" -s "$work/$1.lua" \
@@ -213,13 +272,21 @@ process() {
     } >"$work/door.lua"
     cp "$work/door.lua" "$work/constant.lua"
 
+    # nginx that asks either of them about each request.
+    chain chain_constant "$constant/anything"
+    chain_constant_pid="$started $constant_pid" chain_constant="127.0.0.1:$port"
+    chain chain "$doors/forward-auth/nginx/midaz"
+    chain_pid="$started $logged_pid" chain="127.0.0.1:$port"
+    cp "$work/logged.lua" "$work/chain.lua"
+    cp "$work/logged.lua" "$work/chain_constant.lua"
+
     status="$(curl -s -m 10 -o /dev/null -w '%{http_code}' "http://$logged$path")"
     [ "$status" = 401 ] || fail "a request without a token was answered with $status"
 
     # Every candidate in every round, so that what else the machine does falls on all of them.
     round=0
     while [ "$round" -le "$rounds" ]; do
-        for name in bare logged quiet constant door; do
+        for name in bare logged quiet constant door chain_constant chain; do
             eval "pid=\$${name}_pid address=\$$name"
             if [ "$round" -eq 0 ]; then
                 load "$name" "$pid" "$address" 2 >/dev/null
@@ -242,6 +309,10 @@ process() {
     echo '  answering only, × is to the server that answers with a constant'
     tell constant 'bare hyper server' constant
     tell door "Postern, nginx's door" constant
+    echo
+    echo '  nginx that asks about each request, and who is asked; × is to the first'
+    tell chain_constant 'nginx and the bare hyper server' chain_constant
+    tell chain 'nginx and Postern' chain_constant
 }
 
 identity() {
