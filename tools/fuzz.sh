@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 seconds="${1:-60}"
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- target token forwarded ext_authz authzen
+[ $# -gt 0 ] || set -- spelling token forwarded ext_authz authzen
 
 case "$seconds" in
     *[!0-9]* | '')

@@ -194,7 +194,7 @@ fn is_open(target: &[u8]) -> bool {
 /// # Panics
 ///
 /// When what is canonical has two spellings, or means something else than what was sent.
-pub fn target(bytes: &[u8]) -> bool {
+pub fn spelling(bytes: &[u8]) -> bool {
     let Ok(target) = canonical::target(bytes) else { return false };
     let text = target.path.text();
     assert_eq!(canonical::path(text).as_ref(), Ok(&target.path), "it has one spelling");
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_was_found_worth_keeping_breaks_no_law() {
-        kept("target", target);
+        kept("spelling", spelling);
         kept("token", token);
         kept("forwarded", forwarded);
         kept("ext_authz", ext_authz);

@@ -1,5 +1,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = proxy::fuzz::target(bytes);
+    let _ = proxy::fuzz::spelling(bytes);
 });
