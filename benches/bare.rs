@@ -1,6 +1,7 @@
 //! The other half of `tools/bench.sh`: what the gateway is compared with, and what stands behind both.
 //!
 //!     bare upstream            answers every request with the same few bytes
+//!     bare nothing             answers every request with 204
 //!     bare proxy ADDRESS       Pingora with nothing added, in front of that address
 //!
 //! Each takes a free port of loopback and prints its address.
@@ -28,13 +29,15 @@ type Failure = Box<dyn Error + Send + Sync>;
 fn main() -> Result<(), Failure> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["upstream"] => upstream(),
+        ["upstream"] => serve(200, b"{\"items\":[]}\n"),
+        ["nothing"] => serve(204, b""),
         ["proxy", address] => proxy(address.parse()?),
-        _ => Err("usage: bare upstream | bare proxy ADDRESS".into()),
+        _ => Err("usage: bare upstream | bare nothing | bare proxy ADDRESS".into()),
     }
 }
 
-fn upstream() -> Result<(), Failure> {
+fn serve(status: u16, body: &'static [u8]) -> Result<(), Failure> {
+    let status = http::StatusCode::from_u16(status)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -42,10 +45,10 @@ fn upstream() -> Result<(), Failure> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let constant = service_fn(|_| async {
-                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(
-                    b"{\"items\":[]}\n",
-                ))))
+            let constant = service_fn(move |_| async move {
+                let mut response = Response::new(Full::new(Bytes::from_static(body)));
+                *response.status_mut() = status;
+                Ok::<_, Infallible>(response)
             });
             // A connection that breaks is the other side's business.
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), constant));

@@ -295,7 +295,7 @@ def tenants():
     postern.stop()
     db = sqlite3.connect(postern.folder / "data/postern.db", timeout=30)
     own = (
-        "INSERT INTO organizations SELECT printf('o%05d', n), 'O', o.default_application, o.created_at FROM n, o",
+        "INSERT INTO organizations (id, title, default_application, created_at) SELECT printf('o%05d', n), 'O', o.default_application, o.created_at FROM n, o",
         "INSERT INTO roles (org_id, name, name_key, product, title, permissions, created_at) "
         "SELECT printf('o%05d', n), 'own', 'own', 'midaz', 'Own', '[\"accounts:get\"]', o.created_at FROM n, o",
         "INSERT INTO groups (org_id, name, name_key, title, created_at) "

@@ -254,9 +254,9 @@ process() {
     # The bare proxy gets the same request, token and all.
     cp "$work/logged.lua" "$work/bare.lua"
 
-    # A server that answers with a constant, where the others serve, and the same question put to the door
+    # A server that always answers with 204, where the others serve, and the same question put to the door
     # of the Postern that was started last.
-    taskset -c "$server_core" "$target/release/examples/bare" upstream >"$work/constant.out" 2>&1 &
+    taskset -c "$server_core" "$target/release/examples/bare" nothing >"$work/constant.out" 2>&1 &
     constant_pid=$!
     pids="$pids $constant_pid"
     constant="$(printed "$work/constant.out" '^127' "$constant_pid")"

@@ -7,6 +7,7 @@
 mod breached;
 pub mod foreign;
 mod rules;
+mod threads;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,7 +23,8 @@ use rules::LONGEST;
 pub use rules::{Rules, WeakPassword};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use threads::Threads;
+use tokio::sync::{Semaphore, oneshot};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -50,7 +52,9 @@ pub enum PasswordError {
     #[error("the list of breached passwords cannot be read")]
     List(#[source] std::io::Error),
     #[error("a password hash was given up half-way")]
-    Abandoned(#[from] tokio::task::JoinError),
+    Abandoned(#[from] oneshot::error::RecvError),
+    #[error("there are no threads to hash passwords with")]
+    Threads(#[source] std::io::Error),
     #[error(transparent)]
     Random(#[from] NoRandom),
 }
@@ -68,7 +72,9 @@ pub enum Match {
 /// Hashes passwords.
 #[derive(Clone)]
 pub struct Passwords {
+    #[cfg(test)]
     kitchen: Arc<Kitchen>,
+    threads: Threads<Kitchen>,
     /// How many may be in the house: at work or waiting.
     admitted: Arc<Semaphore>,
     /// How many may be at work.
@@ -162,8 +168,11 @@ impl Passwords {
         let params = Params::new(19_456, 2, 1, None)
             .map_err(|_| argon2::password_hash::Error::ParamsInvalid)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let kitchen = Arc::new(Kitchen { breached, peppers: master.peppers(), params });
         let mut passwords = Self {
-            kitchen: Arc::new(Kitchen { breached, peppers: master.peppers(), params }),
+            threads: Threads::start(cores, &kitchen).map_err(PasswordError::Threads)?,
+            #[cfg(test)]
+            kitchen,
             admitted: Arc::new(Semaphore::new(cores + QUEUE)),
             cores: Arc::new(Semaphore::new(cores)),
             nobody: "".into(),
@@ -270,13 +279,16 @@ impl Passwords {
             Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
         let core =
             Arc::clone(&self.cores).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
-        let kitchen = Arc::clone(&self.kitchen);
+        let (answer, answered) = oneshot::channel();
         // The places move into the work: a caller that hangs up does not let another one in early.
-        tokio::task::spawn_blocking(move || {
-            let _places = (admitted, core);
-            work(&kitchen)
-        })
-        .await?
+        self.threads.give(move |kitchen| {
+            let places = (admitted, core);
+            let done = work(kitchen);
+            drop(places);
+            // Nobody may wait for it any more.
+            let _ = answer.send(done);
+        });
+        answered.await?
     }
 }
 
