@@ -170,8 +170,9 @@ class Postern:
         return told / 1e9
 
     def resident(self):
+        """Its own memory, in MB. Pages of the program lie on disk, too, and are not counted."""
         for line in Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
+            if line.startswith("RssAnon"):
                 return int(line.split()[1]) / 1024
 
     def wrk(self, path, lua, connections=CONNECTIONS, at=None, seconds=SECONDS):
