@@ -5,7 +5,8 @@
 //! `LISTEN_FDS` descriptors from the third on, with their names in `LISTEN_FDNAMES`. On SIGUSR2 this
 //! process calls its own program again, as it was called, and hands its listeners on in the same way.
 //! Both take connections from them then, so none is ever refused; once the successor says that it
-//! decides (`sd_notify(3)`, `READY=1`), this process takes no more, ends what is under way, and goes.
+//! decides, at a socket that it is named, this process takes no more, ends what is under way, and goes.
+//! Whoever watches over the service (`sd_notify(3)`) is told by both, at a socket of its own.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -25,6 +26,9 @@ use crate::config;
 
 /// How long a successor may take until it decides.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Where a successor says that it decides.
+const WORD: &str = "HANDOVER_SOCKET";
 
 /// The descriptor of the first listener that is handed on.
 const FIRST: i32 = 3;
@@ -80,9 +84,16 @@ impl Given {
 
 /// Say that this process decides, to whoever waits for it.
 pub fn ready() {
-    // Nobody may wait at all.
+    // Nobody may wait at all, or any more.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
+    if let Some((_, path)) = config::environment().find(|(key, _)| key == WORD) {
+        let _ = std::os::unix::net::UnixDatagram::unbound()
+            .and_then(|socket| socket.send_to(READY, path));
+    }
 }
+
+/// The word.
+const READY: &[u8] = b"ready";
 
 /// What a successor is given.
 #[derive(Debug)]
@@ -135,7 +146,7 @@ impl Successor {
             .args(called)
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
-            .env("NOTIFY_SOCKET", &path)
+            .env(WORD, &path)
             .env_remove("LISTEN_PID")
             .stdin(Stdio::null())
             .fd_mappings(fds.collect::<Result<_>>()?)?;
@@ -143,13 +154,9 @@ impl Successor {
         let process = child.id();
         let mut beginning = Beginning(Some(child));
         let decides = async {
-            let mut word = [0; 256];
-            loop {
-                let n = heard.recv(&mut word).await?;
-                if word[..n].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
-                    return anyhow::Ok(());
-                }
-            }
+            let mut word = [0; READY.len()];
+            while heard.recv(&mut word).await? != READY.len() || word != READY {}
+            anyhow::Ok(())
         };
         // It may end instead, which nobody says but the system.
         let ended = async {
@@ -170,7 +177,7 @@ impl Successor {
         });
         waited.await.context("it did not decide in time")??;
         // Whoever watches over this process watches over that one from now on.
-        let _ = sd_notify::notify(&[NotifyState::MainPid(process), NotifyState::Ready]);
+        let _ = sd_notify::notify(&[NotifyState::MainPid(process)]);
         beginning.0 = None;
         Ok(process)
     }

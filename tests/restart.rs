@@ -14,12 +14,13 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, UnixDatagram},
     sync::mpsc,
     task::JoinSet,
+    time::timeout,
 };
 
-use crate::harness::{Postern, alone::Alone, client, policies, upstream::Upstream};
+use crate::harness::{PATIENCE, Postern, alone::Alone, client, policies, upstream::Upstream};
 
 const PATH: &str = "/v1/organizations";
 
@@ -44,6 +45,10 @@ impl Drop for Process {
 
 /// A proxy over a folder, with the keys of a Postern, and an administrator's token.
 async fn start(upstream: SocketAddr) -> (Postern, Alone, String) {
+    start_in(upstream, &[]).await
+}
+
+async fn start_in(upstream: SocketAddr, more: &[(&str, &str)]) -> (Postern, Alone, String) {
     let product = Upstream::start().await;
     let postern = Postern::start(product.address).await;
     let admin = postern.admin().await;
@@ -58,7 +63,7 @@ async fn start(upstream: SocketAddr) -> (Postern, Alone, String) {
         &jwks,
     ];
     let config = format!("[[product]]\nname = 'midaz'\nupstream = 'http://{upstream}'\n");
-    let alone = Alone::start(&config, &arguments).await;
+    let alone = Alone::start_in(&config, &arguments, more).await;
     (postern, alone, admin)
 }
 
@@ -167,6 +172,37 @@ async fn a_successor_that_cannot_begin_changes_nothing() {
     let old = Process(alone.id().into());
     assert!(old.signal("-USR2"));
     alone.logged("nobody has taken over").await;
+    let mut load = Load::begin(alone.gateway, &admin);
+    load.more(20).await;
+    load.end().await;
+}
+
+#[tokio::test]
+async fn whoever_watches_over_it_is_told_of_each_successor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let upstream = Upstream::start().await;
+    let named = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let (_postern, alone, admin) = start_in(upstream.address, &named).await;
+    let first = Process(alone.id().into());
+    // What is told, as far as it names the process that counts from now on.
+    let main = async || {
+        loop {
+            let mut word = [0; 256];
+            let n = timeout(PATIENCE, manager.recv(&mut word)).await.unwrap().unwrap();
+            let text = str::from_utf8(&word[..n]).unwrap().to_owned();
+            if let Some(id) = text.lines().find_map(|line| line.strip_prefix("MAINPID=")) {
+                return Process(id.parse().unwrap());
+            }
+            assert!(text.lines().any(|line| line == "READY=1"), "{text}");
+        }
+    };
+    assert!(first.signal("-USR2"));
+    let second = main().await;
+    assert!(second.signal("-USR2"));
+    let third = main().await;
+    assert!(third.0 != second.0 && third.is_there());
     let mut load = Load::begin(alone.gateway, &admin);
     load.more(20).await;
     load.end().await;

@@ -38,8 +38,14 @@ pub fn command(folder: &TempDir, config: &str, arguments: &[&str]) -> Command {
 impl Alone {
     /// Start it, and wait until it decides.
     pub async fn start(config: &str, arguments: &[&str]) -> Self {
+        Self::start_in(config, arguments, &[]).await
+    }
+
+    /// The same, with more in its environment.
+    pub async fn start_in(config: &str, arguments: &[&str], more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = command(&folder, config, arguments).spawn().unwrap();
+        let mut command = command(&folder, config, arguments);
+        let mut child = command.envs(more.iter().copied()).spawn().unwrap();
         let (log, ready) = listen(&mut child);
         let heard = tokio::task::spawn_blocking(move || ready.recv_timeout(PATIENCE)).await;
         let Ok(record) = heard.unwrap() else {

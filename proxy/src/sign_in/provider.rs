@@ -3,7 +3,11 @@
 //! Postern's own identity is asked the way that everything else for it goes; another issuer where its
 //! metadata says, which is fetched when somebody first signs in and kept for an hour.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -13,7 +17,7 @@ use policy::token::Kind;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
     config::{
@@ -27,6 +31,8 @@ use crate::{
 
 /// How long the metadata of an issuer is kept.
 const KEPT: Duration = Duration::from_hours(1);
+/// How long one that did not tell it is left alone: nobody waits for what the one before waited for.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Where an issuer is asked what.
 #[derive(Debug, Clone)]
@@ -62,7 +68,21 @@ pub struct Other {
     issuer: Arc<str>,
     metadata: Url,
     egress: Result<Egress, Fault>,
-    known: Mutex<Option<(Instant, Arc<Endpoints>)>>,
+    asked: Mutex<Arc<Asked>>,
+}
+
+/// What an issuer said when it was asked. Whoever comes meanwhile waits for the same answer.
+#[derive(Debug, Default)]
+struct Asked {
+    told: OnceCell<Told>,
+    /// What it said before, in case that it says nothing now.
+    before: Option<Arc<Endpoints>>,
+}
+
+#[derive(Debug, Clone)]
+struct Told {
+    endpoints: Result<Arc<Endpoints>, String>,
+    until: Instant,
 }
 
 /// From whom something is asked, for identity's record.
@@ -92,7 +112,7 @@ impl Provider {
             metadata.parse().map_err(|_| format!("issuer` (`{name}`) has no address"))?;
         let egress = Egress::new(&issuer.reach, &[&metadata]);
         let issuer = Arc::clone(&issuer.rules.issuer);
-        Ok(Self::Other(Box::new(Other { issuer, metadata, egress, known: Mutex::default() })))
+        Ok(Self::Other(Box::new(Other { issuer, metadata, egress, asked: Mutex::default() })))
     }
 
     /// Where it is asked what.
@@ -284,23 +304,40 @@ async fn own(
 
 impl Other {
     async fn endpoints(&self) -> Result<Arc<Endpoints>, String> {
-        // Whoever comes meanwhile waits for the same answer.
-        let mut known = self.known.lock().await;
-        if let Some((since, endpoints)) = &*known
-            && since.elapsed() < KEPT
-        {
-            return Ok(Arc::clone(endpoints));
+        let asked = self.current();
+        let told = asked.told.get_or_init(|| async {
+            match (self.fetch().await, &asked.before) {
+                (Ok(endpoints), _) => {
+                    Told { endpoints: Ok(Arc::new(endpoints)), until: Instant::now() + KEPT }
+                }
+                // What was so an hour ago is more likely so than nothing.
+                (Err(error), Some(before)) => {
+                    tracing::warn!(
+                        error,
+                        "an issuer's metadata cannot be had; the last one counts"
+                    );
+                    Told { endpoints: Ok(Arc::clone(before)), until: Instant::now() + AGAIN }
+                }
+                (Err(error), None) => Told { endpoints: Err(error), until: Instant::now() + AGAIN },
+            }
+        });
+        told.await.endpoints.clone()
+    }
+
+    /// The question that counts now: the last one, while its answer is awaited or good.
+    fn current(&self) -> Arc<Asked> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = asked.told.get().filter(|told| told.until <= Instant::now()) {
+            let before = told.endpoints.clone().ok();
+            *asked = Arc::new(Asked { told: OnceCell::new(), before });
         }
+        Arc::clone(&asked)
+    }
+
+    async fn fetch(&self) -> Result<Endpoints, String> {
         let egress = self.egress.as_ref().map_err(ToString::to_string)?;
         let told = egress.get(&self.metadata).await;
-        let told = match told {
-            Ok(told) => told.body,
-            // What was so an hour ago is more likely so than nothing.
-            Err(fault) => match &*known {
-                Some((_, endpoints)) => return Ok(Arc::clone(endpoints)),
-                None => return Err(format!("{}: {fault}", self.metadata)),
-            },
-        };
+        let told = told.map_err(|fault| format!("{}: {fault}", self.metadata))?.body;
         let text = |name: &str| told.get(name).and_then(Value::as_str).map(str::to_owned);
         if text("issuer").as_deref() != Some(&*self.issuer) {
             return Err(format!("{}: it is the metadata of another issuer", self.metadata));
@@ -316,14 +353,12 @@ impl Other {
         {
             return Err(format!("{}: its `authorization_endpoint` is no address", self.metadata));
         }
-        let endpoints = Arc::new(Endpoints {
+        Ok(Endpoints {
             issuer: self.issuer.to_string(),
             authorization,
             end_session: text("end_session_endpoint"),
             token: required("token_endpoint")?,
             revocation: text("revocation_endpoint"),
-        });
-        *known = Some((Instant::now(), Arc::clone(&endpoints)));
-        Ok(endpoints)
+        })
     }
 }
