@@ -5,6 +5,8 @@
 
 #[expect(dead_code, reason = "who asks when much has grown is for `decide`")]
 mod installation;
+#[expect(dead_code, reason = "the PEM is for `raw`")]
+mod keys;
 #[expect(dead_code, reason = "the bare signature is for `token`")]
 mod tokens;
 

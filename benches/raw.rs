@@ -1,36 +1,55 @@
-//! What tokens and sign-ins of `tools/bench-identity.py` cannot be cheaper than: a signature with the key
-//! parsed once, a password's hash with the work of today, alone.
+//! What tokens and sign-ins cannot be cheaper than, alone: a signature made and one checked with the key
+//! parsed once, a password's hash with the work of today. And tokens, as many as a bench wants to show.
 //!
-//!     raw      prints a JSON object: how many of each a second of one core makes
+//!     raw                            prints a JSON object: how many of each a second of one core makes
+//!     raw tokens ALGORITHM FOLDER    RS256 or ES256: makes a key, leaves its public half in FOLDER as `jwks.json`
+//!                                    and `key.pem`, and prints a token for each line of claims that it reads
+
+mod keys;
 
 use std::{
     error::Error,
     fs, hint,
-    io::{self, Write},
+    io::{self, BufRead, BufWriter, Write},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use aws_lc_rs::{
-    rand::SystemRandom,
-    rsa::KeySize,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
-};
+use keys::Key;
 use serde_json::json;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => raw(),
+        ["tokens", "RS256", folder] => tokens(&Key::rs256(), Path::new(folder)),
+        ["tokens", "ES256", folder] => tokens(&Key::es256(), Path::new(folder)),
+        _ => Err("usage: raw | raw tokens RS256|ES256 FOLDER".into()),
+    }
+}
+
+fn tokens(key: &Key, folder: &Path) -> Result<(), Failure> {
+    fs::write(folder.join("jwks.json"), json!({"keys": [key.jwk]}).to_string())?;
+    fs::write(folder.join("key.pem"), key.pem())?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    for claims in io::stdin().lock().lines() {
+        writeln!(out, "{}", key.token(&claims?))?;
+    }
+    Ok(out.flush()?)
+}
+
+fn raw() -> Result<(), Failure> {
     // As large as an access token.
     let message = [b'x'; 900];
-    let random = SystemRandom::new();
-    let rsa = RsaKeyPair::generate(KeySize::Rsa2048)?;
-    let mut signature = vec![0; rsa.public_modulus_len()];
-    let rs256 = a_second(|| {
-        Ok(rsa.sign(&RSA_PKCS1_SHA256, &random, &message, &mut signature).map(|()| 0)?)
-    })?;
-    let ecdsa = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-    let es256 = a_second(|| Ok(ecdsa.sign(&random, &message)?.as_ref().len()))?;
+    let (rsa, ecdsa) = (Key::rs256(), Key::es256());
+    let made = |key: &Key| a_second(|| Ok(key.sign(&message).len()));
+    let checked = |key: &Key| {
+        let signature = key.sign(&message);
+        a_second(|| Ok(key.public.verify_sig(&message, &signature).map(|()| 0)?))
+    };
     // Those of `identity::passwords`.
     let hasher = Argon2::new(
         Algorithm::Argon2id,
@@ -43,7 +62,13 @@ fn main() -> Result<(), Failure> {
         made.map_err(|error| error.to_string())?;
         Ok(usize::from(hash[0]))
     })?;
-    let told = json!({"rs256": rs256, "es256": es256, "argon2": argon2});
+    let told = json!({
+        "rs256": made(&rsa)?,
+        "es256": made(&ecdsa)?,
+        "rs256 checked": checked(&rsa)?,
+        "es256 checked": checked(&ecdsa)?,
+        "argon2": argon2,
+    });
     Ok(writeln!(io::stdout(), "{told}")?)
 }
 

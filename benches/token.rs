@@ -6,6 +6,8 @@
 
 #[expect(dead_code, reason = "the decision and its facts are for `decide`")]
 mod installation;
+#[expect(dead_code, reason = "the PEM is for `raw`")]
+mod keys;
 mod ratios;
 mod tokens;
 
