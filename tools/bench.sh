@@ -1,12 +1,13 @@
 #!/bin/sh
 # Measures what Postern costs, and prints ratios. docs/performance.md says what they mean.
 #
-#   tools/bench.sh            everything: Criterion's benches, the whole process, then identity
+#   tools/bench.sh            everything: Criterion's benches, the whole process, identity, then peers
 #   tools/bench.sh criterion  the first part alone
 #   tools/bench.sh process    the second part alone
 #   tools/bench.sh identity   tokens, sign-ins and lists alone
+#   tools/bench.sh peers      the same job done by others, and a sidecar's own figures, alone
 #
-# Takes about six minutes once everything is built. Nothing is asserted about time. Everything it
+# Takes about fifteen minutes once everything is built. Nothing is asserted about time. Everything it
 # starts listens on loopback and is ended with it; everything it writes goes with its folder.
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,10 +22,10 @@ fail() {
     exit 1
 }
 
-parts="${1:-criterion process identity}"
+parts="${1:-criterion process identity peers}"
 case "$parts" in
-    'criterion process identity' | criterion | process | identity) ;;
-    *) fail "no such argument: $parts; there are criterion, process and identity" ;;
+    'criterion process identity peers' | criterion | process | identity | peers) ;;
+    *) fail "no such argument: $parts; there are criterion, process, identity and peers" ;;
 esac
 
 [ ! -e tools/setup.sh ] || sh tools/setup.sh bench
@@ -319,6 +320,12 @@ identity() {
     echo
     echo '== identity'
     python3 tools/bench-identity.py "$target"
+}
+
+peers() {
+    echo
+    echo '== peers'
+    python3 tools/bench-peers.py "$target"
 }
 
 for part in $parts; do
