@@ -99,10 +99,31 @@ def membership(dice):
 
 
 def sign(algorithm, folder, said):
-    """A token for each of these claims; the public key stands in the folder as `jwks.json` and `key.pem`."""
-    lines = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in said)
-    words = [target / "examples/raw", "tokens", algorithm, folder]
-    return subprocess.run(words, input=lines, text=True, capture_output=True, check=True).stdout.splitlines()
+    """A file with a token for each of these claims; the public key is beside it, as `jwks.json` and `key.pem`."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "tokens"
+    with file.open("w") as out:
+        words = [target / "examples/raw", "tokens", algorithm, folder]
+        signer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=out, text=True)
+        for one in said:
+            signer.stdin.write(one + "\n")
+        signer.stdin.close()
+        if signer.wait():
+            sys.exit("bench: no tokens were made")
+    return file
+
+
+def distinct(count):
+    """Claims of as many people, all viewers of the ledger; and a request that all of them may make."""
+    said = claims("SUBJECT", ["ledger-viewers"])
+    said |= {"jti": "TOKEN", "name": "p-1", "displayName": "P 1"}
+    said = compact(said)
+    path = f"/v1/organizations/{unique()}/ledgers/{unique()}/ledger-accounts"
+    return (said.replace("SUBJECT", unique()).replace("TOKEN", unique()) for _ in range(count)), path
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":"))
 
 
 def spoilt(token):
@@ -125,7 +146,8 @@ def mix():
     Of a hundred, 90 are allowed, 5 are forbidden, and 5 have a token that is no good."""
     dice = random.Random(1)
     people = [(unique(), membership(dice)) for _ in range(TOKENS)]
-    valid = sign("RS256", work, [claims(*one) for one in people] + [claims(*one, late=86_400) for one in people[:50]])
+    signed = [claims(*one) for one in people] + [claims(*one, late=86_400) for one in people[:50]]
+    valid = sign("RS256", work, map(compact, signed)).read_text().splitlines()
     valid, expired = valid[:TOKENS], valid[TOKENS:]
     table = list(routes())
     requests = []
