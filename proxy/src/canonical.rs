@@ -139,7 +139,8 @@ pub fn path(raw: &str) -> Result<Path, NotCanonical> {
 /// Write one segment in its one spelling; tell whether it holds an encoded slash.
 fn spell(segment: &str, out: &mut String) -> Result<bool, NotCanonical> {
     let bytes = segment.as_bytes();
-    let mut slash = false;
+    let begin = out.len();
+    let (mut slash, mut percent) = (false, false);
     // Only an escape above 0x7f can break UTF-8, and few segments have one.
     let mut high = false;
     let mut n = 0;
@@ -153,7 +154,7 @@ fn spell(segment: &str, out: &mut String) -> Result<bool, NotCanonical> {
                     b'/' => slash = true,
                     b'.' => return Err(NotCanonical::Dot),
                     b'\\' => return Err(NotCanonical::Backslash),
-                    b'%' if escape(bytes, n).is_ok() => return Err(NotCanonical::Twice),
+                    b'%' => percent = true,
                     0x80.. => high = true,
                     byte if byte.is_ascii_control() => return Err(NotCanonical::Control),
                     _ => {}
@@ -172,6 +173,12 @@ fn spell(segment: &str, out: &mut String) -> Result<bool, NotCanonical> {
             }
             _ => return Err(NotCanonical::Character),
         }
+    }
+    // As it is spelt now: `%252%65` has become `%252e`.
+    let doubled =
+        |five: &[u8]| five.starts_with(b"%25") && five[3..].iter().all(u8::is_ascii_hexdigit);
+    if percent && out.as_bytes()[begin..].windows(5).any(doubled) {
+        return Err(NotCanonical::Twice);
     }
     if high && percent_encoding::percent_decode_str(segment).decode_utf8().is_err() {
         return Err(NotCanonical::Utf8);
@@ -286,6 +293,7 @@ mod tests {
             ("/a.", "/a."),
             ("/a..b", "/a..b"),
             ("/100%25", "/100%25"),
+            ("/100%25%2D%25f", "/100%25-%25f"),
             ("/a%3fb", "/a%3Fb"),
         ] {
             assert_eq!(text(raw).as_deref(), Ok(expected), "{raw}");
@@ -323,6 +331,10 @@ mod tests {
             ("/a%u002e", Escape),
             ("/a%252e%252e/b", Twice),
             ("/a%252f", Twice),
+            ("/a%252%65", Twice),
+            ("/a%25%32e", Twice),
+            ("/a%25%32%66b", Twice),
+            ("/a%25%25%32%65", Twice),
             ("/a%c0%af", Utf8),
             ("/a%ff", Utf8),
             ("/a b", Character),
