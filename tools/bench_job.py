@@ -170,10 +170,9 @@ def mix():
 
 
 def direct(method, path, token, _):
-    """A request as the client sends it."""
-    body = '{"title":"one of many","amount":"12.50"}' if method in ("POST", "PATCH") else ""
-    length = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n" if body else ""
-    return f"{method} {path} HTTP/1.1\r\nhost: product.example\r\nauthorization: Bearer {token}\r\n{length}\r\n{body}"
+    """A request as the client sends it. None has a body: Envoy closes the connection of one that it answers itself."""
+    length = "content-length: 0\r\n" if method in ("POST", "PATCH") else ""
+    return f"{method} {path} HTTP/1.1\r\nhost: product.example\r\nauthorization: Bearer {token}\r\n{length}\r\n"
 
 
 def asked(method, path, token, _):
