@@ -146,9 +146,9 @@ def peers(upstream, inline):
     then = "allow" if inline else "return status 200"
     haproxy = [shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin"), "-db", "-f"]
     envoy = [root / "target/servers/bin/envoy", "--disable-hot-restart", "--concurrency", 1, "--log-level", "warn", "-c"]
-    for title, mapped in (("HAProxy, a rule a route", False), ("HAProxy, routes looked up", True)):
-        name = f"haproxy-{which}-{'map' if mapped else 'rules'}"
-        yield title, Peer(name, lambda at, mapped=mapped: job.haproxy(at, upstream, then, mapped), haproxy)
+    for title, quick in (("HAProxy, a rule a route", False), ("HAProxy, as quick as we know", True)):
+        name = f"haproxy-{which}-{'quick' if quick else 'rules'}"
+        yield title, Peer(name, lambda at, quick=quick: job.haproxy(at, upstream, then, quick), haproxy)
     yield "Envoy", Peer(f"envoy-{which}", lambda at: job.envoy(at, upstream, inline), envoy)
 
 
