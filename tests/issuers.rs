@@ -20,12 +20,12 @@ use crate::harness::{
 
 const PATH: &str = "/v1/organizations";
 
-fn midaz(upstream: &Upstream) -> String {
+pub fn midaz(upstream: &Upstream) -> String {
     format!("[[product]]\nname = 'midaz'\nupstream = 'http://{}'\n", upstream.address)
 }
 
 /// An issuer that speaks for one organization, with Keycloak-like groups.
-fn pinned(issuer: &Issuer, name: &str, more: &str) -> String {
+pub fn pinned(issuer: &Issuer, name: &str, more: &str) -> String {
     format!(
         "[[issuer]]\nname = '{name}'\nurl = '{}'\naudiences = ['postern']\norganization = 'acme'\n\
          {more}\n[issuer.groups]\nfrom = ['realm_access.roles']\n\
@@ -34,7 +34,7 @@ fn pinned(issuer: &Issuer, name: &str, more: &str) -> String {
     )
 }
 
-async fn alone(config: &str) -> Alone {
+pub async fn alone(config: &str) -> Alone {
     let shipped = policies();
     Alone::start(config, &["--policies", shipped.to_str().unwrap()]).await
 }
@@ -43,7 +43,7 @@ async fn ask(at: SocketAddr, method: Method, token: &str) -> Response {
     client().request(method, format!("http://{at}{PATH}")).bearer_auth(token).send().await.unwrap()
 }
 
-async fn status(at: SocketAddr, token: &str) -> u16 {
+pub async fn status(at: SocketAddr, token: &str) -> u16 {
     ask(at, Method::GET, token).await.status().as_u16()
 }
 
@@ -82,7 +82,7 @@ fn with(value: &Value, member: &str, to: Value) -> Value {
     value
 }
 
-fn viewer(claims: &Value) -> Value {
+pub fn viewer(claims: &Value) -> Value {
     with(claims, "realm_access", json!({"roles": ["viewers", "offline_access"]}))
 }
 

@@ -80,7 +80,8 @@ async fn proxies_count_together_and_each_for_itself_while_valkey_is_gone() {
     let one = Postern::with(&config).await;
     let other = Postern::with(&config).await;
     let (first, second) = (one.admin().await, other.admin().await);
-    for _ in 0..MOST - 50 {
+    // Half: what the other one lets through before it has heard of these must leave some to the first.
+    for _ in 0..MOST / 2 {
         assert_eq!(status(&one, &first).await, 200);
     }
     // The other proxy lets fewer through than it would by itself: it has heard of the first.

@@ -45,10 +45,14 @@ impl Drop for Process {
     }
 }
 
+/// A write past a limit of file sizes fails as one does on a full disk, and ends nobody.
+const UNHARMED: &str = "trap '' XFSZ; exec \"$0\" \"$@\"";
+
 fn postern(command: &str, folder: &TempDir, config: &str) -> Command {
     let file = folder.path().join("postern.toml");
     std::fs::write(&file, config).unwrap();
-    let mut started = Command::new(env!("CARGO_BIN_EXE_postern"));
+    let mut started = Command::new("/bin/sh");
+    started.args(["-c", UNHARMED, env!("CARGO_BIN_EXE_postern")]);
     started.arg(command).arg("--config").arg(&file).env_clear();
     started.env("POSTERN_DATA_DIR", folder.path().join("data"));
     started.env("POSTERN_LOG_FORMAT", "json");
@@ -61,6 +65,7 @@ fn postern(command: &str, folder: &TempDir, config: &str) -> Command {
 pub struct Identity {
     process: Process,
     folder: Arc<TempDir>,
+    config: String,
     pub address: SocketAddr,
     pub key: String,
     password: String,
@@ -72,11 +77,11 @@ pub struct Identity {
 
 /// Start it there; what it says when it is ready.
 async fn start_identity(
-    folder: &TempDir,
+    (folder, config): (&TempDir, &str),
     listen_at: &str,
     password: &str,
 ) -> (Process, Log, Value) {
-    let mut command = postern("identity", folder, "");
+    let mut command = postern("identity", folder, config);
     command
         .env("POSTERN_IDENTITY_LISTEN", listen_at)
         .env("POSTERN_POLICIES", policies())
@@ -91,14 +96,21 @@ async fn start_identity(
 impl Identity {
     /// Start one, and make an application for proxies.
     pub async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// The same, with a configuration of its own.
+    pub async fn with(config: &str) -> Self {
         let (folder, password) = (Arc::new(tempfile::tempdir().unwrap()), secret());
-        let (process, log, record) = start_identity(&folder, &free().to_string(), &password).await;
+        let (at, place) = (free().to_string(), (&*folder, config));
+        let (process, log, record) = start_identity(place, &at, &password).await;
         let address = record["identity"].as_str().unwrap().parse().unwrap();
         let key = text(&record, "feed_key");
         let nobody = String::new();
         let mut identity = Self {
             process,
             folder,
+            config: config.to_owned(),
             address,
             key,
             password,
@@ -127,13 +139,22 @@ impl Identity {
 
     /// A sign-in, asked for there.
     pub async fn signed_in(&self, at: SocketAddr, name: &str, password: &str) -> Value {
+        let (status, body) = self.signs_in(at, name, password).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// How a sign-in is answered there.
+    pub async fn signs_in(&self, at: SocketAddr, name: &str, password: &str) -> (u16, Value) {
         let body = json!({"grantType": "password", "username": name, "password": password});
         let at = format!("http://{at}/v1/login/oauth/access_token");
         let response = self.http.post(at).json(&body).send().await.unwrap();
-        let status = response.status();
-        let body: Value = response.json().await.unwrap();
-        assert_eq!(status, 200, "{body}");
-        body
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// How the administrator's is.
+    pub async fn admin_signs_in(&self, at: SocketAddr) -> (u16, Value) {
+        self.signs_in(at, "admin", &self.password).await
     }
 
     /// The administrator's token.
@@ -205,13 +226,14 @@ impl Identity {
     /// Start it again, at the same address, on the same data.
     pub async fn restart(&mut self) {
         let at = self.address.to_string();
-        let (process, log, _) = start_identity(&self.folder, &at, &self.password).await;
+        let place = (&*self.folder, &*self.config);
+        let (process, log, _) = start_identity(place, &at, &self.password).await;
         (self.process, self.log) = (process, log);
     }
 
     /// What `postern admin` says of it.
     pub fn operated(&self, arguments: &[&str]) -> String {
-        let mut command = postern("admin", &self.folder, "");
+        let mut command = postern("admin", &self.folder, &self.config);
         let output = command.args(arguments).env("POSTERN_POLICIES", policies()).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{told}");
@@ -303,6 +325,21 @@ impl Follower {
 
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Let it write no file beyond that size, in bytes: what a test may do that is not root, and to it
+    /// the same as a disk that is full. With `None` it may again.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let most = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let id = self.process.0.id().to_string();
+        let limit = ["--pid", &id, &format!("--fsize={most}:")];
+        assert!(Command::new("prlimit").args(limit).status().unwrap().success(), "no `prlimit`");
+    }
+
+    /// What it counts.
+    pub async fn metrics(&self) -> String {
+        let at = format!("http://{}/metrics", self.health);
+        self.http.get(at).send().await.unwrap().text().await.unwrap()
     }
 
     /// Where its spool is.

@@ -44,7 +44,7 @@ pub enum Reply {
     Redirect(String),
     /// Bytes and more bytes.
     Huge,
-    /// Not at all.
+    /// Not at all, for as long as nothing else is said.
     Silent,
     /// By the token that is asked about.
     Tokens(HashMap<String, Value>),
@@ -61,6 +61,7 @@ pub struct Question {
 #[derive(Debug, Default)]
 struct Shared {
     replies: Mutex<HashMap<String, Reply>>,
+    other: watch::Sender<()>,
     asked: Mutex<Vec<Question>>,
     count: watch::Sender<usize>,
 }
@@ -152,6 +153,7 @@ impl Issuer {
     /// Answer so at a path from now on.
     pub fn answers(&self, path: &str, reply: Reply) {
         self.shared.replies.lock().unwrap().insert(path.to_owned(), reply);
+        self.shared.other.send_replace(());
     }
 
     /// What it was asked at a path so far.
@@ -224,21 +226,26 @@ async fn answer(
     let token = body.split('&').find_map(|pair| pair.strip_prefix("token=")).map(str::to_owned);
     shared.asked.lock().unwrap().push(Question { path: path.clone(), authorization, body });
     shared.count.send_modify(|count| *count += 1);
-    let reply = shared.replies.lock().unwrap().get(&path).cloned();
+    let mut other = shared.other.subscribe();
+    let reply = loop {
+        let reply = shared.replies.lock().unwrap().get(&path).cloned();
+        if !matches!(reply, Some(Reply::Silent)) || other.changed().await.is_err() {
+            break reply;
+        }
+    };
     let json = |value: &Value| {
         let response = Response::builder().header("content-type", "application/json");
         response.body(Full::from(value.to_string())).unwrap()
     };
     let bare = |status: u16| Response::builder().status(status);
     Ok(match reply {
-        None => bare(404).body(Full::default()).unwrap(),
+        None | Some(Reply::Silent) => bare(404).body(Full::default()).unwrap(),
         Some(Reply::Json(value)) => json(&value),
         Some(Reply::Status(status)) => bare(status).body(Full::default()).unwrap(),
         Some(Reply::Redirect(to)) => {
             bare(302).header("location", to).body(Full::default()).unwrap()
         }
         Some(Reply::Huge) => bare(200).body(Full::from(vec![b' '; 8 << 20])).unwrap(),
-        Some(Reply::Silent) => std::future::pending().await,
         Some(Reply::Tokens(tokens)) => {
             let known = token.and_then(|token| tokens.get(&token).cloned());
             json(&known.unwrap_or_else(|| json!({"active": false})))

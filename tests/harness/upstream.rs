@@ -41,6 +41,7 @@ pub struct Upstream {
     open: watch::Sender<usize>,
     well: Arc<AtomicBool>,
     gone: watch::Sender<bool>,
+    still: watch::Sender<bool>,
 }
 
 /// Where it says whether it is well.
@@ -68,6 +69,7 @@ impl Upstream {
             open: watch::Sender::new(0),
             well: Arc::new(AtomicBool::new(true)),
             gone: watch::Sender::new(false),
+            still: watch::Sender::new(false),
         };
         let here = upstream.clone();
         tokio::spawn(async move {
@@ -93,6 +95,8 @@ impl Upstream {
         let service = service_fn(move |request: Request<Incoming>| {
             let here = here.clone();
             async move {
+                // Whoever waits goes on with it.
+                let _ = here.still.subscribe().wait_for(|still| !*still).await;
                 if request.uri().path() == WELL {
                     let status = if here.well.load(Ordering::SeqCst) { 200 } else { 503 };
                     let response = Response::builder().status(status).body(Full::default());
@@ -127,6 +131,12 @@ impl Upstream {
         while TcpStream::connect(self.address).await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Stand still, as a process does on SIGSTOP: connections are taken and nothing is answered. Or go
+    /// on.
+    pub fn stands_still(&self, still: bool) {
+        self.still.send_replace(still);
     }
 
     /// Say from now on that it is well, or that it is not.

@@ -42,6 +42,9 @@ const LATE: Duration = Duration::from_secs(5);
 /// How often a spool that lacks nothing is written all the same, for its time.
 const SPOOL_EVERY: Duration = Duration::from_secs(20);
 
+/// How soon a disk that took nothing is tried again.
+const SPOOL_AGAIN: Duration = Duration::from_secs(2);
+
 /// Where the feed is, and who follows it.
 #[derive(Debug)]
 pub struct Source {
@@ -327,9 +330,10 @@ impl Remote {
 
     /// Keep on disk what was heard, as soon as it is in force.
     async fn keep(&self, mut spool: Spool) {
-        let mut heard_at = 0;
+        let (mut heard_at, mut failing) = (0, false);
         loop {
-            let _ = tokio::time::timeout(SPOOL_EVERY, self.spool.notified()).await;
+            let wait = if failing { SPOOL_AGAIN } else { SPOOL_EVERY };
+            let _ = tokio::time::timeout(wait, self.spool.notified()).await;
             let at = self.live.fresh().at();
             let kept = self.heard(|heard| {
                 let (revision, snapshot) = heard.snapshot.clone()?;
@@ -352,10 +356,16 @@ impl Remote {
                 Ok(()) => {
                     heard_at = at;
                     self.report.spooled(now.0, now.1);
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("what was heard is kept on disk again");
+                    }
                 }
                 Err(error) => {
                     self.spool_failed(&error);
-                    tracing::error!(%error, "what was heard cannot be kept on disk: a restart needs identity");
+                    // The first of a row is told; all are counted.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(%error, "what was heard cannot be kept on disk: a restart needs identity");
+                    }
                 }
             }
         }
