@@ -78,14 +78,14 @@ class Proxy(Server):
         file.write_text(config)
         self.words = [target / "postern", "proxy", "--config", file, *words]
 
-    def launch(self, doors="127.0.0.1:0"):
+    def launch(self, doors="127.0.0.1:0", **more):
         listen = dict.fromkeys("PROXY_GATEWAY PROXY_EXT_AUTHZ PROXY_HEALTH".split(), "127.0.0.1:0")
         listen |= {"LOG_FORMAT": "json", "PROXY_LISTEN": doors, "DATA_DIR": str(self.folder / "data")}
         with (self.folder / "decisions").open("w") as decisions:
-            self.spawn(self.words, env=environment(**listen), stdout=decisions)
+            self.spawn(self.words, env=environment(**listen) | more, stdout=decisions)
 
-    def start(self):
-        self.launch()
+    def start(self, **more):
+        self.launch(**more)
         said = self.told("doors")
         self.doors, self.gateway = said["doors"], said["gateway"]
         return self
@@ -146,9 +146,9 @@ def peers(upstream, inline):
     then = "allow" if inline else "return status 200"
     haproxy = [shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin"), "-db", "-f"]
     envoy = [root / "target/servers/bin/envoy", "--disable-hot-restart", "--concurrency", 1, "--log-level", "warn", "-c"]
-    for title, mapped in (("HAProxy, a rule a route", False), ("HAProxy, routes looked up", True)):
-        name = f"haproxy-{which}-{'map' if mapped else 'rules'}"
-        yield title, Peer(name, lambda at, mapped=mapped: job.haproxy(at, upstream, then, mapped), haproxy)
+    for title, quick in (("HAProxy, a rule a route", False), ("HAProxy, as quick as we know", True)):
+        name = f"haproxy-{which}-{'quick' if quick else 'rules'}"
+        yield title, Peer(name, lambda at, quick=quick: job.haproxy(at, upstream, then, quick), haproxy)
     yield "Envoy", Peer(f"envoy-{which}", lambda at: job.envoy(at, upstream, inline), envoy)
 
 
@@ -260,13 +260,17 @@ def memory(upstream):
     said, path = job.distinct(DISTINCT)
     folder = work / "many"
     file = job.sign("ES256", folder, said)
-    postern = sidecar("sees-many", upstream, folder).start()
+    postern = sidecar("sees-many", upstream, folder).start(MIMALLOC_ALLOW_THP="0")
     print("\n  a sidecar's memory, MB                         its own   in all    most", flush=True)
 
     def tell(title):
         own, every, most = (postern.memory(which) for which in ("RssAnon", "VmRSS", "VmHWM"))
         print(f"  {title:<44} {own:>9.1f} {every:>8.1f} {most:>7.1f}", flush=True)
 
+    time.sleep(1)
+    tell("at rest, without huge pages")
+    postern.stop()
+    postern.start()
     time.sleep(1)
     tell("at rest")
     seen = min(REMEMBERED, DISTINCT)
