@@ -2,8 +2,8 @@
 """Measures what tokens, sign-ins and lists of the Identity service cost, and prints ratios.
 docs/performance.md says what they mean.
 
-    tools/bench-identity.py TARGET     the folder that Cargo builds into: `release/postern` and
-                                       `release/examples/raw` are there
+    tools/bench-identity.py TARGET     the folder that Cargo builds into: `dist/postern` and
+                                       `dist/examples/raw` are there
 
 The server has one core, the load and PostgreSQL another. Everything that it starts listens on loopback or
 in its own folder and is ended with it."""

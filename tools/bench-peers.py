@@ -2,8 +2,8 @@
 """Measures what Postern costs beside others that do the same job, and a sidecar's own figures: tokens never
 seen before, memory, and the start. Prints ratios; docs/performance.md says what they mean.
 
-    tools/bench-peers.py TARGET [TOKENS]    the folder that Cargo builds into: `release/postern` and
-                                            `release/examples/{bare,raw}` are there; and how many tokens a
+    tools/bench-peers.py TARGET [TOKENS]    the folder that Cargo builds into: `dist/postern` and
+                                            `dist/examples/{bare,raw}` are there; and how many tokens a
                                             sidecar sees, whose memory is then looked at"""
 
 import http.client

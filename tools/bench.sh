@@ -43,7 +43,7 @@ if [ -z "$load_core" ]; then
 fi
 
 echo '== building'
-cargo build --release --locked --bin postern --example bare --example raw
+cargo build --profile dist --locked --bin postern --example bare --example raw
 case "$parts" in
     *criterion*) cargo bench --locked --no-run --bench decide --bench token --bench allocations ;;
 esac
@@ -104,7 +104,7 @@ postern() {
         export POSTERN_PROXY_EXT_AUTHZ=127.0.0.1:0 POSTERN_PROXY_HEALTH=127.0.0.1:0
         export POSTERN_IDENTITY_LISTEN=127.0.0.1:0
         export POSTERN_PRODUCT_NAME=midaz POSTERN_PRODUCT_UPSTREAM="http://$upstream"
-        exec taskset -c "$server_core" "$target/release/postern" serve --config "$work/postern.toml"
+        exec taskset -c "$server_core" "$target/dist/postern" serve --config "$work/postern.toml"
     ) >"$work/$1.out" 2>"$work/$1.log" &
     started=$!
     pids="$pids $started"
@@ -237,12 +237,12 @@ process() {
     id=0190e6f0-7d2c-7a44-9b6e-3a1f5c2d8e0
     path="/v1/organizations/${id}1/ledgers/${id}2/accounts/${id}3"
 
-    taskset -c "$load_core" "$target/release/examples/bare" upstream >"$work/upstream.out" 2>&1 &
+    taskset -c "$load_core" "$target/dist/examples/bare" upstream >"$work/upstream.out" 2>&1 &
     upstream_pid=$!
     pids="$pids $upstream_pid"
     upstream="$(printed "$work/upstream.out" '^127' "$upstream_pid")"
 
-    taskset -c "$server_core" "$target/release/examples/bare" proxy "$upstream" \
+    taskset -c "$server_core" "$target/dist/examples/bare" proxy "$upstream" \
         >"$work/bare.out" 2>"$work/bare.log" &
     bare_pid=$!
     pids="$pids $bare_pid"
@@ -257,7 +257,7 @@ process() {
 
     # A server that always answers with 204, where the others serve, and the same question put to the door
     # of the Postern that was started last.
-    taskset -c "$server_core" "$target/release/examples/bare" nothing >"$work/constant.out" 2>&1 &
+    taskset -c "$server_core" "$target/dist/examples/bare" nothing >"$work/constant.out" 2>&1 &
     constant_pid=$!
     pids="$pids $constant_pid"
     constant="$(printed "$work/constant.out" '^127' "$constant_pid")"

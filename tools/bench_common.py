@@ -15,7 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-target = Path(sys.argv[1]).resolve() / "release"
+target = Path(sys.argv[1]).resolve() / "dist"
 root = Path(__file__).resolve().parent.parent
 work = Path(tempfile.mkdtemp(prefix="postern-bench-"))
 cores = sorted(os.sched_getaffinity(0))
