@@ -5,6 +5,10 @@
 //! variable that is not known is refused: a misspelt setting is a setting that is not in force.
 //! `docs/configuration.md` lists them all.
 
+#[cfg(test)]
+mod tests;
+mod variables;
+
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
@@ -23,8 +27,9 @@ use serde::{
         value::{MapAccessDeserializer, SeqAccessDeserializer},
     },
 };
-use toml::{Table, Value};
+use toml::Table;
 
+pub use self::variables::{called, environment};
 use crate::{feed::Feed, traces::Traces};
 
 /// The file that is read when none is named, if it is there.
@@ -346,125 +351,6 @@ pub fn secret(
     }
 }
 
-/// What a variable's text is read as.
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    Number,
-    /// With a point, perhaps.
-    Share,
-    Flag,
-    /// Words with commas between.
-    List,
-}
-
-/// Every key that a variable can set.
-const KEYS: &[(&str, Kind)] = &[
-    ("data_dir", Kind::Text),
-    ("policies", Kind::Text),
-    ("log.filter", Kind::Text),
-    ("log.format", Kind::Text),
-    ("log.decisions.to", Kind::Text),
-    ("log.decisions.path", Kind::Text),
-    ("log.decisions.sample_allows", Kind::Share),
-    ("log.decisions.mask", Kind::List),
-    ("log.decisions.mask_key", Kind::Text),
-    ("log.decisions.mask_key_file", Kind::Text),
-    ("log.decisions.access", Kind::Flag),
-    ("log.decisions.buffer_bytes", Kind::Number),
-    ("traces.endpoint", Kind::Text),
-    ("traces.headers_file", Kind::Text),
-    ("traces.sample", Kind::Share),
-    ("traces.service_name", Kind::Text),
-    ("traces.timeout_secs", Kind::Number),
-    ("database.url", Kind::Text),
-    ("database.url_file", Kind::Text),
-    ("database.password", Kind::Text),
-    ("database.password_file", Kind::Text),
-    ("database.max_connections", Kind::Number),
-    ("cache.url", Kind::Text),
-    ("cache.url_file", Kind::Text),
-    ("master_key.file", Kind::Text),
-    ("master_key.value", Kind::Text),
-    ("master_key.command", Kind::List),
-    ("master_key.timeout_secs", Kind::Number),
-    ("bootstrap.admin_password", Kind::Text),
-    ("bootstrap.admin_password_file", Kind::Text),
-    ("bootstrap.client_id", Kind::Text),
-    ("bootstrap.client_secret", Kind::Text),
-    ("bootstrap.client_secret_file", Kind::Text),
-    ("decisions.errors", Kind::Text),
-    ("issuer.url", Kind::Text),
-    ("issuer.audience", Kind::Text),
-    ("issuer.jwks", Kind::Text),
-    ("issuer.jwks_url", Kind::Text),
-    ("issuer.refresh_secs", Kind::Number),
-    ("feed.url", Kind::Text),
-    ("feed.client_id", Kind::Text),
-    ("feed.client_secret", Kind::Text),
-    ("feed.client_secret_file", Kind::Text),
-    ("feed.keys", Kind::List),
-    ("feed.spool", Kind::Text),
-    ("feed.max_staleness_secs", Kind::Number),
-    ("identity.listen", Kind::Text),
-    ("identity.issuer", Kind::Text),
-    ("identity.audience", Kind::Text),
-    ("identity.access_token_secs", Kind::Number),
-    ("identity.refresh_token_secs", Kind::Number),
-    ("identity.longest_access_token_secs", Kind::Number),
-    ("identity.longest_refresh_token_secs", Kind::Number),
-    ("identity.max_own_roles", Kind::Number),
-    ("identity.max_own_groups", Kind::Number),
-    ("identity.signing_algorithm", Kind::Text),
-    ("identity.retrievable_secrets", Kind::Flag),
-    ("identity.audit_retention_days", Kind::Number),
-    ("identity.max_body_bytes", Kind::Number),
-    ("identity.max_connections", Kind::Number),
-    ("identity.read_timeout_secs", Kind::Number),
-    ("identity.shutdown_timeout_secs", Kind::Number),
-    ("identity.outbound_networks", Kind::List),
-    ("identity.trusted_proxies", Kind::List),
-    ("identity.breached_passwords_file", Kind::Text),
-    ("proxy.listen", Kind::Text),
-    ("proxy.gateway", Kind::Text),
-    ("proxy.ext_authz", Kind::Text),
-    ("proxy.health", Kind::Text),
-    ("proxy.trusted_proxies", Kind::List),
-    ("proxy.identity_headers", Kind::List),
-    ("proxy.identity_names", Kind::List),
-    ("proxy.aliases", Kind::List),
-    ("proxy.shadow.policies", Kind::Text),
-    ("proxy.sign_in.keys", Kind::List),
-    ("proxy.sign_in.keys_file", Kind::Text),
-    ("proxy.remembered_tokens", Kind::Number),
-    ("proxy.max_header_bytes", Kind::Number),
-    ("proxy.max_body_bytes", Kind::Number),
-    ("proxy.max_connections", Kind::Number),
-    ("proxy.shared_rates", Kind::Flag),
-    ("proxy.shutdown_secs", Kind::Number),
-    ("proxy.identity", Kind::Text),
-    ("authzen.url", Kind::Text),
-    ("authzen.subject_tokens", Kind::Flag),
-    ("authzen.max_evaluations", Kind::Number),
-    ("authzen.page_size", Kind::Number),
-    ("product.name", Kind::Text),
-    ("product.upstream", Kind::List),
-    ("product.hosts", Kind::List),
-    ("product.prefix", Kind::Text),
-    ("product.routes", Kind::Text),
-    ("product.mode", Kind::Text),
-    ("product.unmatched", Kind::Text),
-    ("product.encoded_slash", Kind::Text),
-    ("product.h2c", Kind::Flag),
-    ("product.reasons", Kind::Text),
-    ("product.assertion", Kind::Flag),
-];
-
-const PREFIX: &str = "POSTERN_";
-
-/// What Kubernetes sets for every pod beside a Service named `postern`. None of our keys starts so.
-const KUBERNETES: [&str; 2] = ["PORT", "SERVICE_"];
-
 impl Config {
     /// Read a file, then the environment.
     ///
@@ -486,13 +372,7 @@ impl Config {
             }
             None => Table::new(),
         };
-        for (variable, text) in environment {
-            let Some(name) = variable.strip_prefix(PREFIX) else { continue };
-            if KUBERNETES.iter().any(|prefix| name.starts_with(prefix)) {
-                continue;
-            }
-            set(&mut table, &variable, name, &text)?;
-        }
+        variables::overlay(&mut table, environment)?;
         let mut config = Self::deserialize(table)
             .map_err(|error| anyhow!("configuration: {}", one_line(error.message())))?;
         config.identity.check().map_err(|(key, rule)| {
@@ -605,250 +485,6 @@ fn parse(file: &str, text: &str) -> Result<Table> {
     toml::from_str(text).map_err(complain)
 }
 
-fn set(table: &mut Table, variable: &str, name: &str, text: &str) -> Result<()> {
-    let found = KEYS.iter().find(|(key, _)| name == key.replace('.', "_").to_uppercase());
-    let Some((key, kind)) = found else {
-        bail!("the environment variable `{variable}` sets nothing; mend its name or remove it");
-    };
-    let wrong = |what: &str| anyhow!("the environment variable `{variable}` is no {what}");
-    let value = match kind {
-        Kind::Text => Value::String(text.to_owned()),
-        Kind::Number => Value::Integer(text.trim().parse().map_err(|_| wrong("number"))?),
-        Kind::Share => Value::Float(text.trim().parse().map_err(|_| wrong("number"))?),
-        Kind::Flag => Value::Boolean(text.trim().parse().map_err(|_| wrong("`true` or `false`"))?),
-        Kind::List => Value::Array(
-            text.split(',')
-                .map(str::trim)
-                .filter(|word| !word.is_empty())
-                .map(|word| Value::String(word.to_owned()))
-                .collect(),
-        ),
-    };
-    // On its own first, so that a complaint names the variable.
-    let mut alone = Table::new();
-    put(&mut alone, key, value.clone())?;
-    if key.starts_with("product.") && *key != "product.name" {
-        put(&mut alone, "product.name", Value::String("any".to_owned()))?;
-    }
-    Config::deserialize(alone).map_err(|error| {
-        anyhow!("the environment variable `{variable}`: {}", one_line(error.message()))
-    })?;
-    put(table, key, value)
-}
-
-/// `a.b`: the member `b` of the table `a`. `product.b` is that of the one product.
-fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
-    let Some((section, key)) = key.split_once('.') else {
-        table.insert(key.to_owned(), value);
-        return Ok(());
-    };
-    let one_table = || Value::Table(Table::new());
-    let inner = if section == "product" {
-        let list = table.entry(section).or_insert_with(|| Value::Array(vec![one_table()]));
-        match list.as_array_mut().map(Vec::as_mut_slice) {
-            Some([product]) => Some(product),
-            _ => bail!("`POSTERN_PRODUCT_…` is for one product; the file has several"),
-        }
-    } else {
-        if section == "issuer" && table.get(section).is_some_and(Value::is_array) {
-            bail!(
-                "`POSTERN_ISSUER_…` is for the section `[issuer]`; the file has the list `[[issuer]]`"
-            );
-        }
-        Some(table.entry(section).or_insert_with(one_table))
-    };
-    let inner = inner.and_then(Value::as_table_mut);
-    let inner = inner.with_context(|| format!("`{section}` is no section"))?;
-    put(inner, key, value)
-}
-
 fn one_line(message: &str) -> String {
     message.lines().map(str::trim).collect::<Vec<_>>().join(" ")
-}
-
-/// The environment of this process.
-#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
-pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars()
-}
-
-/// How this process was called: the program, and its arguments.
-pub fn called() -> impl Iterator<Item = std::ffi::OsString> {
-    std::env::args_os()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("postern.toml");
-        fs::write(&file, text).unwrap();
-        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Config::load(Some(&file), environment)
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file() {
-        let config = load(
-            "data_dir = 'a'\n[proxy]\nlisten = '127.0.0.1:1'\n[[product]]\nname = 'midaz'\n",
-            &[
-                ("POSTERN_DATA_DIR", "b"),
-                ("POSTERN_PROXY_LISTEN", "127.0.0.1:0"),
-                ("POSTERN_PROXY_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
-                ("POSTERN_PRODUCT_UPSTREAM", "http://127.0.0.1:3000"),
-                ("POSTERN_IDENTITY_RETRIEVABLE_SECRETS", "true"),
-                ("POSTERN_PORT_4000_TCP", "tcp://10.0.0.1:4000"),
-                ("POSTERN_SERVICE_HOST", "10.0.0.1"),
-                ("PATH", "x"),
-            ],
-        )
-        .unwrap();
-        assert_eq!(config.data_dir, Path::new("b"));
-        assert_eq!(config.proxy.listen.port(), 0);
-        assert_eq!(config.proxy.trusted_proxies.0.len(), 2);
-        assert_eq!(config.products[0].upstream[0].port, 3000);
-        assert!(config.identity.retrievable_secrets);
-    }
-
-    #[test]
-    fn what_is_wrong_is_told_in_one_line_with_its_place() {
-        for (text, environment, expected) in [
-            ("[proxy]\nlistn = 1\n", None, "postern.toml:2:1: unknown field `listn`"),
-            ("[proxy]\nlisten = 'x'\n", None, "postern.toml:2:10: "),
-            (
-                "[proxy]\ntrusted_proxies = ['0.0.0.0/0']\n",
-                None,
-                "postern.toml:2:19: `0.0.0.0/0` is everybody",
-            ),
-            (
-                "[[product]]\nname = 'midaz'\nupstream = 'midaz:80'\n",
-                None,
-                "postern.toml:3:12: `midaz:80` is no upstream",
-            ),
-            ("[[product]]\n", None, "postern.toml:1:1: missing field `name`"),
-            ("a = ", None, "postern.toml:1:"),
-            (
-                "[proxy]\nmax_connections = 0\n",
-                None,
-                "`proxy.max_connections` is 0, and must be 1 at least",
-            ),
-            ("[identity]\nissuer = 'x'\n", None, "`identity.issuer` cannot be used"),
-            ("[decisions]\nerrors = 'skip'\n", None, "postern.toml:2:10: unknown variant `skip`"),
-            (
-                "[proxy]\nidentity = '127.0.0.1:4001'\n",
-                None,
-                "postern.toml:2:12: `127.0.0.1:4001` is no upstream",
-            ),
-            (
-                "",
-                Some(("POSTERN_PRODUCT_UPSTREAM", "x")),
-                "the environment variable `POSTERN_PRODUCT_UPSTREAM`: `x` is no upstream",
-            ),
-            ("", Some(("POSTERN_PROXY_LISTN", "x")), "`POSTERN_PROXY_LISTN` sets nothing"),
-            (
-                "",
-                Some(("POSTERN_PROXY_LISTEN", "x")),
-                "the environment variable `POSTERN_PROXY_LISTEN`: ",
-            ),
-            (
-                "",
-                Some(("POSTERN_PROXY_SHUTDOWN_SECS", "x")),
-                "`POSTERN_PROXY_SHUTDOWN_SECS` is no number",
-            ),
-            (
-                "",
-                Some(("POSTERN_LOG_FORMAT", "xml")),
-                "the environment variable `POSTERN_LOG_FORMAT`: unknown variant `xml`",
-            ),
-        ] {
-            let environment: Vec<_> = environment.into_iter().collect();
-            let told = format!("{:#}", load(text, &environment).unwrap_err());
-            assert!(told.contains(expected), "{told}\nwants {expected}");
-            assert!(!told.contains('\n'), "{told}");
-        }
-    }
-
-    #[test]
-    fn what_a_policy_that_fails_does_is_told_to_both_services() {
-        let config = load("", &[("POSTERN_DECISIONS_ERRORS", "cedar")]).unwrap();
-        assert_eq!(
-            (config.proxy.on_error, config.identity.on_error),
-            (OnError::Cedar, OnError::Cedar)
-        );
-        let config = load("", &[]).unwrap();
-        assert_eq!(
-            (config.proxy.on_error, config.identity.on_error),
-            (OnError::Deny, OnError::Deny)
-        );
-    }
-
-    #[test]
-    fn what_serve_would_pass_over_is_refused() {
-        for key in ["issuer.url", "issuer.jwks_url", "proxy.identity"] {
-            let variable = format!("{PREFIX}{}", key.replace('.', "_").to_uppercase());
-            let config = load("", &[(&variable, "http://a")]).unwrap();
-            let told = config.check_serve().unwrap_err().to_string();
-            assert!(told.contains(&format!("`{key}` is for `postern proxy`")), "{told}");
-        }
-        load("", &[]).unwrap().check_serve().unwrap();
-    }
-
-    #[test]
-    fn every_key_can_be_set_by_a_variable() {
-        for (key, kind) in KEYS {
-            let key = *key;
-            let value = match kind {
-                Kind::Number if key == "log.decisions.buffer_bytes" => "65536",
-                Kind::Number if key == "traces.timeout_secs" => "10",
-                Kind::Number => "2000",
-                Kind::Share => "0.5",
-                Kind::Flag => "true",
-                _ if key.ends_with("listen")
-                    || key.ends_with("gateway")
-                    || key.ends_with("ext_authz")
-                    || key.ends_with("health") =>
-                {
-                    "127.0.0.1:0"
-                }
-                _ if key == "log.format" => "json",
-                _ if key == "log.decisions.to" => "stderr",
-                _ if key == "log.decisions.mask" => "subject, client",
-                _ if key == "log.decisions.mask_key" => "sixteen bytes or more",
-                _ if key == "identity.signing_algorithm" => "ES256",
-                _ if key == "proxy.sign_in.keys" => "0f, 0e",
-                _ if key == "product.upstream" => "http://a",
-                _ if key == "product.prefix" => "/a",
-                _ if key == "product.mode" => "monitor",
-                _ if key == "product.unmatched" => "authenticated",
-                _ if key == "product.encoded_slash" => "keep",
-                _ if key == "product.reasons" => "id",
-                _ if key.ends_with(".trusted_proxies") || key.ends_with("_networks") => "127.0.0.1",
-                _ if key == "proxy.identity_names" => "postern, remote",
-                _ if key == "proxy.aliases" => "authelia, oauth2-proxy",
-                _ if key == "identity.issuer"
-                    || key == "authzen.url"
-                    || key == "traces.endpoint" =>
-                {
-                    "https://a"
-                }
-                _ if key == "proxy.identity" => "http://a:4001",
-                _ if key == "decisions.errors" => "cedar",
-                _ => "a",
-            };
-            let variable = format!("{PREFIX}{}", key.replace('.', "_").to_uppercase());
-            let text = "[[product]]\nname = 'midaz'\n";
-            if let Err(error) = load(text, &[(&variable, value)]) {
-                panic!("{variable}: {error:#}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_secret_is_never_shown() {
-        let secret = format!("s{}", std::process::id());
-        let config = load("", &[("POSTERN_BOOTSTRAP_ADMIN_PASSWORD", &secret)]).unwrap();
-        assert!(!format!("{config:?}").contains(&secret));
-    }
 }

@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     holdings::{Holdings, Power},
     model::user::User,
-    store::{Changed, Tx, Watched},
+    store::{Changed, Tx, Watched, Window},
 };
 
 /// Somebody, and everything they hold.
@@ -181,7 +181,7 @@ async fn people(
     after: (u64, &str),
     limit: u64,
 ) -> Result<(Vec<Holder>, Option<After>), Error> {
-    let users = tx.users_after(after, limit).await?;
+    let users = tx.users_after(after, Window::first(limit)).await?;
     let full = u64::try_from(users.len()).unwrap_or(limit) == limit;
     let last = users.last().map(|user| After::User(user.created_at, user.id.to_string()));
     let mut holders = Vec::new();

@@ -25,6 +25,7 @@ use crate::{
     mfa::passkey::RelyingParty,
     model::app::{Client, role_of_permissions},
     passwords::Passwords,
+    places::Places,
     post::Post,
     publish::{Progress, Proposals},
     store::{Committed, Store, Tx},
@@ -95,6 +96,8 @@ pub struct Parts {
     pub proposals: Proposals,
     /// What proxies elsewhere are told, and the key that signs it.
     pub feed: Desk,
+    /// Where pages of people begin.
+    pub places: Places,
     /// What was used of this service itself and is yet to be kept.
     pub own_use: Own,
     /// The lifetime of the longest access token that may be about, in seconds.

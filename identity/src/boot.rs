@@ -49,6 +49,7 @@ use crate::{
         user::NewUser,
     },
     passwords::{self, BadList, Breached, PasswordError, Passwords, Rules},
+    places::Places,
     post::{self, Post},
     publish::{self, Policies, Progress, Proposals},
     store::{Committed, Store, StoreError, Turn},
@@ -291,14 +292,14 @@ impl Identity {
         if let Some(turn) = turn {
             turn.end().await;
         }
-        let refresh_hasher = Hasher::new(&master, "refresh-tokens/1");
-        let code_hasher = Hasher::new(&master, "codes/1");
-        let cookie_hasher = Hasher::new(&master, "browsers/1");
-        let form_hasher = Hasher::new(&master, "forms/1");
-        let factor_hasher = Hasher::new(&master, "second-factors/1");
         let defence = Defence::new(Box::pin(Cache::open(config.cache.as_ref())).await?, &master);
         let egress = Egress::new(&config.outbound_networks);
         let app = App::new(Parts {
+            refresh_hasher: Hasher::new(&master, "refresh-tokens/1"),
+            code_hasher: Hasher::new(&master, "codes/1"),
+            cookie_hasher: Hasher::new(&master, "browsers/1"),
+            form_hasher: Hasher::new(&master, "forms/1"),
+            factor_hasher: Hasher::new(&master, "second-factors/1"),
             link_hasher: Hasher::new(&master, "password-links/1"),
             external_hasher: Hasher::new(&master, "external-sign-ins/1"),
             device_hasher: Hasher::new(&master, "devices/1"),
@@ -310,11 +311,6 @@ impl Identity {
             passwords,
             defence,
             ring: ArcSwap::from_pointee(ring),
-            refresh_hasher,
-            code_hasher,
-            cookie_hasher,
-            form_hasher,
-            factor_hasher,
             egress,
             federation: Federation::default(),
             post: Post::default(),
@@ -330,6 +326,7 @@ impl Identity {
             leads: Leads::default(),
             proposals: Proposals::default(),
             feed,
+            places: Places::default(),
             own_use: Own::default(),
             longest_token_secs,
         });

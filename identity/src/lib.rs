@@ -59,6 +59,7 @@ mod openapi;
 pub mod operator;
 mod origin;
 mod passwords;
+mod places;
 mod post;
 mod problem;
 mod providers;

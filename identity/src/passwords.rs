@@ -174,7 +174,8 @@ impl Passwords {
             #[cfg(test)]
             kitchen,
             admitted: Arc::new(Semaphore::new(cores + QUEUE)),
-            cores: Arc::new(Semaphore::new(cores)),
+            // One more than there are cores for: it waits its turn where the threads see it.
+            cores: Arc::new(Semaphore::new(cores + 1)),
             nobody: "".into(),
             #[cfg(test)]
             worked: Arc::default(),

@@ -28,7 +28,7 @@ use crate::{
         review::{About, Frozen, Give, Grant, Item, Owner, Progress, Review, Scope, Undecided},
         user::User,
     },
-    store::Tx,
+    store::{Tx, Window},
     words,
 };
 
@@ -193,7 +193,7 @@ async fn gather(
     let mut all = Vec::new();
     let mut after = (0, String::new());
     loop {
-        let users = tx.users_after((after.0, &after.1), PAGE).await?;
+        let users = tx.users_after((after.0, &after.1), Window::first(PAGE)).await?;
         let Some(last) = users.last() else { break };
         after = (last.created_at, last.id.to_string());
         for user in &users {

@@ -13,7 +13,7 @@ use crate::{
     app::App,
     error::Error,
     model::{credential::Credential, user::User},
-    store::Tx,
+    store::{Tx, Window},
 };
 
 /// What counts as stale, in days.
@@ -96,7 +96,7 @@ pub async fn page(
         Some(After::User(at, id)) => (*at, id.as_str()),
         _ => (0, ""),
     };
-    let users = tx.users_after((at, id), limit).await?;
+    let users = tx.users_after((at, id), Window::first(limit)).await?;
     let last = users.last().map(|user| After::User(user.created_at, user.id.to_string()));
     let full = u64::try_from(users.len()).unwrap_or(limit) == limit;
     for user in users {

@@ -78,7 +78,7 @@ use policy::{
     changes::Sequence,
     model::{decision::Revision, name::OrgId},
 };
-use sqlx::{Sqlite, Transaction, migrate::MigrateError};
+use sqlx::migrate::MigrateError;
 use thiserror::Error;
 
 use crate::{master::Hasher, model::event::Draft};
@@ -168,13 +168,15 @@ enum Pools {
 
 /// An open transaction.
 enum Conn {
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(sqlite::Begun),
     Postgres(postgres::Begun),
 }
 
 /// What a transaction may do, and what others may do meanwhile.
 #[derive(Debug, Clone, Copy)]
 enum Access {
+    /// Look, by one statement.
+    Once,
     /// Look, at one moment.
     Read,
     /// Write, beside others of the organization that do.
@@ -401,4 +403,9 @@ pub struct Window {
 impl Window {
     /// All of it.
     pub const ALL: Self = Self { offset: 0, limit: u64::MAX };
+
+    /// So many of it.
+    pub const fn first(limit: u64) -> Self {
+        Self { offset: 0, limit }
+    }
 }

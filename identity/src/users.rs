@@ -19,7 +19,7 @@ use crate::{
     login,
     model::{
         event::{Actor, Change, Event},
-        user::{Credentials, NewUser, User},
+        user::{Credentials, Headcount, NewUser, User},
     },
     origin::Origin,
     passwords::{Match, Rules},
@@ -56,7 +56,22 @@ pub struct Patch {
 /// People, and how many there are in all.
 pub async fn list(app: &App, by: &Admin, window: Window) -> Result<(Vec<User>, u64), Error> {
     let mut tx = app.store.read(by.org()).await?;
-    Ok((tx.users(window).await?, tx.user_count().await?))
+    let Headcount { people, moves } = tx.user_count().await?;
+    let (org, Window { offset, limit }) = (by.org(), window);
+    let known = app.places.before(org, moves, offset);
+    let (passed, from) = known.map_or((0, None), |(passed, place)| (passed, Some(place)));
+    // With the page comes the one before it, unless that is known: there the page begins.
+    let lead = u64::from(passed < offset);
+    let reach = Window { offset: offset - passed - lead, limit: limit.saturating_add(lead) };
+    let from = from.as_ref().map_or((0, ""), |from| (from.created_at, from.id.as_str()));
+    let mut listed = tx.users_after(from, reach).await?;
+    if lead > 0 && !listed.is_empty() {
+        app.places.keep(org, moves, (offset, listed.remove(0).place()));
+    }
+    if let (Some(last), Ok(more)) = (listed.last(), u64::try_from(listed.len())) {
+        app.places.keep(org, moves, (offset + more, last.place()));
+    }
+    Ok((listed, people))
 }
 
 /// A person.

@@ -45,6 +45,7 @@ mod sqlite {
     mod oauth;
     mod once;
     mod own_roles;
+    mod pages;
     mod passkey_page;
     mod passkeys;
     mod passwords;
@@ -97,6 +98,7 @@ mod postgres {
     mod oauth;
     mod once;
     mod own_roles;
+    mod pages;
     mod passkey_page;
     mod passkeys;
     mod passwords;

@@ -184,8 +184,15 @@ impl ProxyHttp for Gateway {
                 if let Some(response) = self.visit(request, (host, target), ctx).await {
                     return self.end(session, ctx, response).await;
                 }
-                self.gate.ask_ahead(&request.headers).await;
-                let renewed = self.renewed(request, host, ctx).await;
+                // Apart: a request that waits for nobody carries no place to do so about with it.
+                if self.gate.live.issuers().ask() {
+                    Box::pin(self.gate.ask_ahead(&request.headers)).await;
+                }
+                let renewed = if self.gate.sign_ins.is_empty() {
+                    None
+                } else {
+                    Box::pin(self.renewed(request, host, ctx)).await
+                };
                 let asked = (host, target, renewed.as_ref());
                 Here::within(ctx.here.as_ref(), || self.admit(request, asked, ctx))
             }
@@ -410,7 +417,7 @@ impl Gateway {
         let (method, headers) = (request.method.as_str(), &request.headers);
         let (client, request_id) = (ctx.client?, ctx.request_name());
         let visit = Visit { host, method, path, query, headers, client, request_id };
-        self.desk.answer(visit).await
+        Box::pin(self.desk.answer(visit)).await
     }
 
     /// The session of a browser, if it was renewed.
@@ -488,10 +495,13 @@ impl Gateway {
         ctx: &Ctx,
         response: Response<Bytes>,
     ) -> Result<bool> {
-        if !drained(session).await {
-            session.set_keepalive(None);
-        }
-        write(session, ctx, response).await?;
+        let ending = async {
+            if !drained(session).await {
+                session.set_keepalive(None);
+            }
+            write(session, ctx, response).await
+        };
+        Box::pin(ending).await?;
         Ok(true)
     }
 }

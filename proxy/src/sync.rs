@@ -8,9 +8,9 @@ pub mod report;
 mod spool;
 mod wire;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
-use policy::feed::{News, Subscription};
+use policy::feed::{Delivery, News, Subscription};
 
 use crate::{clock, live::Live, metrics::Metrics, policies::Policies};
 
@@ -26,9 +26,17 @@ pub async fn follow(
 ) {
     let mut forget = tokio::time::interval(FORGET_EVERY);
     let certain = clock::Certain::new();
-    // What is being compiled: whoever was revoked meanwhile does not wait for it.
+    // What is being compiled, and what comes after it, in order: whoever was revoked meanwhile waits for
+    // none of it.
     let mut installing: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    let mut waiting = VecDeque::new();
     loop {
+        if installing.is_none()
+            && let Some(next) = waiting.pop_front()
+        {
+            let (live, metrics) = (Arc::clone(&live), metrics.clone());
+            installing = Some(Box::pin(install(live, metrics, Arc::clone(&policies), next)));
+        }
         tokio::select! {
             () = async { if let Some(installing) = &mut installing { installing.await } },
                 if installing.is_some() => installing = None,
@@ -38,22 +46,18 @@ pub async fn follow(
                     live.changes.apply(change.clone());
                     delivery.done();
                 } else {
-                    // One after the other: the newer one goes last.
-                    if let Some(earlier) = installing.take() {
-                        earlier.await;
-                    }
-                    let (live, metrics) = (Arc::clone(&live), metrics.clone());
-                    let policies = Arc::clone(&policies);
-                    installing = Some(Box::pin(async move {
-                        take(&live, &metrics, &policies, delivery.news.clone()).await;
-                        delivery.done();
-                    }));
+                    waiting.push_back(delivery);
                 }
             }
             _ = forget.tick() => live.changes.forget(certain.now()),
         }
         metrics.changes.set(i64::try_from(live.changes.len()).unwrap_or(i64::MAX));
     }
+}
+
+async fn install(live: Arc<Live>, metrics: Metrics, policies: Arc<Policies>, delivery: Delivery) {
+    take(&live, &metrics, &policies, delivery.news.clone()).await;
+    delivery.done();
 }
 
 async fn take(live: &Arc<Live>, metrics: &Metrics, policies: &Policies, news: News) {
@@ -87,5 +91,73 @@ async fn take(live: &Arc<Live>, metrics: &Metrics, policies: &Policies, news: Ne
             metrics.snapshots_dropped.inc();
             tracing::error!(revision = told.0, %error, "snapshot {told} was dropped");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, sync::mpsc, task::Poll};
+
+    use policy::{
+        changes::{Change, Fact, Sequence},
+        feed::{self, Publisher},
+        model::decision::Revision,
+        snapshot::Snapshot,
+    };
+    use tokio::runtime;
+
+    use super::*;
+
+    fn empty(revision: u64) -> News {
+        News::Snapshot(Arc::new(Snapshot {
+            revision: Revision(revision),
+            products: Vec::new(),
+            roles: Vec::new(),
+            groups: Vec::new(),
+            policies: Vec::new(),
+            issuer: None,
+            guests: Vec::new(),
+        }))
+    }
+
+    async fn told(publisher: Publisher, news: News) {
+        publisher.send(news).await.unwrap();
+    }
+
+    #[test]
+    fn d_a_change_waits_for_no_snapshot_however_many_are_being_compiled() {
+        // One thread compiles, and it is kept from it.
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (go_on, held) = mpsc::channel::<()>();
+        let holds = runtime.spawn_blocking(move || held.recv());
+        runtime.block_on(async {
+            let (publisher, subscription) = feed::channel();
+            let live = Arc::new(Live::new(Vec::new(), "postern".to_owned(), 1));
+            let metrics = Metrics::new();
+            let policies = Arc::new(Policies::new(metrics.clone()));
+            tokio::spawn(follow(subscription, Arc::clone(&live), metrics, policies));
+            let mut snapshots: Vec<_> =
+                (1..4).map(|n| Box::pin(told(publisher.clone(), empty(n)))).collect();
+            for snapshot in &mut snapshots {
+                // Sent, and not in force.
+                let sent = poll_fn(|cx| Poll::Ready(snapshot.as_mut().poll(cx).is_pending()));
+                assert!(sent.await);
+            }
+            let fact = Fact::TokenRevoked { token_id: "t".to_owned() };
+            let until = clock::now() + 1_000;
+            told(publisher, News::Change(Change { sequence: Sequence(1), until, fact })).await;
+            assert!(!live.changes.is_empty());
+            assert!(live.installed().is_none());
+            go_on.send(()).unwrap();
+            holds.await.unwrap().unwrap();
+            for snapshot in snapshots {
+                snapshot.await;
+            }
+        });
     }
 }

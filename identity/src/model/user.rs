@@ -21,7 +21,28 @@ pub struct User {
     pub created_at: u64,
 }
 
+/// Where somebody stands in the order in which people were made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Seconds since the epoch.
+    pub created_at: u64,
+    pub id: UserId,
+}
+
+/// How many people an organization has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headcount {
+    pub people: u64,
+    /// How often any came or went.
+    pub moves: u64,
+}
+
 impl User {
+    /// Where they stand among all.
+    pub fn place(&self) -> Place {
+        Place { created_at: self.created_at, id: self.id.clone() }
+    }
+
     /// What people read; the user name, for one whose names are empty.
     pub fn display_name(&self) -> String {
         let name = format!("{} {}", self.first_name, self.last_name);

@@ -220,11 +220,8 @@ async fn typed(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Response> {
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
-    let query = form.need("request").map_err(refuse)?;
-    let csrf = form.need("csrf").map_err(refuse)?;
-    page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
+    let (form, query) = page::typed(app, headers, body, (PURPOSE, "request")).await?;
+    let query = &*query;
     let request = read(app, &Form::of_query(query)).await?;
     let username = form.get("username").unwrap_or_default();
     let password = SecretString::from(form.get("password").unwrap_or_default());

@@ -9,9 +9,7 @@ use super::{
     authorize::{self, Request},
     form::Form,
     page::{self, REMEMBERED, SIGNED_IN, SecondFactor, Tie},
-    passkey,
-    refusal::Refusal,
-    set_up,
+    passkey, set_up,
 };
 use crate::{
     app::App,
@@ -187,11 +185,8 @@ pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Body) -> 
 }
 
 async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
-    let query = form.need("request").map_err(refuse)?;
-    let csrf = form.need("csrf").map_err(refuse)?;
-    page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
+    let (form, query) = page::typed(app, headers, body, (PURPOSE, "request")).await?;
+    let query = &*query;
     let request = authorize::read(app, &Form::of_query(query)).await?;
     let token = form.get("challenge").unwrap_or_default();
     let kind = form.get("kind").and_then(FactorKind::named).unwrap_or(FactorKind::App);

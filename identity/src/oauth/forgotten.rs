@@ -18,7 +18,6 @@ use super::{
     authorize,
     form::Form,
     page::{self, Tie},
-    refusal::Refusal,
 };
 use crate::{app::App, error::Error, forgotten, origin::Origin};
 
@@ -144,11 +143,8 @@ async fn sending(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Response> {
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
-    let query = form.need("request").map_err(refuse)?;
-    let csrf = form.need("csrf").map_err(refuse)?;
-    page::check(app, headers, (ASK, query, csrf)).map_err(refuse)?;
+    let (form, query) = page::typed(app, headers, body, (ASK, "request")).await?;
+    let query = &*query;
     let request = authorize::read(app, &Form::of_query(query)).await?;
     if !forgotten::offered(app, &request.client).await.map_err(page::fault)? {
         return Err(not_offered());
@@ -259,11 +255,8 @@ async fn setting(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Response> {
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
-    let token = form.need("token").map_err(refuse)?;
-    let csrf = form.need("csrf").map_err(refuse)?;
-    page::check(app, headers, (SET, token, csrf)).map_err(refuse)?;
+    let (form, token) = page::typed(app, headers, body, (SET, "token")).await?;
+    let token = &*token;
     let again = |said: &str| show(app, headers, (StatusCode::FORBIDDEN, token), Some(said));
     let new = form.get("password").unwrap_or_default();
     if new != form.get("again").unwrap_or_default() {

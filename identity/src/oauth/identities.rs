@@ -11,10 +11,8 @@ use policy::model::name::OrgId;
 use utoipa::ToSchema;
 
 use super::{
-    form::Form,
     logout,
     page::{self, GoOn, Identities, Known, Tie},
-    refusal::Refusal,
 };
 use crate::{
     app::App,
@@ -87,11 +85,8 @@ async fn begin(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Response> {
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
-    let csrf = form.need("csrf").map_err(refuse)?;
-    let provider = form.need("provider").map_err(refuse)?;
-    page::check(app, headers, (PURPOSE, "", csrf)).map_err(refuse)?;
+    let (form, _) = page::typed(app, headers, body, (PURPOSE, "")).await?;
+    let provider = form.need("provider").map_err(page::refused)?;
     let (org, browser) = here(app, headers).await?;
     let request = external::to_link(&browser);
     let tie = Tie::of(headers).map_err(page::fault)?;

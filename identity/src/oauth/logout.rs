@@ -17,7 +17,6 @@ use policy::{
 use super::{
     form::Form,
     page::{self, SIGNED_IN, SignOut, Tie},
-    refusal::Refusal,
 };
 use crate::{app::App, browsers, error::Error, model::app::Client};
 
@@ -107,8 +106,7 @@ async fn confirmed(
     csrf: &str,
 ) -> Result<Response, Response> {
     let query = form.get("request").unwrap_or_default();
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
+    page::check(app, headers, (PURPOSE, query, csrf))?;
     let (_, target) = read(app, &Form::of_query(query)).await?;
     if let Some((org, browser)) = here(app, headers).await.map_err(page::fault)? {
         browsers::sign_out(app, &org, &browser).await.map_err(page::fault)?;

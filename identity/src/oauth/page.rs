@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 
 use askama::Template;
 use aws_lc_rs::digest::{SHA256, digest};
-use axum::response::{Html, IntoResponse, Response};
+use axum::{
+    body::Body,
+    response::{Html, IntoResponse, Response},
+};
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
@@ -18,7 +21,10 @@ use http::{
     },
 };
 
-use super::refusal::{Refusal, unkept};
+use super::{
+    form::Form,
+    refusal::{Refusal, unkept},
+};
 use crate::{app::App, clock, error::Error, external::Offer, mfa::passkey::Asked, problem::chain};
 
 const STYLE: &str = include_str!("../../templates/page.css");
@@ -353,31 +359,58 @@ impl Tie {
     }
 }
 
+/// What somebody has typed into a form that was shown in this very browser, and the member of it that the
+/// form was made for: a request or a token, or nothing where `made_for` is empty.
+///
+/// # Errors
+///
+/// A page that says what is wrong with it; nothing of it may be done.
+pub async fn typed(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    (purpose, made_for): (&str, &'static str),
+) -> Result<(Form, String), Response> {
+    let form = Form::of_body(app, headers, body).await.map_err(refused)?;
+    let about = match made_for {
+        "" => String::new(),
+        name => form.need(name).map_err(refused)?.to_owned(),
+    };
+    check(app, headers, (purpose, &about, form.need("csrf").map_err(refused)?))?;
+    Ok((form, about))
+}
+
+/// A page that says what is wrong with a form.
+#[expect(clippy::needless_pass_by_value, reason = "an error is mapped to it")]
+pub fn refused(refusal: Refusal) -> Response {
+    refuse(&refusal.description)
+}
+
 /// Check that a form comes from the page that was shown in this very browser.
 ///
 /// # Errors
 ///
-/// When it does not; nothing of it may be done.
+/// A page that says that it does not; nothing of it may be done.
 pub fn check(
     app: &App,
     headers: &HeaderMap,
-    (purpose, request, token): (&str, &str, &str),
-) -> Result<(), Refusal> {
-    let refused = || {
-        Refusal::invalid_request(
+    (purpose, about, token): (&str, &str, &str),
+) -> Result<(), Response> {
+    let foreign = || {
+        refuse(
             "the form was not sent from the page that it belongs to, or the browser keeps no cookies \
              for this address, which must be https or this very machine",
         )
     };
-    let foreign = match (headers.get(SEC_FETCH_SITE), headers.get(ORIGIN)) {
+    let elsewhere = match (headers.get(SEC_FETCH_SITE), headers.get(ORIGIN)) {
         (Some(site), _) => site != "same-origin",
         (None, Some(from)) => from.as_bytes() != origin(&app.config.issuer).as_bytes(),
         (None, None) => false,
     };
-    let cookie = Tie::held(headers).ok_or_else(refused)?;
-    let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| refused())?;
-    if foreign || !app.form_hasher.fits(&bound(purpose, cookie, request), &token) {
-        return Err(refused());
+    let cookie = Tie::held(headers).ok_or_else(foreign)?;
+    let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| foreign())?;
+    if elsewhere || !app.form_hasher.fits(&bound(purpose, cookie, about), &token) {
+        return Err(foreign());
     }
     Ok(())
 }

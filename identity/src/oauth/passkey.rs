@@ -11,7 +11,6 @@ use super::{
     factor,
     form::Form,
     page::{self, Passkeys, SIGNED_IN, Tie},
-    refusal::Refusal,
 };
 use crate::{
     app::App,
@@ -84,11 +83,8 @@ pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Body) -> 
 }
 
 async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
-    let query = form.need("request").map_err(refuse)?;
-    let csrf = form.need("csrf").map_err(refuse)?;
-    page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
+    let (form, query) = page::typed(app, headers, body, (PURPOSE, "request")).await?;
+    let query = &*query;
     let request = authorize::read(app, &Form::of_query(query)).await?;
     let answer = Answer {
         tie: Tie::held(headers).unwrap_or_default(),

@@ -8,11 +8,7 @@ use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, StatusCode};
 use utoipa::ToSchema;
 
-use super::{
-    form::Form,
-    page::{self, SCRIPT, SIGNED_IN, Tie},
-    refusal::Refusal,
-};
+use super::page::{self, SCRIPT, SIGNED_IN, Tie};
 use crate::{
     app::App,
     clock::rfc3339,
@@ -122,10 +118,7 @@ pub async fn change(State(app): State<App>, headers: HeaderMap, body: Body) -> R
 }
 
 async fn changed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
-    let csrf = form.need("csrf").map_err(refuse)?;
-    page::check(app, headers, (PURPOSE, "", csrf)).map_err(refuse)?;
+    let (form, _) = page::typed(app, headers, body, (PURPOSE, "")).await?;
     let me = here(app, headers).await?;
     let name = form.get("name").unwrap_or_default();
     let done = if let Some(credential) = form.get("credential") {
@@ -134,8 +127,8 @@ async fn changed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response,
         let answer = Answer { tie: &tie, state, credential };
         passkey::finish(app, &me, &answer, name).await.map(|made| made.codes)
     } else {
-        let one = form.need("passkey").map_err(refuse)?;
-        let done = match form.need("deed").map_err(refuse)? {
+        let one = form.need("passkey").map_err(page::refused)?;
+        let done = match form.need("deed").map_err(page::refused)? {
             "rename" => passkey::rename(app, &me, one, name).await.map(drop),
             "remove" => passkey::remove(app, &me, one).await,
             _ => return Err(page::refuse("`deed` must be `rename` or `remove`")),

@@ -13,7 +13,6 @@ use super::{
     factor::LATE,
     form::Form,
     page::{self, Passkeys, SIGNED_IN, Tie},
-    refusal::Refusal,
 };
 use crate::{
     app::App,
@@ -240,11 +239,8 @@ pub async fn set_up(State(app): State<App>, headers: HeaderMap, body: Body) -> R
 }
 
 async fn typed(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
-    let refuse = |refusal: Refusal| page::refuse(&refusal.description);
-    let form = Form::of_body(app, headers, body).await.map_err(refuse)?;
-    let query = form.need("request").map_err(refuse)?;
-    let csrf = form.need("csrf").map_err(refuse)?;
-    page::check(app, headers, (PURPOSE, query, csrf)).map_err(refuse)?;
+    let (form, query) = page::typed(app, headers, body, (PURPOSE, "request")).await?;
+    let query = &*query;
     let request = authorize::read(app, &Form::of_query(query)).await?;
     let challenge = form.get("challenge").unwrap_or_default();
     let asked = (&request, query);

@@ -172,7 +172,7 @@ impl Registry {
     pub async fn organizations(&self) -> Result<Vec<ShownOrganization>, Refusal> {
         let mut shown = Vec::new();
         for (id, title, created_at) in self.app.store.every_organization().await? {
-            let people = self.app.store.read(&id).await?.user_count().await?;
+            let people = self.app.store.read(&id).await?.user_count().await?.people;
             shown.push(ShownOrganization {
                 id,
                 title,

@@ -3,31 +3,8 @@
 use policy::model::name::{AppId, UserId};
 
 use super::{StoreError, Tx, count, sql};
-use crate::model::user::User;
 
 impl Tx {
-    /// People after one, in the order they were made.
-    pub async fn users_after(
-        &mut self,
-        (created_at, id): (u64, &str),
-        limit: u64,
-    ) -> Result<Vec<User>, StoreError> {
-        const SQL: &str = "SELECT id FROM users WHERE org_id = $1 AND (created_at, id) > ($2, $3) \
-                           ORDER BY created_at, id LIMIT $4";
-        let ids: Vec<String> = on!(self.conn, |c| sqlx::query_scalar(SQL)
-            .bind(self.org.as_str())
-            .bind(sql(created_at))
-            .bind(id)
-            .bind(sql(limit))
-            .fetch_all(c)
-            .await?);
-        let mut users = Vec::new();
-        for id in ids.iter().filter_map(|id| id.parse().ok()) {
-            users.extend(self.user(&id).await?);
-        }
-        Ok(users)
-    }
-
     /// Applications after one, in the order they were made: id, name, and when.
     pub async fn applications_after(
         &mut self,

@@ -75,9 +75,9 @@ impl From<Row> for Application {
 }
 
 #[derive(sqlx::FromRow)]
-struct ClientRow {
+pub(super) struct ClientRow {
     #[sqlx(try_from = "String")]
-    org_id: OrgId,
+    pub(super) org_id: OrgId,
     #[sqlx(try_from = "String")]
     id: AppId,
     name: String,
@@ -91,7 +91,7 @@ struct ClientRow {
 
 impl ClientRow {
     /// The client, with what it was given.
-    async fn client(self, conn: &mut Conn) -> Result<Client, StoreError> {
+    pub(super) async fn client(self, conn: &mut Conn) -> Result<Client, StoreError> {
         let Self { org_id: org, id, name, client_id, own_grants, declared, registration } = self;
         let registration = registration.into();
         let given =
@@ -135,6 +135,15 @@ macro_rules! client {
         )
     };
 }
+
+/// A client, once for each credential of a kind that it may show now, or once if there is none.
+pub(super) const CLIENT_SHOWING: &str = concat!(
+    "SELECT a.*, c.id AS credential_id, c.kind, c.secret_hash, c.secret_sealed, c.jwk, c.last_used_at ",
+    "FROM (",
+    client!("WHERE client_id = $1"),
+    ") a LEFT JOIN credentials c ON c.org_id = a.org_id AND c.app_id = a.id AND a.is_public = 0 ",
+    "AND c.kind = $2 AND (c.expires_at IS NULL OR c.expires_at > $3)"
+);
 
 impl Store {
     /// What applications ask their tokens to be signed with, of every organization.

@@ -1,11 +1,18 @@
 //! The SQL of backups: a copy of a file while others write to it, and what a copy needs to come after
 //! everything that was told from another one.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use policy::changes::Fact;
 
 use super::{Access, Pools, Store, StoreError, Tx, sql};
+
+/// A server ends the sessions of a process that has stopped a moment after it.
+const LEAVING: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a restored database forgets: sign-ins, and whatever was given out for one of them. A row that
 /// was used, revoked or ended after the copy was made is in it as if nothing had happened.
@@ -63,8 +70,20 @@ impl Store {
         facts.iter().cloned().map(fact).collect()
     }
 
-    /// How many processes have connections to the server beside this one; 0 for a file.
+    /// How many processes have connections to the server beside this one and do not end them within
+    /// [`LEAVING`]; 0 for a file.
     pub async fn others(&self) -> Result<u64, StoreError> {
+        let until = Instant::now() + LEAVING;
+        loop {
+            let others = self.others_now().await?;
+            if others == 0 || Instant::now() >= until {
+                return Ok(others);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn others_now(&self) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT COUNT(DISTINCT pid) FROM pg_stat_activity \
                            WHERE datname = current_database() AND application_name = 'postern'";
         if matches!(self.0, Pools::Sqlite(_)) {

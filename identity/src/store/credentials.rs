@@ -1,9 +1,13 @@
 //! The SQL of what applications prove themselves with.
 
-use policy::model::name::{AppId, OrgId};
+use policy::model::name::AppId;
 use uuid::Uuid;
 
-use super::{Access, Store, StoreError, Tx, count, sql};
+use super::{
+    Access, Store, StoreError, Tx,
+    apps::{CLIENT_SHOWING, ClientRow},
+    count, sql,
+};
 use crate::model::{
     app::Client,
     credential::{Credential, KEY, Proof, SECRET, Shown},
@@ -59,15 +63,29 @@ impl Row {
     }
 }
 
+/// A client, and one credential that it may show, if there is any.
 #[derive(sqlx::FromRow)]
 struct ShownRow {
-    #[sqlx(try_from = "String")]
-    id: Id,
-    #[sqlx(try_from = "String")]
-    org_id: OrgId,
     #[sqlx(flatten)]
-    proof: ProofRow,
+    client: ClientRow,
+    credential_id: Option<String>,
+    kind: Option<String>,
+    secret_hash: Option<Vec<u8>>,
+    secret_sealed: Option<Vec<u8>>,
+    jwk: Option<String>,
     last_used_at: Option<i64>,
+}
+
+impl ShownRow {
+    fn apart(self) -> Result<(ClientRow, Option<Shown>), StoreError> {
+        let Self { client, credential_id, kind, secret_hash, secret_sealed, jwk, last_used_at } =
+            self;
+        let Some((id, kind)) = credential_id.zip(kind) else { return Ok((client, None)) };
+        let id = Id::try_from(id).map_err(|error| sqlx::Error::Decode(error.into()))?.0;
+        let proof = ProofRow { kind, secret_hash, secret_sealed, jwk }.proof()?;
+        let org = client.org_id.clone();
+        Ok((client, Some(Shown { id, org, proof, last_used_at: last_used_at.map(count) })))
+    }
 }
 
 /// An id as it is stored.
@@ -92,35 +110,33 @@ macro_rules! select {
 }
 
 impl Store {
-    /// The client of that id with the secrets, or the keys, that it may show now. The questions are the
-    /// same where there is no such client.
+    /// The client of that id with the secrets, or the keys, that it may show now. It is one question,
+    /// and the same where there is no such client.
     pub async fn client_with(
         &self,
         client_id: &str,
         kind: &'static str,
         now: u64,
     ) -> Result<(Option<Client>, Vec<Shown>), StoreError> {
-        const SQL: &str = "SELECT c.id, c.org_id, c.kind, c.secret_hash, c.secret_sealed, c.jwk, \
-                           c.last_used_at FROM credentials c \
-                           JOIN applications a ON a.org_id = c.org_id AND a.id = c.app_id \
-                           WHERE a.client_id = $1 AND a.is_public = 0 AND c.kind = $2 \
-                           AND (c.expires_at IS NULL OR c.expires_at > $3)";
         // PostgreSQL has no text with a NUL in it.
         let client_id = if client_id.contains('\0') { "" } else { client_id };
-        let mut conn = self.whole(Access::Read).await?;
-        let client = super::apps::client(&mut conn, client_id).await?;
-        let rows: Vec<ShownRow> = on!(conn, |c| sqlx::query_as(SQL)
+        let mut conn = self.whole(Access::Once).await?;
+        let rows: Vec<ShownRow> = on!(conn, |c| sqlx::query_as(CLIENT_SHOWING)
             .bind(client_id)
             .bind(kind)
             .bind(sql(now))
             .fetch_all(c)
             .await?);
-        let shown = |row: ShownRow| {
-            let (id, org, proof) = (row.id.0, row.org_id, row.proof.proof()?);
-            Ok(Shown { id, org, proof, last_used_at: row.last_used_at.map(count) })
-        };
-        let shown: Result<Vec<Shown>, StoreError> = rows.into_iter().map(shown).collect();
-        Ok((client, shown?))
+        let (mut client, mut shown) = (None, Vec::new());
+        for row in rows {
+            let (of, credential) = row.apart()?;
+            shown.extend(credential);
+            client.get_or_insert(of);
+        }
+        Ok(match client {
+            Some(row) => (Some(row.client(&mut conn).await?), shown),
+            None => (None, shown),
+        })
     }
 }
 

@@ -86,7 +86,7 @@ impl Queues {
         let Some(org) = org else { return Ok(Place::None) };
         let wait = async {
             match access {
-                Access::Read => Place::None,
+                Access::Once | Access::Read => Place::None,
                 Access::Beside => Place::Beside(self.of(org).read_owned().await),
                 Access::Alone => Place::Alone(self.of(org).write_owned().await),
             }
@@ -193,13 +193,13 @@ impl Pools {
             Scope::Installation => (INSTALLATION, None),
         };
         let (pool, begin) = match access {
-            Access::Read => (&self.readers, READ),
+            Access::Once | Access::Read => (&self.readers, READ),
             Access::Beside | Access::Alone => (&self.writers, WRITE),
         };
         let query = match (access, org) {
             (Access::Beside, Some(org)) => locked(BESIDE, name, org),
             (Access::Alone, Some(org)) => locked(ALONE, name, org),
-            (Access::Read, _) | (_, None) => sqlx::query(NAME).bind(name),
+            (Access::Once | Access::Read, _) | (_, None) => sqlx::query(NAME).bind(name),
         };
         // Not as something that was lost: the next one would only hang as well.
         let hangs = |_| sqlx::Error::PoolTimedOut;

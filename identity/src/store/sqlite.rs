@@ -1,10 +1,15 @@
 //! SQLite: a file, one writer, and readers that see the last commit meanwhile.
 
-use std::{path::Path, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    path::Path,
+    time::Duration,
+};
 
 use sqlx::{
-    ConnectOptions, Sqlite, SqlitePool, Transaction,
+    ConnectOptions, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -14,6 +19,41 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How often it is looked whether another process has committed: it costs a look at shared memory.
 const LOOK: Duration = Duration::from_millis(100);
+/// A connection, in a transaction or in none.
+pub enum Begun {
+    Tx(Transaction<'static, Sqlite>),
+    Nothing(PoolConnection<Sqlite>),
+}
+
+impl Begun {
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Tx(tx) => tx.commit().await,
+            Self::Nothing(_) => Ok(()),
+        }
+    }
+}
+
+impl Deref for Begun {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        match self {
+            Self::Tx(tx) => tx,
+            Self::Nothing(conn) => conn,
+        }
+    }
+}
+
+impl DerefMut for Begun {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Tx(tx) => tx,
+            Self::Nothing(conn) => conn,
+        }
+    }
+}
+
 /// How many may read at once.
 const READERS: u32 = 4;
 
@@ -38,11 +78,14 @@ impl File {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(PATIENCE)
+            // A file's connection breaks with its statement, and never between two.
+            .test_before_acquire(false)
             .connect_with(options.clone())
             .await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
         Ok(Self { writer, readers, options: Box::new(options) })
     }
@@ -59,11 +102,16 @@ impl File {
     }
 
     /// A transaction. Whoever writes has the database alone, whatever was asked for.
-    pub async fn begin(&self, access: Access) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        match access {
-            Access::Read => self.readers.begin().await,
-            Access::Beside | Access::Alone => self.writer.begin_with("BEGIN IMMEDIATE").await,
-        }
+    pub async fn begin(&self, access: Access) -> Result<Begun, sqlx::Error> {
+        Ok(match access {
+            // Each statement is a transaction of its own, and each word with the thread of a
+            // connection costs more than a short statement does.
+            Access::Once => Begun::Nothing(self.readers.acquire().await?),
+            Access::Read => Begun::Tx(self.readers.begin().await?),
+            Access::Beside | Access::Alone => {
+                Begun::Tx(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
+        })
     }
 
     /// Call `wake` now, and whenever another connection, of this process or another, has committed.

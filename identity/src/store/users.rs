@@ -6,7 +6,7 @@ use policy::model::name::{GroupName, UserId};
 
 use super::{StoreError, Tx, Window, count, names, sql};
 use crate::{
-    model::user::{Credentials, NewUser, User},
+    model::user::{Credentials, Headcount, NewUser, User},
     words::fold,
 };
 
@@ -87,47 +87,69 @@ impl Tx {
 
     /// People, in the order they were made.
     pub async fn users(&mut self, window: Window) -> Result<Vec<User>, StoreError> {
-        const SQL: &str = "SELECT id, username, email, first_name, last_name, disabled_at, \
-                           created_at FROM users WHERE org_id = $1 \
-                           ORDER BY created_at, id LIMIT $2 OFFSET $3";
-        const GROUPS: &str = "SELECT user_id, group_name FROM memberships \
-                              WHERE org_id = $1 AND user_id IN (SELECT id FROM users \
-                              WHERE org_id = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3) \
-                              ORDER BY group_name";
-        let rows: Vec<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
-            .bind(self.org.as_str())
-            .bind(sql(window.limit))
-            .bind(sql(window.offset))
-            .fetch_all(c)
-            .await?);
-        let memberships: Vec<Membership> = on!(self.conn, |c| sqlx::query_as(GROUPS)
-            .bind(self.org.as_str())
-            .bind(sql(window.limit))
-            .bind(sql(window.offset))
-            .fetch_all(c)
-            .await?);
-        let mut groups: HashMap<String, Vec<GroupName>> = HashMap::new();
-        for Membership { user_id, group_name } in memberships {
-            groups.entry(user_id).or_default().push(group_name);
-        }
-        let groups_of = |row: &Row| groups.get(row.id.as_str()).cloned().unwrap_or_default();
-        Ok(rows
-            .into_iter()
-            .map(|row| {
-                let groups = groups_of(&row);
-                row.with(groups)
-            })
-            .collect())
+        self.users_after((0, ""), window).await
     }
 
-    /// How many people there are.
-    pub async fn user_count(&mut self) -> Result<u64, StoreError> {
-        const SQL: &str = "SELECT COUNT(*) FROM users WHERE org_id = $1";
-        let number: i64 = on!(self.conn, |c| sqlx::query_scalar(SQL)
+    /// People after one, in the order they were made; after nobody where that is `(0, "")`.
+    pub async fn users_after(
+        &mut self,
+        (created_at, id): (u64, &str),
+        window: Window,
+    ) -> Result<Vec<User>, StoreError> {
+        const SQL: &str = "SELECT id, username, email, first_name, last_name, disabled_at, \
+                           created_at FROM users WHERE org_id = $1 AND (created_at, id) > ($2, $3) \
+                           ORDER BY created_at, id LIMIT $4 OFFSET $5";
+        let rows: Vec<Row> = on!(self.conn, |c| sqlx::query_as(SQL)
             .bind(self.org.as_str())
-            .fetch_one(c)
+            .bind(sql(created_at))
+            .bind(id)
+            .bind(sql(window.limit))
+            .bind(sql(window.offset))
+            .fetch_all(c)
             .await?);
-        Ok(count(number))
+        let mut groups = self.groups_between(rows.first(), rows.last()).await?;
+        let with_groups = |row: Row| {
+            let groups = groups.remove(row.id.as_str()).unwrap_or_default();
+            row.with(groups)
+        };
+        Ok(rows.into_iter().map(with_groups).collect())
+    }
+
+    /// The groups of all from one person to another, by id.
+    async fn groups_between(
+        &mut self,
+        first: Option<&Row>,
+        last: Option<&Row>,
+    ) -> Result<HashMap<String, Vec<GroupName>>, StoreError> {
+        const SQL: &str = "SELECT m.user_id, m.group_name FROM users u \
+                           JOIN memberships m ON m.org_id = u.org_id AND m.user_id = u.id \
+                           WHERE u.org_id = $1 AND (u.created_at, u.id) >= ($2, $3) \
+                           AND (u.created_at, u.id) <= ($4, $5) ORDER BY m.group_name";
+        let mut groups: HashMap<String, Vec<GroupName>> = HashMap::new();
+        let Some((first, last)) = first.zip(last) else { return Ok(groups) };
+        let rows: Vec<Membership> = on!(self.conn, |c| sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .bind(sql(first.created_at))
+            .bind(first.id.as_str())
+            .bind(sql(last.created_at))
+            .bind(last.id.as_str())
+            .fetch_all(c)
+            .await?);
+        for Membership { user_id, group_name } in rows {
+            groups.entry(user_id).or_default().push(group_name);
+        }
+        Ok(groups)
+    }
+
+    /// How many people there are, and how often any came or went.
+    pub async fn user_count(&mut self) -> Result<Headcount, StoreError> {
+        const SQL: &str = "SELECT people, moves FROM user_counts WHERE org_id = $1";
+        let row: Option<(i64, i64)> = on!(self.conn, |c| sqlx::query_as(SQL)
+            .bind(self.org.as_str())
+            .fetch_optional(c)
+            .await?);
+        let (people, moves) = row.unwrap_or_default();
+        Ok(Headcount { people: count(people), moves: count(moves) })
     }
 
     /// Who signs in under that user name, or that e-mail address in any case. The two are never the
@@ -311,6 +333,8 @@ impl Tx {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{
         super::{Access, Conn, Database, Store},
         *,
@@ -318,9 +342,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_sign_in_reads_one_person_however_many_there_are() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let database = Database::Sqlite(file.path().to_owned());
-        let (store, _) = Store::open(&database, file.path()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("people.db");
+        fs::write(&file, "").unwrap();
+        let (store, _) = Store::open(&Database::Sqlite(file), folder.path()).await.unwrap();
         let mut conn = store.whole(Access::Read).await.unwrap();
         for statement in [BY_EMAIL, BY_NAME] {
             let Conn::Sqlite(tx) = &mut conn else { panic!("a file is SQLite's") };

@@ -12,6 +12,7 @@ use super::{
 const TENANTS: &[&str] = &[
     "organizations",
     "users",
+    "user_counts",
     "memberships",
     "roles",
     "groups",
