@@ -1,6 +1,7 @@
 //! What still works with a part of it gone, stopped, full or wrong, and that it goes on without help.
 //! Requests are asked without a pause meanwhile; none may be decided otherwise than before.
 
+mod database; // PostgreSQL behind identity
 mod identity; // identity, for proxies elsewhere
 mod issuers; // somebody else's issuer
 mod revocation; // how soon a revocation is felt

@@ -17,7 +17,8 @@ macro_rules! on {
             }
             crate::store::Conn::Postgres((tx, _)) => {
                 let $c = &mut **tx;
-                $body
+                let asked = async { Ok::<_, crate::store::StoreError>($body) };
+                crate::store::postgres::in_time(asked).await?
             }
         }
     };
@@ -349,7 +350,9 @@ impl Conn {
     async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres((tx, _place)) => tx.commit().await?,
+            Self::Postgres((tx, _place)) => {
+                postgres::in_time(async { Ok(tx.commit().await?) }).await?;
+            }
         }
         Ok(())
     }

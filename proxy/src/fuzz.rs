@@ -182,11 +182,19 @@ fn is_open(target: &[u8]) -> bool {
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
     let Some(rest) = path.strip_prefix(b"/open/") else { return false };
     let text = String::from_utf8_lossy(rest).to_ascii_lowercase();
-    let escapes = ["%2f", "%5c", "%2e", "%25", "%00"];
+    let escapes = ["%2f", "%5c", "%2e", "%00"];
     !text.is_empty()
         && !text.bytes().any(|byte| matches!(byte, b'/' | b'\\' | b'#') || byte <= b' ')
         && !escapes.iter().any(|escape| text.contains(escape))
-        && !matches!(&*text, "." | "..")
+        && stays(text.into_bytes())
+}
+
+/// Whether it leads nowhere else, however often it is decoded.
+fn stays(segment: Vec<u8>) -> bool {
+    let decoded: Vec<u8> = percent_encoding::percent_decode(&segment).collect();
+    let leads = matches!(&segment[..], b"." | b"..")
+        || segment.iter().any(|byte| matches!(byte, b'/' | b'\\' | 0));
+    !leads && (decoded == segment || stays(decoded))
 }
 
 /// A request target in its one spelling.
@@ -283,7 +291,8 @@ pub fn forwarded(bytes: &[u8]) -> bool {
         vec![rest.trim_start_matches(|sign| !matches!(sign, '/' | '?')).as_bytes()]
     } else {
         let names = ["x-original-uri", "x-original-url", "x-forwarded-uri", "x-postern-uri"];
-        names.iter().flat_map(|name| headers.get_all(*name)).map(HeaderValue::as_bytes).collect()
+        let told = names.iter().flat_map(|name| headers.get_all(*name)).map(HeaderValue::as_bytes);
+        told.filter(|told| !told.is_empty()).collect()
     };
     assert!(!told.is_empty() && told.iter().all(|target| is_open(target)), "{door} {headers:?}");
     true
@@ -405,9 +414,16 @@ mod tests {
         assert_eq!(passes("/forward-auth/traefik/demo", "/open/1"), 200);
         assert_eq!(passes("/forward-auth/traefik/demo", "/things/1"), 401);
         assert!(is_open(b"/open/1?x=/things/1"));
-        for other in
-            ["/open/", "/open/..", "/open/../things/1", "/open/%2e%2e", "/things/1", "/open/1/2"]
-        {
+        for other in [
+            "/open/",
+            "/open/..",
+            "/open/../things/1",
+            "/open/%2e%2e",
+            "/things/1",
+            "/open/1/2",
+            "/open/%252e%252e",
+            "/open/1%25252f2",
+        ] {
             assert!(!is_open(other.as_bytes()), "{other}");
         }
         let yes = json!({

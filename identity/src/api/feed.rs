@@ -174,6 +174,7 @@ async fn changes(
     match feed::batch(&app, sent).await {
         Ok(_) => {}
         Err(FeedError::Ahead(..)) => return Err(Error::Conflict.into()),
+        Err(FeedError::Store(error)) => return Err(Error::from(error).into()),
         Err(error) => return Err(Error::Fault(error.into()).into()),
     }
     let moved = app.progress.moved();

@@ -11,6 +11,9 @@
 //!   one sees all before it: no change is skipped.
 //! - **A first start's.** A session lock, held while tables and the first organization are made.
 //!
+//! Nor does anybody wait for ever for a server that hangs: its machine may be gone without a word, and
+//! then its own limits on locks and statements are, too.
+//!
 //! Every tenant-owned table has a row-level security policy (`migrations/postgres`): a row is there
 //! only for a transaction that has named its organization, or [`INSTALLATION`], which is what jobs,
 //! the publisher, first starts and the search for a client do.
@@ -29,7 +32,7 @@ use sqlx::{
 };
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use super::{Access, PATIENCE, Scope, database::Server, lost};
+use super::{Access, PATIENCE, Scope, StoreError, database::Server, lost};
 
 pub static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -40,6 +43,10 @@ const INSTALLATION: &str = "*";
 /// The kinds of advisory locks: the numbers are arbitrary, and the same in every process.
 const ORGANIZATIONS: i32 = 0x706f_7374;
 const FIRST_START: i64 = 0x706f_7374_6572_6e01;
+/// How long a statement may take, as the server is told.
+const STATEMENT: Duration = Duration::from_secs(30);
+/// How long its answer is waited for: longer than it may take.
+const ANSWER: Duration = Duration::from_secs(35);
 /// How long a start waits for another one.
 const START: Duration = Duration::from_mins(1);
 /// The oldest server that is supported: 15.
@@ -194,8 +201,17 @@ impl Pools {
             (Access::Alone, Some(org)) => locked(ALONE, name, org),
             (Access::Once | Access::Read, _) | (_, None) => sqlx::query(NAME).bind(name),
         };
-        let mut tx = pool.begin_with(begin).await?;
-        query.execute(&mut *tx).await?;
+        // Not as something that was lost: the next one would only hang as well.
+        let hangs = |_| sqlx::Error::PoolTimedOut;
+        // In a task of its own, which goes on when nobody waits for it any more: else the connection
+        // would come to the next one with a transaction that is open.
+        let pool = pool.clone();
+        let beginning = tokio::spawn(async move { pool.begin_with(begin).await });
+        let begun = tokio::time::timeout(PATIENCE, beginning).await.map_err(hangs)?;
+        let mut tx = begun.map_err(|_| sqlx::Error::PoolClosed)??;
+        // The server gives up a lock after its patience, and says so.
+        let named = tokio::time::timeout(2 * PATIENCE, query.execute(&mut *tx)).await;
+        named.map_err(hangs)??;
         Ok(tx)
     }
 
@@ -210,6 +226,14 @@ impl Pools {
             listener.try_recv().await?;
         }
     }
+}
+
+/// What the server answers, unless it hangs.
+pub async fn in_time<T>(
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let hangs = |_| StoreError::Busy(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+    tokio::time::timeout(ANSWER, asked).await.map_err(hangs)?
 }
 
 /// A statement that names an organization and takes its lock.
@@ -254,15 +278,28 @@ impl Turn {
 
 /// Nobody waits for ever: for a lock, for a statement, or for somebody who went away in the middle.
 async fn settle(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let patience = PATIENCE.as_secs();
+    let (patience, most) = (PATIENCE.as_secs(), STATEMENT.as_secs());
     // A commit that was answered survives the machine, as in SQLite. More than that is the server's to
     // say.
     let statement = format!(
-        "SET lock_timeout = '{patience}s'; SET statement_timeout = '30s'; \
+        "SET lock_timeout = '{patience}s'; SET statement_timeout = '{most}s'; \
          SET idle_in_transaction_session_timeout = '60s'; \
          SELECT set_config('synchronous_commit', 'on', false) \
          WHERE current_setting('synchronous_commit') = 'off'"
     );
     conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(statement))).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_waited_for_longer_than_a_statement_may_take_and_not_for_ever() {
+        let asked = tokio::time::Instant::now();
+        let answer = in_time(std::future::pending::<Result<(), _>>()).await;
+        assert!(matches!(answer, Err(StoreError::Busy(_))));
+        assert!(asked.elapsed() > STATEMENT && asked.elapsed() < 2 * STATEMENT);
+    }
 }

@@ -37,7 +37,17 @@ start() {
 gone() {
     ! kill -0 "$1" 2>/dev/null || grep -q '^State:.*Z' "/proc/$1/status" 2>/dev/null
 }
+all() {
+    server=$(head -n 1 "$folder/data/postmaster.pid")
+    all="$server $(cat "/proc/$server/task/$server/children")"
+}
+still() {
+    ! kill -0 "$1" 2>/dev/null || grep -q '^State:.*[TZ]' "/proc/$1/status" 2>/dev/null
+}
+go_on() { kill -CONT $stopped 2>/dev/null || true; stopped=; }
+stopped=
 end() {
+    go_on
     "$binaries/pg_ctl" -D "$folder/data" -m immediate -w stop >/dev/null 2>&1 || true
     rm -rf "$folder"
 }
@@ -55,13 +65,24 @@ while read -r order; do
     case $order in
         kill)
             # All of it at once: what a server leaves alone would answer a moment longer.
-            server=$(head -n 1 "$folder/data/postmaster.pid")
+            all
             kill -STOP "$server"
-            all="$server $(cat "/proc/$server/task/$server/children")"
+            all
             kill -9 $all 2>/dev/null || true
             for one in $all; do until gone "$one"; do sleep 0.01; done; done
             ;;
         start) start ;;
+        stop)
+            # First the one that makes the others.
+            all
+            kill -STOP "$server"
+            until still "$server"; do sleep 0.01; done
+            all
+            stopped=$all
+            kill -STOP $all 2>/dev/null || true
+            for one in $all; do until still "$one"; do sleep 0.01; done; done
+            ;;
+        go) go_on ;;
     esac
     echo done
 done
@@ -135,6 +156,18 @@ impl Server {
     /// Start it again.
     pub fn start_again(&self) {
         self.order("start");
+    }
+
+    /// Let it hang, all of it: it holds its connections, takes others, and answers nothing.
+    #[allow(dead_code, reason = "compiled into the tests of two packages, and one lets it hang")]
+    pub fn stop(&self) {
+        self.order("stop");
+    }
+
+    /// Let it go on.
+    #[allow(dead_code, reason = "as `stop`")]
+    pub fn go_on(&self) {
+        self.order("go");
     }
 
     fn order(&self, order: &str) {
