@@ -160,7 +160,8 @@ def wrk(url, lua, connections, seconds):
     """Start it on the core of the load, with that script."""
     script = work / f"{secrets.token_hex(4)}.lua"
     script.write_text(lua + DONE)
-    return run(load_core, ["wrk", "-t", 1, "-c", connections, "-d", f"{seconds}s", "-s", script, url])
+    words = ["wrk", "-t", 1, "-c", connections, "-d", f"{seconds}s", "--timeout", "30s", "-s", script, url]
+    return run(load_core, words)
 
 
 def told(child, refused=0.0):
