@@ -15,7 +15,7 @@ macro_rules! on {
                 let $c = &mut **tx;
                 $body
             }
-            crate::store::Conn::Postgres((tx, _)) => {
+            crate::store::Conn::Postgres(tx) => {
                 let $c = &mut **tx;
                 let asked = async { Ok::<_, crate::store::StoreError>($body) };
                 crate::store::postgres::in_time(asked).await?
@@ -72,7 +72,7 @@ mod tests;
 mod usage;
 mod users;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{io, path::Path, str::FromStr, time::Duration};
 
 use policy::{
     changes::Sequence,
@@ -130,6 +130,17 @@ impl From<sqlx::Error> for StoreError {
                 }
             }
             _ => Self::Failed(error),
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether a connection was found broken, and not that nothing comes through it.
+    fn is_loss(&self) -> bool {
+        match self {
+            Self::Busy(sqlx::Error::Io(error)) => error.kind() != io::ErrorKind::TimedOut,
+            Self::Busy(error) => lost(error),
+            _ => false,
         }
     }
 }
@@ -317,6 +328,14 @@ impl Store {
         self.conn(access, Scope::Installation).await
     }
 
+    /// How often a question is put before a connection that had been lost says anything of the server.
+    fn attempts(&self) -> u32 {
+        match &self.0 {
+            Pools::Sqlite(_) => 1,
+            Pools::Postgres(pools) => pools.attempts,
+        }
+    }
+
     async fn conn(&self, access: Access, scope: Scope<'_>) -> Result<Conn, StoreError> {
         Ok(match &self.0 {
             Pools::Sqlite(file) => Conn::Sqlite(file.begin(access).await?),
@@ -350,7 +369,7 @@ impl Conn {
     async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres((tx, _place)) => {
+            Self::Postgres(tx) => {
                 postgres::in_time(async { Ok(tx.commit().await?) }).await?;
             }
         }

@@ -186,15 +186,15 @@ fn is_open(target: &[u8]) -> bool {
     !text.is_empty()
         && !text.bytes().any(|byte| matches!(byte, b'/' | b'\\' | b'#') || byte <= b' ')
         && !escapes.iter().any(|escape| text.contains(escape))
-        && stays(text.into_bytes())
+        && stays(text.as_bytes())
 }
 
 /// Whether it leads nowhere else, however often it is decoded.
-fn stays(segment: Vec<u8>) -> bool {
-    let decoded: Vec<u8> = percent_encoding::percent_decode(&segment).collect();
-    let leads = matches!(&segment[..], b"." | b"..")
+fn stays(segment: &[u8]) -> bool {
+    let decoded: Vec<u8> = percent_encoding::percent_decode(segment).collect();
+    let leads = matches!(segment, b"." | b"..")
         || segment.iter().any(|byte| matches!(byte, b'/' | b'\\' | 0));
-    !leads && (decoded == segment || stays(decoded))
+    !leads && (decoded == segment || stays(&decoded))
 }
 
 /// A request target in its one spelling.

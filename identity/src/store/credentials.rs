@@ -120,6 +120,23 @@ impl Store {
     ) -> Result<(Option<Client>, Vec<Shown>), StoreError> {
         // PostgreSQL has no text with a NUL in it.
         let client_id = if client_id.contains('\0') { "" } else { client_id };
+        // A connection that was lost before is noticed here: nothing has been done by then.
+        let mut attempts = self.attempts();
+        loop {
+            attempts -= 1;
+            match self.showing(client_id, kind, now).await {
+                Err(error) if attempts > 0 && error.is_loss() => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn showing(
+        &self,
+        client_id: &str,
+        kind: &'static str,
+        now: u64,
+    ) -> Result<(Option<Client>, Vec<Shown>), StoreError> {
         let mut conn = self.whole(Access::Once).await?;
         let rows: Vec<ShownRow> = on!(conn, |c| sqlx::query_as(CLIENT_SHOWING)
             .bind(client_id)

@@ -20,6 +20,7 @@
 
 use std::{
     collections::HashMap,
+    ops::{Deref, DerefMut},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -28,6 +29,7 @@ use policy::model::name::OrgId;
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
     migrate::{MigrateError, Migrator},
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
@@ -57,13 +59,15 @@ const OLDEST: i32 = 150_000;
 pub struct Pools {
     writers: PgPool,
     readers: PgPool,
+    /// For single questions of the whole installation, which they have named once and for all.
+    lookers: PgPool,
     /// The one that listens.
     ear: PgPool,
     /// For connections that are in no pool.
     pub options: Box<PgConnectOptions>,
     queues: Queues,
     /// After that many broken connections there can be none left in a pool.
-    attempts: u32,
+    pub attempts: u32,
 }
 
 /// Where those of this process wait, by organization.
@@ -78,8 +82,40 @@ pub enum Place {
     None,
 }
 
-/// A transaction, and the place that it keeps.
-pub type Begun = (Transaction<'static, Postgres>, Place);
+/// A connection, in a transaction with the place that it keeps, or in none.
+pub enum Begun {
+    Tx(Transaction<'static, Postgres>, Place),
+    Nothing(PoolConnection<Postgres>),
+}
+
+impl Begun {
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Tx(tx, _place) => tx.commit().await,
+            Self::Nothing(_) => Ok(()),
+        }
+    }
+}
+
+impl Deref for Begun {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Tx(tx, _) => tx,
+            Self::Nothing(conn) => conn,
+        }
+    }
+}
+
+impl DerefMut for Begun {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Tx(tx, _) => tx,
+            Self::Nothing(conn) => conn,
+        }
+    }
+}
 
 impl Queues {
     async fn place(&self, access: Access, org: Option<&OrgId>) -> Result<Place, sqlx::Error> {
@@ -127,7 +163,11 @@ impl Pools {
                 .after_connect(|conn, _| Box::pin(settle(conn)))
         };
         let writers = pool(half).connect_with(PgConnectOptions::clone(options)).await?;
-        let readers = pool(half).connect_lazy_with(PgConnectOptions::clone(options));
+        let looking = half / 2;
+        let readers = pool(half - looking).connect_lazy_with(PgConnectOptions::clone(options));
+        let lookers = pool(looking)
+            .after_connect(|conn, _| Box::pin(look(conn)))
+            .connect_lazy_with(PgConnectOptions::clone(options));
         let ear = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(PATIENCE)
@@ -135,7 +175,7 @@ impl Pools {
             .idle_timeout(None)
             .connect_lazy_with(PgConnectOptions::clone(options));
         let (options, queues) = (options.clone(), Queues::default());
-        Ok(Self { writers, readers, ear, options, queues, attempts: half + 1 })
+        Ok(Self { writers, readers, lookers, ear, options, queues, attempts: half + 1 })
     }
 
     /// Wait for the turn to start: tables and the first organization are made by one process.
@@ -151,6 +191,7 @@ impl Pools {
 
     pub async fn close(&self) {
         self.ear.close().await;
+        self.lookers.close().await;
         self.readers.close().await;
         self.writers.close().await;
     }
@@ -158,9 +199,13 @@ impl Pools {
     /// A transaction. One that fails because its connection had been lost before is begun again:
     /// nothing has been done by then.
     pub async fn begin(&self, access: Access, scope: Scope<'_>) -> Result<Begun, sqlx::Error> {
-        let org = match scope {
-            Scope::Org(org) | Scope::First(org) => Some(org),
-            Scope::Installation => None,
+        let org = match (access, scope) {
+            // Named already: each word with a server costs as much as a short statement does.
+            (Access::Once, Scope::Installation) => {
+                return Ok(Begun::Nothing(self.lookers.acquire().await?));
+            }
+            (_, Scope::Org(org) | Scope::First(org)) => Some(org),
+            (_, Scope::Installation) => None,
         };
         let place = self.queues.place(access, org).await?;
         let mut attempts = self.attempts;
@@ -168,7 +213,7 @@ impl Pools {
             attempts -= 1;
             match self.attempt(access, scope).await {
                 Err(error) if attempts > 0 && lost(&error) => {}
-                done => return Ok((done?, place)),
+                done => return Ok(Begun::Tx(done?, place)),
             }
         }
     }
@@ -274,6 +319,15 @@ impl Turn {
         // The server ends the turn with the connection, however that goes.
         let _ = self.0.close().await;
     }
+}
+
+/// The same, for who only looks, and at everything.
+async fn look(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    const NAME: &str = "SELECT set_config('postern.org', '*', false), \
+                        set_config('default_transaction_read_only', 'on', false)";
+    settle(conn).await?;
+    conn.execute(NAME).await?;
+    Ok(())
 }
 
 /// Nobody waits for ever: for a lock, for a statement, or for somebody who went away in the middle.
