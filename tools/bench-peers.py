@@ -78,14 +78,14 @@ class Proxy(Server):
         file.write_text(config)
         self.words = [target / "postern", "proxy", "--config", file, *words]
 
-    def launch(self, doors="127.0.0.1:0", **more):
+    def launch(self, doors="127.0.0.1:0"):
         listen = dict.fromkeys("PROXY_GATEWAY PROXY_EXT_AUTHZ PROXY_HEALTH".split(), "127.0.0.1:0")
         listen |= {"LOG_FORMAT": "json", "PROXY_LISTEN": doors, "DATA_DIR": str(self.folder / "data")}
         with (self.folder / "decisions").open("w") as decisions:
-            self.spawn(self.words, env=environment(**listen) | more, stdout=decisions)
+            self.spawn(self.words, env=environment(**listen), stdout=decisions)
 
-    def start(self, **more):
-        self.launch(**more)
+    def start(self):
+        self.launch()
         said = self.told("doors")
         self.doors, self.gateway = said["doors"], said["gateway"]
         return self
@@ -260,17 +260,13 @@ def memory(upstream):
     said, path = job.distinct(DISTINCT)
     folder = work / "many"
     file = job.sign("ES256", folder, said)
-    postern = sidecar("sees-many", upstream, folder).start(MIMALLOC_ALLOW_THP="0")
+    postern = sidecar("sees-many", upstream, folder).start()
     print("\n  a sidecar's memory, MB                         its own   in all    most", flush=True)
 
     def tell(title):
         own, every, most = (postern.memory(which) for which in ("RssAnon", "VmRSS", "VmHWM"))
         print(f"  {title:<44} {own:>9.1f} {every:>8.1f} {most:>7.1f}", flush=True)
 
-    time.sleep(1)
-    tell("at rest, without huge pages")
-    postern.stop()
-    postern.start()
     time.sleep(1)
     tell("at rest")
     seen = min(REMEMBERED, DISTINCT)
