@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     let listener = server::bind("identity.listen", config.identity.listen)?;
     let address = listener.local_addr().context("the listener has no address")?;
-    let runtime = process::runtime("identity", std::thread::available_parallelism()?.get().max(2))?;
+    let runtime = process::runtime("identity", std::thread::available_parallelism()?.get())?;
     let opening = Identity::open(
         config.identity.clone(),
         &config.data_dir,

@@ -89,7 +89,9 @@ pub fn run(args: &Args) -> Result<()> {
     };
 
     introduce(&mut config, addresses.identity)?;
-    let identity_runtime = process::runtime("identity", 2)?;
+    // No more than there are cores: threads that take turns on one cost a signature's tenth each time.
+    let cores = std::thread::available_parallelism()?.get();
+    let identity_runtime = process::runtime("identity", cores.min(2))?;
     let opening = Identity::open(
         config.identity.clone(),
         &config.data_dir,
@@ -101,7 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (identity, first) = identity_runtime.block_on(opening).map_err(anyhow::Error::new)?;
 
     process::make_room(config.proxy.max_connections);
-    let proxy_runtime = process::runtime("proxy", std::thread::available_parallelism()?.get())?;
+    let proxy_runtime = process::runtime("proxy", cores)?;
     let (stop, stopped) = channel(false);
     if args.demo {
         begin_demo(&proxy_runtime, &mut config.products)?;

@@ -271,7 +271,8 @@ pub fn forwarded(bytes: &[u8]) -> bool {
     for line in lines {
         let mut halves = line.splitn(2, |byte| *byte == b':');
         let (Some(name), Some(value)) = (halves.next(), halves.next()) else { continue };
-        let value = value.strip_prefix(b" ").unwrap_or(value);
+        // White space around it is none of it (RFC 9110, section 5.5): no parser leaves it there.
+        let value = value.trim_ascii();
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
         {
