@@ -89,9 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
 
     introduce(&mut config, addresses.identity)?;
-    // No more than there are cores: threads that take turns on one cost a signature's tenth each time.
-    let cores = std::thread::available_parallelism()?.get();
-    let identity_runtime = process::runtime("identity", cores.min(2))?;
+    let (identity_runtime, proxy_runtime) = runtimes()?;
     let opening = Identity::open(
         config.identity.clone(),
         &config.data_dir,
@@ -103,7 +101,6 @@ pub fn run(args: &Args) -> Result<()> {
     let (identity, first) = identity_runtime.block_on(opening).map_err(anyhow::Error::new)?;
 
     process::make_room(config.proxy.max_connections);
-    let proxy_runtime = process::runtime("proxy", cores)?;
     let (stop, stopped) = channel(false);
     if args.demo {
         begin_demo(&proxy_runtime, &mut config.products)?;
@@ -170,6 +167,13 @@ pub fn run(args: &Args) -> Result<()> {
         proxy.context("the proxy ended badly")?.context("the proxy ended badly")?;
         identity.context("identity ended badly")?.context("identity ended badly")
     })
+}
+
+/// The threads of identity and of the proxy: no more of either than there are cores, for threads that take
+/// turns on one cost a tenth of a signature each time.
+fn runtimes() -> Result<(Runtime, Runtime)> {
+    let cores = std::thread::available_parallelism()?.get();
+    Ok((process::runtime("identity", cores.min(2))?, process::runtime("proxy", cores)?))
 }
 
 /// Tell the proxy where identity is, and each what it knows the other by.
