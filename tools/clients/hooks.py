@@ -46,3 +46,10 @@ def no_foreign_row(ctx, response, case):
     foreign = [name for kind, name in names["foreign"].items() if kind != "guests"]
     for name in [CANARY, *foreign]:
         assert name in sent or name not in told, f"this tells of another organization: {told}"
+
+
+@schemathesis.check
+def no_fault(ctx, response, case):
+    # What is asked for cannot be delivered, for there is no provider: that is said with a 503, as the original does.
+    undelivered = response.status_code == 503 and response.json().get("code") == "IDE-0064"
+    assert response.status_code < 500 or undelivered, f"a fault: {response.status_code} {response.text}"
